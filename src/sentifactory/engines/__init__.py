@@ -1,0 +1,1 @@
+"""Engines turn reviews into predictions, all behind one Protocol."""

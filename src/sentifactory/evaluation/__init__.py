@@ -1,0 +1,1 @@
+"""Base against tuned: metrics, comparison, report."""

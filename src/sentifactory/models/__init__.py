@@ -1,0 +1,1 @@
+"""Pretrained models from registry packages."""

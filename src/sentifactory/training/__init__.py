@@ -1,0 +1,1 @@
+"""Training by LLaMA-Factory, with exact accelerations and a run card."""
