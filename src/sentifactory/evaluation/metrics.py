@@ -1,0 +1,126 @@
+"""What a list of answers is worth against the true labels.
+
+Strict throughout: an answer that could not be parsed is wrong. In recall it is a miss of the true class; in precision
+it is nobody's claim; in the confusion matrix it has a column of its own. Not covered here: probabilities (calibration)
+and how sure a figure is (`significance`), apart from the interval that accuracy always carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sentifactory.evaluation.significance import Interval, compute_wilson_interval
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """Precision, recall and F1 of one class, as shares from 0 to 1; `support` counts the reviews that truly have it."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The figures of one model on one set of reviews; shares are from 0 to 1.
+
+    Attributes:
+        reviews: number of reviews that were asked.
+        correct: number of right answers.
+        unparsed: number of replies that state no label.
+        coverage: share of replies that state a label.
+        accuracy: share of right answers among all reviews.
+        accuracy_interval: Wilson interval of the accuracy.
+        precision: of the positive class (the task's last label) with two labels, else the mean over classes.
+        recall: likewise.
+        f1: likewise.
+        macro_precision: mean over classes, each class counting alike.
+        macro_recall: likewise.
+        macro_f1: likewise.
+        classes: the scores of every class, in label order.
+        confusion: (n_labels, n_labels + 1); rows are true labels, columns are answers, the last one unparsed.
+    """
+
+    reviews: int
+    correct: int
+    unparsed: int
+    coverage: float
+    accuracy: float
+    accuracy_interval: Interval
+    precision: float
+    recall: float
+    f1: float
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    classes: tuple[ClassScores, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain JSON values."""
+        return asdict(self)
+
+
+def compute_metrics(truth: Sequence[int], answers: Sequence[int | None], labels: Sequence[str]) -> Metrics:
+    """Return the figures of a list of answers.
+
+    Args:
+        truth: (n_reviews,) true label indices.
+        answers: (n_reviews,) answered label indices, None where the reply could not be parsed.
+        labels: label names in index order.
+
+    Raises:
+        ValueError: when the two lists differ in length, are empty, or hold an index that is no label.
+
+    Example:
+        >>> figures = compute_metrics([1, 1, 0, 0], [1, None, 0, 1], ["negative", "positive"])
+        >>> figures.accuracy, figures.recall, figures.coverage, figures.confusion
+        (0.5, 0.5, 0.75, ((1, 1, 0), (0, 1, 1)))
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    _check_indices(truth, answers, len(labels))
+    indices = list(range(len(labels)))
+    unparsed_index = len(labels)
+    given = [unparsed_index if answer is None else answer for answer in answers]
+    confusion = confusion_matrix(truth, given, labels=[*indices, unparsed_index])[:-1]
+    precision, recall, f1, support = precision_recall_fscore_support(
+        truth, given, labels=indices, average=None, zero_division=0
+    )
+    classes = tuple(
+        ClassScores(name, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
+        for i, name in enumerate(labels)
+    )
+    macro = [float(scores.mean()) for scores in (precision, recall, f1)]
+    headline = [classes[1].precision, classes[1].recall, classes[1].f1] if len(labels) == 2 else macro
+    correct = sum(int(confusion[i][i]) for i in indices)
+    unparsed = given.count(unparsed_index)
+    return Metrics(
+        reviews=len(truth),
+        correct=correct,
+        unparsed=unparsed,
+        coverage=1 - unparsed / len(truth),
+        accuracy=correct / len(truth),
+        accuracy_interval=compute_wilson_interval(correct, len(truth)),
+        precision=headline[0],
+        recall=headline[1],
+        f1=headline[2],
+        macro_precision=macro[0],
+        macro_recall=macro[1],
+        macro_f1=macro[2],
+        classes=classes,
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+    )
+
+
+def _check_indices(truth: Sequence[int], answers: Sequence[int | None], n_labels: int) -> None:
+    if not truth or len(truth) != len(answers):
+        raise ValueError(f"{len(truth)} true labels and {len(answers)} answers: expected as many, and at least one")
+    for index in (*truth, *(answer for answer in answers if answer is not None)):
+        if not 0 <= index < n_labels:
+            raise ValueError(f"label index {index} is not in 0..{n_labels - 1}")

@@ -1,0 +1,83 @@
+"""Intervals and paired tests, against published worked examples and an independent calculation."""
+
+from __future__ import annotations
+
+from math import comb, sqrt
+
+import pytest
+
+from sentifactory.evaluation.significance import compare_paired, compute_wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    [
+        # Newcombe 1998, Statistics in Medicine 17, table I, method 3 (score method without continuity correction).
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_against_the_published_table(correct: int, total: int, low: float, high: float) -> None:
+    interval = compute_wilson_interval(correct, total)
+    assert interval.low == pytest.approx(low, abs=5e-5)
+    assert interval.high == pytest.approx(high, abs=5e-5)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 1), (1, 1), (5, 10), (175, 179), (300, 300)])
+def test_wilson_against_its_formula(correct: int, total: int) -> None:
+    z = 1.959963984540054
+    share = correct / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    interval = compute_wilson_interval(correct, total)
+    assert interval.low == pytest.approx(max(0, centre - half), abs=1e-9)
+    assert interval.high == pytest.approx(min(1, centre + half), abs=1e-9)
+    assert 0 <= interval.low <= share <= interval.high <= 1
+
+
+def test_the_reference_tutorials_179_samples() -> None:
+    """97.77 % of 179 is 175 right; FACTS says about 94.4 to 99.1."""
+    interval = compute_wilson_interval(175, 179)
+    assert interval.low == pytest.approx(0.944, abs=5e-4)
+    assert interval.high == pytest.approx(0.991, abs=5e-4)
+
+
+def flips(fixed: int, broken: int, both_right: int = 3, both_wrong: int = 2) -> tuple[list[bool], list[bool]]:
+    first = [False] * fixed + [True] * broken + [True] * both_right + [False] * both_wrong
+    second = [True] * fixed + [False] * broken + [True] * both_right + [False] * both_wrong
+    return first, second
+
+
+@pytest.mark.parametrize(("fixed", "broken"), [(8, 2), (121, 16), (16, 121), (5, 0), (7, 7), (1, 0)])
+def test_mcnemar_against_a_direct_sum(fixed: int, broken: int) -> None:
+    test = compare_paired(*flips(fixed, broken))
+    changed = fixed + broken
+    tail = sum(comb(changed, k) for k in range(min(fixed, broken) + 1)) / 2**changed
+    assert (test.fixed, test.broken) == (fixed, broken)
+    assert test.p_value == pytest.approx(min(1.0, 2 * tail))
+    assert test.difference == pytest.approx((fixed - broken) / test.reviews)
+
+
+def test_mcnemar_against_a_published_example() -> None:
+    """Fagerland, Lydersen and Laake 2013 (BMC Med Res Methodol 13:91), table 1: b = 1, c = 7, exact p = 0.070."""
+    assert compare_paired(*flips(1, 7)).p_value == pytest.approx(0.0703, abs=5e-5)
+
+
+def test_models_that_agree_everywhere_show_nothing() -> None:
+    test = compare_paired(*flips(0, 0))
+    assert test.p_value == 1.0
+    assert not test.is_shown
+    assert test.difference == 0
+
+
+def test_what_counts_as_shown() -> None:
+    assert compare_paired(*flips(6, 0)).is_shown  # p = 2 / 2^6 = 0.031
+    assert not compare_paired(*flips(5, 0)).is_shown  # p = 2 / 2^5 = 0.0625
+
+
+@pytest.mark.parametrize(("first", "second"), [([], []), ([True], [True, False])])
+def test_lists_of_different_length_are_refused(first: list[bool], second: list[bool]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        compare_paired(first, second)
