@@ -13,10 +13,16 @@ from typing import Any
 
 TEXT_SLOT = "{text}"
 
-# Chat-control tokens of every supported model begin with "<" ("<|im_end|>", "<end_of_turn>", "</s>", "<image>"), and
-# the reference prompt fences the review in backticks. The full-width forms read the same to a Chinese reader and to
-# the model, and can neither become a control token nor close the fence.
-_NEUTRAL_FORMS = str.maketrans({"<": "＜", "`": "｀"})
+# What opens a structure is shown in its full-width form, which reads the same to a Chinese reader and to the model:
+# "<" begins the chat-control tokens of every supported model ("<|im_end|>", "<end_of_turn>", "</s>", "<image>"); the
+# backtick closes the fence of the reference prompt, and so does U+1FEF, which Unicode's NFC (part of Qwen's tokenizer)
+# turns into one; "{" begins JSON that looks like an answer, and "{{idx}}", which LLaMA-Factory would fill in.
+_NEUTRAL_FORMS = str.maketrans({"<": "＜", "`": "｀", "\u1fef": "｀", "{": "｛"})
+
+# An object that stands in a reply as it stands in the prompt, with this many characters before or after it, was
+# repeated and not answered.
+_ECHO_BEFORE = 8
+_ECHO_AFTER = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class Task:
     def __post_init__(self) -> None:
         if self.prompt_template.count(TEXT_SLOT) != 1:
             raise ValueError(f"task {self.name}: the prompt must hold {TEXT_SLOT} exactly once")
+        if self.prompt_template != self.prompt_template.strip():
+            raise ValueError(f"task {self.name}: the prompt must not begin or end with blanks")
         if len(self.labels) != len(self.answer_values) or len(set(self.answer_values)) != len(self.labels):
             raise ValueError(f"task {self.name}: every label needs an answer value of its own")
 
@@ -47,12 +55,13 @@ class Task:
         """Return the user turn for one review.
 
         The review is data: the characters that could open or close a structure are shown in their full-width form.
+        Blanks around it are left out, because some chat templates trim a turn and others do not.
 
         Example:
             >>> BINARY_SENTIMENT.render_prompt("很好").endswith("评论：很好")
             True
         """
-        return self.prompt_template.replace(TEXT_SLOT, text.translate(_NEUTRAL_FORMS), 1)
+        return self.prompt_template.replace(TEXT_SLOT, text.strip().translate(_NEUTRAL_FORMS), 1)
 
     def render_answer(self, label: int) -> str:
         """Return the assistant turn for a label index.
@@ -80,7 +89,8 @@ class Task:
 
         A reply states a label by a JSON object with the answer key and one of the answer values, fenced or not and
         with or without words around it. Several such objects must agree; an object whose value is not a label (10,
-        true, 1.0, "0 or 1") spoils the reply. Nothing is guessed from bare digits or words.
+        true, 1.0, "0 or 1") spoils the reply, and so does one that was only repeated from the prompt. Nothing is
+        guessed from bare digits or words.
 
         Example:
             >>> BINARY_SENTIMENT.parse_answer('```json\\n{"sentiment": 1}\\n```')
@@ -89,9 +99,18 @@ class Task:
             True
         """
         stated: set[int | None] = set()
-        for pairs in _find_json_objects(reply):
-            stated.update(self._label_of(value) for key, value in pairs if key == self.answer_key)
+        for pairs, start, end in _find_json_objects(reply):
+            found = {self._label_of(value) for key, value in pairs if key == self.answer_key}
+            if found and self._is_echo(reply, start, end):
+                return None
+            stated |= found
         return stated.pop() if len(stated) == 1 else None
+
+    def _is_echo(self, reply: str, start: int, end: int) -> bool:
+        # An echo of the whole prompt states two answers; one that the token limit cut off may state only the first.
+        before = start >= _ECHO_BEFORE and reply[start - _ECHO_BEFORE : end] in self.prompt_template
+        after = len(reply) >= end + _ECHO_AFTER and reply[start : end + _ECHO_AFTER] in self.prompt_template
+        return before or after
 
     def _label_of(self, value: Any) -> int | None:
         # `True == 1` and `1.0 == 1` in Python, but neither is the answer that was asked for.
@@ -107,18 +126,27 @@ class _Pairs(list[tuple[str, Any]]):
     """The key-value pairs of one JSON object, repeated keys included."""
 
 
-def _find_json_objects(reply: str) -> list[_Pairs]:
-    """Return every outermost JSON object in a text; what is not JSON is passed over."""
+def _find_json_objects(reply: str) -> list[tuple[_Pairs, int, int]]:
+    """Return every outermost JSON object in a text with its start and end; what is not JSON is passed over.
+
+    The search ends at an object that the text breaks off in: whatever stands inside that one is not outermost.
+    """
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
-    found: list[_Pairs] = []
+    found: list[tuple[_Pairs, int, int]] = []
     position = reply.find("{")
     while position != -1:
         try:
             value, end = decoder.raw_decode(reply, position)
-        except (ValueError, RecursionError):
+        except json.JSONDecodeError as error:
+            if error.pos >= len(reply.rstrip()) or error.msg.startswith("Unterminated string"):
+                break
+            end = position + 1
+        except RecursionError:  # nested a thousand deep and more: no answer, and costly to search further
+            break
+        except ValueError:  # a number of thousands of digits
             end = position + 1
         else:
-            found.append(value)
+            found.append((value, position, end))
         position = reply.find("{", end)
     return found
 
