@@ -1,1 +1,1 @@
-"""Engines turn reviews into predictions, all behind one Protocol."""
+"""Engines: whatever answers reviews with Predictions (vLLM, an OpenAI-compatible address, transformers, TF-IDF)."""

@@ -1,0 +1,230 @@
+"""Runs one server and sees to it that the server and every process below it end with the process that wanted it.
+
+Run as a program, on the standard library alone: `python supervisor.py --parent PID [...] -- COMMAND ...`. It lives
+between the process that asks (the comparison) and the server (vLLM, which starts processes of its own that outlive a
+killed server: its EngineCore keeps running when its API server is killed with signal 9). Two such supervisors stand
+one above the other, so that any single `kill -9` is noticed by a process that survives it:
+
+    comparison ──▶ guard ──▶ supervisor ──▶ server ──▶ the server's own processes
+
+- Each holds a pipe from the process above it and, on Linux, a descriptor of that process: when it goes, for whatever
+  reason, everything below is ended.
+- Each is a "child subreaper" (Linux): a process whose parent has died becomes its child and is found and ended, also
+  when it moved to a session of its own.
+- The server gets SIGKILL from the kernel when its supervisor dies; the guard then ends what the server left behind.
+
+Ending means: SIGTERM to the server and time for an orderly end, SIGTERM to whatever is left, SIGKILL until nothing is
+left. Not covered: the machine's other users, and a kill -9 of comparison, guard and supervisor in the same instant.
+Systems without /proc (macOS) get the pipe and the process group only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+TERM_WAIT_S = 3.0  # for the processes that the server left behind
+TRACKER_WAIT_S = 1.0  # for multiprocessing's resource tracker, which frees shared memory once its clients are gone
+KILL_WAIT_S = 20.0
+POLL_S = 0.05
+SIGNALS_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def call_prctl(option: int, value: int) -> None:
+    """Set a process attribute of Linux; elsewhere nothing happens."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def list_descendants(ancestor: int) -> list[int]:
+    """Return the ids of all living processes below a process, nearest first (empty where there is no /proc)."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = entry.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue  # it ended while we looked
+        # The name in parentheses may hold spaces and parentheses itself: the fields count from the last one.
+        state, parent = text.rpartition(")")[2].split()[:2]
+        if state != "Z":
+            children.setdefault(int(parent), []).append(int(entry.parent.name))
+    found = list(children.get(ancestor, []))
+    for pid in found:  # grows while it is read: breadth first
+        found.extend(children.get(pid, []))
+    return found
+
+
+def is_resource_tracker(pid: int) -> bool:
+    """Return whether a process is the helper of Python's multiprocessing that frees shared memory at the end."""
+    with contextlib.suppress(OSError):
+        return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Send a signal to a process that may have ended already."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+class Supervisor:
+    """One child process, everything below it, and the wish to end them."""
+
+    def __init__(self, command: list[str], *, parent: int, grace_s: float, guarded: bool) -> None:
+        self._command = command
+        self._parent = parent
+        self._grace_s = grace_s
+        self._guarded = guarded
+        self._exit_code: int | None = None
+
+    def run(self) -> int:
+        """Start the child, stay until it ends or is to be ended, end all below, and return the child's exit code."""
+        call_prctl(PR_SET_CHILD_SUBREAPER, 1)
+        wake = watch_signals()
+        with watch_process(self._parent) as parent:
+            self._child = self._start_child()
+            sources = [source for source in (sys.stdin.fileno(), wake, parent) if source is not None]
+            while not self._is_child_gone() and not self._is_end_wanted(sources, wake):
+                pass
+        self._end_all()
+        return self._exit_code if self._exit_code is not None else 0
+
+    def _start_child(self) -> subprocess.Popen[bytes]:
+        me = os.getpid()
+
+        def prepare() -> None:
+            call_prctl(PR_SET_PDEATHSIG, signal.SIGKILL if not self._guarded else 0)
+            if os.getppid() != me:
+                os._exit(1)  # the supervisor died between fork and prctl
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+        return subprocess.Popen(
+            self._command,
+            # A guarded supervisor watches this pipe; a server must not wait for input.
+            stdin=subprocess.PIPE if self._guarded else subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=prepare,  # safe here: this process has one thread
+        )
+
+    def _is_end_wanted(self, sources: list[int], wake: int) -> bool:
+        """Wait for something to happen; return whether it is a reason to end."""
+        ready, _, _ = select.select(sources, [], [], 1.0)
+        if wake in ready:
+            numbers = os.read(wake, 4096)
+            ready.remove(wake)
+            if any(number in SIGNALS_TO_END for number in numbers):
+                return True
+        # The parent's pipe says nothing until it closes; a process descriptor becomes readable when it has ended.
+        return bool(ready)
+
+    def _is_child_gone(self) -> bool:
+        """Collect ended children (adopted ones too) and return whether the one that was started is among them."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return self._exit_code is not None
+            if pid == self._child.pid:
+                code = os.waitstatus_to_exitcode(status)
+                self._exit_code = code if code >= 0 else 128 - code
+
+    def _end_all(self) -> None:
+        me = os.getpid()
+        if not self._is_child_gone():
+            if self._child.stdin is not None:
+                self._child.stdin.close()
+            send_signal(self._child.pid, signal.SIGTERM)
+            self._wait_until(lambda: self._exit_code is not None, self._grace_s)
+        if not self._signal_and_wait(signal.SIGTERM, lambda pid: True, TERM_WAIT_S):
+            self._signal_and_wait(signal.SIGKILL, lambda pid: not is_resource_tracker(pid), TRACKER_WAIT_S)
+            deadline = time.monotonic() + KILL_WAIT_S
+            while list_descendants(me) and time.monotonic() < deadline:
+                self._signal_and_wait(signal.SIGKILL, lambda pid: True, POLL_S)
+        if not Path("/proc").is_dir():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+            self._wait_until(lambda: self._exit_code is not None, KILL_WAIT_S)
+
+    def _signal_and_wait(self, number: int, is_meant: Callable[[int], bool], wait_s: float) -> bool:
+        """Send a signal to the descendants that are meant; return whether no descendant is left in time."""
+        me = os.getpid()
+        for pid in list_descendants(me):
+            if is_meant(pid):
+                send_signal(pid, number)
+        return self._wait_until(lambda: not list_descendants(me), wait_s)
+
+    def _wait_until(self, is_done: Callable[[], bool], wait_s: float) -> bool:
+        deadline = time.monotonic() + wait_s
+        while True:
+            self._is_child_gone()
+            if is_done():
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_S)
+
+
+def watch_signals() -> int:
+    """Return a descriptor on which the number of each caught signal can be read as a byte.
+
+    The signals stay caught to the end: a second one must not interrupt the ending of the server.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in (*SIGNALS_TO_END, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    return reader
+
+
+@contextlib.contextmanager
+def watch_process(pid: int) -> Iterator[int | None]:
+    """Give a descriptor that becomes readable when our parent process ends, or None where there is no such thing."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (AttributeError, OSError):  # not Linux, an old kernel, or it ended already: then the pipe says so
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def main() -> int:
+    """Supervise the command given after `--`."""
+    parser = argparse.ArgumentParser(description="Run a server that ends with the process that wanted it.")
+    parser.add_argument("--parent", type=int, required=True, help="process that the server is for")
+    parser.add_argument("--grace_s", type=float, default=5.0, help="seconds for an orderly end")
+    parser.add_argument("--scratch", default="", help="temporary folder of the server, removed at the end")
+    parser.add_argument("--guard", action="store_true", help="start a second supervisor below this one")
+    options, command = parser.parse_known_args()
+    command = command[1:] if command[:1] == ["--"] else command
+    grace_s = options.grace_s
+    if options.guard:
+        inner = [sys.executable, "-I", "-S", __file__, f"--parent={os.getpid()}", f"--grace_s={grace_s}"]
+        command = [*inner, "--", *command]
+        grace_s += TERM_WAIT_S + TRACKER_WAIT_S + KILL_WAIT_S  # the supervisor below does the work
+    try:
+        return Supervisor(command, parent=options.parent, grace_s=grace_s, guarded=options.guard).run()
+    finally:
+        if options.scratch:
+            shutil.rmtree(options.scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

