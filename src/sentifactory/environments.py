@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def read_pip_settings(python: Path) -> dict[str, str]:
     return {key: value for key, value in found.items() if key not in os.environ}
 
 
-def run_step(command: list[str | Path], *, environment: dict[str, str] | None = None) -> None:
+def run_step(command: Sequence[str | Path], *, environment: dict[str, str] | None = None) -> None:
     """Run one step of the set-up and show its output.
 
     Raises:
@@ -133,8 +133,8 @@ def install_torch_cpu(python: Path, root: Path) -> None:
     Raises:
         ConfigError: when neither has it for this Python.
     """
-    wanted = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
-    wanted += ["-r", root / "requirements" / "torch-cpu.txt"]
+    lock = root / "requirements" / "torch-cpu.txt"
+    wanted = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", str(lock)]
     first = subprocess.run(wanted, capture_output=True, text=True, check=False)
     if first.returncode == 0:
         return

@@ -1,0 +1,90 @@
+"""Nothing half-written stays: files and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sentifactory import atomic
+from sentifactory.errors import ConfigError
+
+
+def list_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "report.json"
+    with atomic.open_atomic(target) as stream:
+        stream.write("很好")
+        assert not target.exists()
+    assert target.read_text(encoding="utf-8") == "很好"
+    assert list_names(target.parent) == ["report.json"]
+    assert target.stat().st_mode & 0o777 == 0o644
+
+
+def test_an_error_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    atomic.write_json(target, {"old": "值"})
+    with pytest.raises(RuntimeError), atomic.open_atomic(target) as stream:
+        stream.write("half")
+        raise RuntimeError
+    assert json.loads(target.read_text(encoding="utf-8")) == {"old": "值"}
+    assert list_names(tmp_path) == ["report.json"]
+
+
+def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for content in ["first", "second"]:
+        with atomic.replace_directory(target) as folder:
+            (folder / content).write_text(content)
+        assert list_names(target) == [content]
+    assert list_names(tmp_path) == ["model"]
+
+
+def test_an_error_leaves_the_old_folder_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "weights").write_text("good")
+    with pytest.raises(KeyboardInterrupt), atomic.replace_directory(target) as folder:
+        (folder / "weights").write_text("half")
+        raise KeyboardInterrupt
+    assert (target / "weights").read_text() == "good"
+    assert list_names(tmp_path) == ["model"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_really_full_disk_becomes_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic.tempfile, "mkstemp", lambda **_: (os.open("/dev/full", os.O_WRONLY), "/nonexistent"))
+    with pytest.raises(ConfigError, match="No room is left on the disk"):
+        atomic.write_text(tmp_path / "report.json", "x" * 100_000)
+    assert list_names(tmp_path) == []
+
+
+def test_a_forbidden_place_becomes_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "denied")
+
+    monkeypatch.setattr(atomic.tempfile, "mkdtemp", refuse)
+    with pytest.raises(ConfigError, match="may not be written"), atomic.replace_directory(tmp_path / "model"):
+        pass
+
+
+def test_a_kill_in_the_middle_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from sentifactory import atomic\n"
+        "with atomic.replace_directory(sys.argv[1]) as folder:\n"
+        "    (folder / 'half').write_text('x'); print('in', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "model")], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "model").exists()

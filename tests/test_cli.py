@@ -1,0 +1,95 @@
+"""The command table: it answers at once, needs only the core dependencies, and says what is wrong in a sentence."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sentifactory
+from sentifactory import cli
+from sentifactory.errors import DataError
+
+HEAVY = ["torch", "transformers", "llamafactory", "vllm", "gradio", "datasets", "sklearn", "pandas"]
+
+
+def test_help_lists_the_commands() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "sentifactory.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    for command in ["data", "model", "train", "eval", "demo"]:
+        assert command in finished.stdout
+
+
+def test_the_command_table_imports_nothing_heavy() -> None:
+    """This is what makes `--help` answer at once; a time would depend on the machine."""
+    code = "import sys, sentifactory.cli; print([m for m in sys.argv[1:] if m in sys.modules])"
+    finished = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
+
+
+def test_every_module_imports_without_torch(tmp_path: Path) -> None:
+    """With the core dependencies alone every module can be imported: torch and its kin are made unimportable."""
+    modules = [
+        name for _, name, _ in pkgutil.walk_packages(sentifactory.__path__, "sentifactory.") if "__main__" not in name
+    ]
+    assert len(modules) > 20
+    blocked = ["torch", "transformers", "llamafactory", "vllm", "gradio", "datasets", "tokenizers", "gguf", "peft"]
+    code = (
+        "import sys, importlib\n"
+        f"for name in {blocked!r}: sys.modules[name] = None\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["data", "prepare"], ["model", "fetch"], ["train"], ["eval", "compare"], ["demo"]]
+)
+def test_every_command_has_help_with_a_summary(command: list[str]) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "sentifactory.cli", *command, "--help"], capture_output=True, text=True, check=True
+    )
+    words = finished.stdout.split("Options")[0].split()
+    assert len(words) > 8, finished.stdout
+
+
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise DataError("The label is 'good'", where="a.csv, line 3", expected="0 or 1", next_step="correct the row")
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run_guarded(fail)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "Error: a.csv, line 3: The label is 'good'. Expected: 0 or 1. Next: correct the row.\n"
+    )
+
+
+def test_a_defect_of_ours_keeps_its_traceback() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cli.run_guarded(fail)
+
+
+def test_ctrl_c_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run_guarded(interrupt)
+    assert stop.value.code == 130
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_scripts_are_thin(repo_root: Path) -> None:
+    scripts = sorted((repo_root / "scripts").glob("*.py"))
+    assert len(scripts) >= 3
+    for script in scripts:
+        assert len(script.read_text(encoding="utf-8").splitlines()) <= 40, script.name
