@@ -33,9 +33,14 @@ def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
 def test_an_error_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
     target = tmp_path / "report.json"
     atomic.write_json(target, {"old": "值"})
-    with pytest.raises(RuntimeError), atomic.open_atomic(target) as stream:
-        stream.write("half")
-        raise RuntimeError
+
+    def fail_half_way() -> None:
+        with atomic.open_atomic(target) as stream:
+            stream.write("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert json.loads(target.read_text(encoding="utf-8")) == {"old": "值"}
     assert list_names(tmp_path) == ["report.json"]
 
@@ -53,9 +58,14 @@ def test_an_error_leaves_the_old_folder_as_it_was(tmp_path: Path) -> None:
     target = tmp_path / "model"
     target.mkdir()
     (target / "weights").write_text("good")
-    with pytest.raises(KeyboardInterrupt), atomic.replace_directory(target) as folder:
-        (folder / "weights").write_text("half")
-        raise KeyboardInterrupt
+
+    def fail_half_way() -> None:
+        with atomic.replace_directory(target) as folder:
+            (folder / "weights").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
     assert (target / "weights").read_text() == "good"
     assert list_names(tmp_path) == ["model"]
 
