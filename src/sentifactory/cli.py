@@ -64,3 +64,11 @@ def run_script(command: Callable[..., Any]) -> None:
 def main() -> None:
     """Entry point of the `sentifactory` command."""
     run_guarded(build_app())
+
+
+if __name__ == "__main__":
+    main()
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ BINARY = ("negative", "positive")
 
 
 def test_a_hand_worked_binary_example_with_unparsed_answers() -> None:
-    """10 reviews: 4 negative (2 right, 1 called positive, 1 unparsed), 6 positive (3 right, 1 negative, 2 unparsed)."""
+    """4 negative (2 right, 1 called positive, 1 unparsed) and 6 positive (3 right, 1 negative, 2 unparsed)."""
     truth = [0] * 4 + [1] * 6
     answers = [0, 0, 1, None, 1, 1, 1, 0, None, None]
     figures = compute_metrics(truth, answers, BINARY)
@@ -88,7 +88,7 @@ def test_against_scikit_learn(n_labels: int) -> None:
     [([], []), ([0, 1], [0]), ([0, 2], [0, 1]), ([0, 1], [0, 2]), ([0, 1], [0, -1])],
 )
 def test_lists_that_cannot_be_compared_are_refused(truth: list[int], answers: list[int | None]) -> None:
-    with pytest.raises(ValueError, match="expected|is not in"):
+    with pytest.raises(ValueError, match=r"expected|is not in"):
         compute_metrics(truth, answers, BINARY)
 
 

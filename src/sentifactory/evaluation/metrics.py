@@ -16,7 +16,7 @@ from sentifactory.evaluation.significance import Interval, compute_wilson_interv
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """Precision, recall and F1 of one class, as shares from 0 to 1; `support` counts the reviews that truly have it."""
+    """Precision, recall and F1 of one class, as shares from 0 to 1; `support` counts the reviews that have it."""
 
     name: str
     precision: float

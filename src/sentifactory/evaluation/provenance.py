@@ -1,0 +1,78 @@
+"""Where a result comes from: hashes of files and weights, run cards, versions, the machine and the command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import sentifactory
+from sentifactory.corpus.manifest import hash_file
+from sentifactory.training.run_card import read_card
+
+WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf")
+PACKAGES = ("llamafactory", "torch", "transformers", "scikit-learn", "numpy")
+
+
+def hash_weights(folder: str | Path) -> dict[str, str]:
+    """Return the SHA-256 of each weight file of a model folder, by file name."""
+    files = sorted(file for pattern in WEIGHT_PATTERNS for file in Path(folder).glob(pattern))
+    return {file.name: hash_file(file) for file in files}
+
+
+def describe_model(folder: str | Path) -> dict[str, Any]:
+    """Return what a report says about a model folder: its weights by hash, and its run card where it has one.
+
+    A name that is no folder here (a model at an address) has nothing to be described.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        return {}
+    facts: dict[str, Any] = {"weights": hash_weights(place)}
+    card = read_card(place)
+    if card is not None:
+        facts["run_card"] = card
+    return facts
+
+
+def describe_versions() -> dict[str, str]:
+    """Return the versions of Python, this package and those that can change a result; what is absent is left out."""
+    versions = {"python": platform.python_version(), "sentifactory": sentifactory.__version__}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, cores, memory and system; nothing that names the machine or its user."""
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": _read_processor_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(memory_gib, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def describe_command() -> str:
+    """Return the command line as it was given, with the program's folder shortened where it lies below this one."""
+    program = Path(sys.argv[0])
+    if program.is_absolute() and program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return shlex.join([str(program), *sys.argv[1:]])
+
+
+def _read_processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

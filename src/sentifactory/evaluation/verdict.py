@@ -1,0 +1,191 @@
+"""Who wins, said plainly in English and Chinese, and whether the reviews are enough to show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+from sentifactory.evaluation.outcomes import Outcome
+from sentifactory.evaluation.significance import PairedTest, compare_paired
+from sentifactory.records import Review
+
+NAMES_EN = {
+    "majority": "Always the commonest label",
+    "base": "The base model",
+    "tuned": "The tuned model",
+    "tfidf": "TF-IDF",
+}
+NAMES_ZH = {"majority": "“总答多数类”", "base": "原始模型", "tuned": "微调模型", "tfidf": "TF-IDF"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """The same sentence in two languages."""
+
+    en: str
+    zh: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Who wins.
+
+    Attributes:
+        winner: the contender with the highest accuracy, or None when the first two are level.
+        is_shown: whether the lead over the second is more than chance explains.
+        headline: who wins, in one sentence.
+        details: what tuning did to the base, how the tuned model stands against TF-IDF, what could not be parsed.
+    """
+
+    winner: str | None
+    is_shown: bool
+    headline: Sentence
+    details: tuple[Sentence, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as plain JSON values."""
+        return asdict(self)
+
+
+def compare_pairs(outcomes: Mapping[str, Outcome], reviews: Sequence[Review]) -> dict[tuple[str, str], PairedTest]:
+    """Return the paired test of each two contenders, under (first, second) in the order of `outcomes`."""
+    rights = {name: outcome.is_right(reviews) for name, outcome in outcomes.items()}
+    return {
+        (first, second): compare_paired(rights[first], rights[second]) for first, second in combinations(rights, 2)
+    }
+
+
+def decide_verdict(outcomes: Mapping[str, Outcome], tests: Mapping[tuple[str, str], PairedTest]) -> Verdict:
+    """Return who wins among the contenders (at least two), from their outcomes and paired tests."""
+    ranking = sorted(outcomes.values(), key=lambda outcome: -outcome.metrics.accuracy)
+    best, second = ranking[0], ranking[1]
+    test = _find_test(tests, second.name, best.name)
+    details = []
+    if "base" in outcomes and "tuned" in outcomes:
+        details.append(describe_tuning(tests["base", "tuned"]))
+    if "tfidf" in outcomes and "tuned" in outcomes and {best.name, second.name} != {"tuned", "tfidf"}:
+        details.append(describe_baseline(tests["tuned", "tfidf"]))
+    details += [describe_unparsed(outcome) for outcome in outcomes.values() if outcome.metrics.unparsed]
+    winner = best.name if test.difference > 0 else None
+    return Verdict(winner, test.is_shown, describe_lead(best, second, test), tuple(details))
+
+
+def describe_lead(best: Outcome, second: Outcome, test: PairedTest) -> Sentence:
+    """Return the headline: who has the highest accuracy, and whether the lead over the second is shown."""
+    share, next_share = format_percent(best.metrics.accuracy), format_percent(second.metrics.accuracy)
+    best_en, second_en = NAMES_EN[best.name], _lower_first(NAMES_EN[second.name])
+    best_zh, second_zh = NAMES_ZH[best.name], NAMES_ZH[second.name]
+    n = best.metrics.reviews
+    if test.difference == 0:
+        return Sentence(
+            f"{best_en} and {second_en} are level: each has {share} of {n} reviews right.",
+            f"{best_zh}与{second_zh}不分上下：{n} 条评论中准确率均为 {share}。",
+        )
+    if test.is_shown:
+        return Sentence(
+            f"{best_en} wins: {share} of {n} reviews right; next is {second_en} with {next_share} "
+            f"({format_p_value(test.p_value)}).",
+            f"{best_zh}胜出：{n} 条评论中准确率 {share}；其次是{second_zh}，{next_share}"
+            f"（{format_p_value(test.p_value)}）。",
+        )
+    return Sentence(
+        f"{best_en} is ahead with {share}, but {n} reviews do not show that it is better than {second_en} "
+        f"({next_share}, {format_p_value(test.p_value)}).",
+        f"{best_zh}以 {share} 领先，但 {n} 条评论不足以证明它优于{second_zh}"
+        f"（{next_share}，{format_p_value(test.p_value)}）。",
+    )
+
+
+def describe_tuning(test: PairedTest) -> Sentence:
+    """Return what tuning did to the base model."""
+    facts_en = (
+        f"{format_points(test.difference)} points; {test.fixed} fixed, {test.broken} broken, "
+        f"{format_p_value(test.p_value)}"
+    )
+    facts_zh = (
+        f"{format_points(test.difference)} 个百分点；改对 {test.fixed} 条，改错 {test.broken} 条，"
+        f"{format_p_value(test.p_value)}"
+    )
+    if not test.is_shown:
+        return Sentence(
+            f"A difference between tuned and base is not shown: {facts_en}.",
+            f"微调与原始模型之间的差别未得到证明：{facts_zh}。",
+        )
+    if test.difference > 0:
+        return Sentence(f"Tuned is better than base: {facts_en}.", f"微调优于原始模型：{facts_zh}。")
+    return Sentence(f"Tuned is worse than base: {facts_en}.", f"微调不如原始模型：{facts_zh}。")
+
+
+def describe_baseline(test: PairedTest) -> Sentence:
+    """Return how the tuned model stands against TF-IDF; the test's first side is the tuned model."""
+    points = format_points(abs(test.difference)).removeprefix("+")
+    p_en = format_p_value(test.p_value)
+    if test.difference == 0:
+        return Sentence("The tuned model and TF-IDF are level.", "微调模型与 TF-IDF 不分上下。")
+    doubt_en = f"({p_en})" if test.is_shown else f"(not shown, {p_en})"
+    doubt_zh = f"（{p_en}）" if test.is_shown else f"（差别未得到证明，{p_en}）"
+    if test.difference > 0:
+        return Sentence(
+            f"TF-IDF beats the tuned model by {points} points {doubt_en}; it trains in seconds.",
+            f"TF-IDF 比微调模型高 {points} 个百分点{doubt_zh}，而且几秒即可训练完成。",
+        )
+    return Sentence(
+        f"The tuned model beats TF-IDF by {points} points {doubt_en}.",
+        f"微调模型比 TF-IDF 高 {points} 个百分点{doubt_zh}。",
+    )
+
+
+def describe_unparsed(outcome: Outcome) -> Sentence:
+    """Return how many replies of a contender state no label."""
+    n, unparsed = outcome.metrics.reviews, outcome.metrics.unparsed
+    return Sentence(
+        f"{NAMES_EN[outcome.name]} gave no readable answer to {unparsed} of {n} reviews; these count as wrong.",
+        f"{NAMES_ZH[outcome.name]}对 {n} 条评论中的 {unparsed} 条没有给出可识别的答案，均按错误计。",
+    )
+
+
+def format_percent(share: float) -> str:
+    """Return a share as a percentage with one decimal.
+
+    Example:
+        >>> format_percent(0.84666)
+        '84.7%'
+    """
+    return f"{share * 100:.1f}%"
+
+
+def format_points(difference: float) -> str:
+    """Return a difference of shares in percentage points, with its sign.
+
+    Example:
+        >>> format_points(0.35), format_points(-0.012), format_points(0.0)
+        ('+35.0', '-1.2', '0.0')
+    """
+    points = f"{difference * 100:+.1f}"
+    return "0.0" if points in ("+0.0", "-0.0") else points
+
+
+def format_p_value(p_value: float) -> str:
+    """Return a p-value as it is written in a sentence.
+
+    Example:
+        >>> format_p_value(0.00002), format_p_value(0.0412), format_p_value(0.84)
+        ('p < 0.001', 'p = 0.041', 'p = 0.84')
+    """
+    if p_value < 0.001:
+        return "p < 0.001"
+    return f"p = {p_value:.3f}" if p_value < 0.1 else f"p = {p_value:.2f}"
+
+
+def _find_test(tests: Mapping[tuple[str, str], PairedTest], first: str, second: str) -> PairedTest:
+    """Return the test of `second` against `first`, turned round where it was made the other way."""
+    if (first, second) in tests:
+        return tests[first, second]
+    test = tests[second, first]
+    return PairedTest(test.reviews, test.broken, test.fixed, -test.difference, test.p_value)
+
+
+def _lower_first(name: str) -> str:
+    return name if name.startswith("TF-IDF") else name[0].lower() + name[1:]
