@@ -1,0 +1,69 @@
+"""Takes a file that is spread over registry packages, and trusts nothing but its checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from sentifactory.errors import ConfigError
+from sentifactory.progress import show_progress
+
+_BLOCK_BYTES = 4 * 1024 * 1024
+_SETUP_COMMAND = "run make setup, which installs it"
+
+
+def find_parts(package: str) -> list[Path]:
+    """Return the files that make up the model of a `*-gguf` package, in order.
+
+    Raises:
+        ConfigError: when the package, or one that carries a part, is not installed.
+    """
+    try:
+        parts: list[Path] = importlib.import_module(package.replace("-", "_")).chunk_paths()
+    except ImportError as error:
+        raise ConfigError(
+            f"The package {package} is not installed completely ({error})", next_step=_SETUP_COMMAND
+        ) from error
+    for part in parts:
+        if not part.is_file():
+            raise ConfigError(f"A part of the package {package} is missing", where=str(part), next_step=_SETUP_COMMAND)
+    return parts
+
+
+def assemble_parts(parts: Sequence[Path], sha256: str, description: str) -> bytearray:
+    """Return the parts as one file in memory.
+
+    Args:
+        parts: the files, in order.
+        sha256: of the whole.
+        description: what is assembled, for the progress display.
+
+    Raises:
+        ConfigError: when a part cannot be read or the whole is not the file that was expected.
+    """
+    total = sum(part.stat().st_size for part in parts)
+    content = bytearray()
+    digest = hashlib.sha256()
+    with show_progress(f"Assembling {description}", total=total // 10**6, unit="MB") as progress:
+        for part in parts:
+            try:
+                with part.open("rb") as stream:
+                    while block := stream.read(_BLOCK_BYTES):
+                        before = len(content)
+                        content += block
+                        digest.update(block)
+                        progress.advance(len(content) // 10**6 - before // 10**6)
+            except OSError as error:
+                raise ConfigError(
+                    f"A part of {description} cannot be read ({error.strerror})", where=str(part)
+                ) from error
+    if digest.hexdigest() != sha256:
+        raise ConfigError(
+            f"{description} is damaged: its SHA-256 is {digest.hexdigest()}",
+            where=", ".join(str(part) for part in parts),
+            expected=sha256,
+            next_step="delete the folder .venv and run make setup, which installs the package again",
+        )
+    return content

@@ -1,0 +1,34 @@
+"""Writes a checkpoint's weights, with an error that the caller can tell a full disk from."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sentifactory.progress import show_progress
+
+if TYPE_CHECKING:
+    import torch
+
+
+def save_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write one safetensors file.
+
+    Raises:
+        OSError: with its proper error number, also where safetensors reports a full disk in words only.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    size_mb = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) // 10**6
+    with show_progress(f"Saving {size_mb} MB of weights"):
+        try:
+            save_file(dict(tensors), str(path), metadata={"format": "pt"})
+        except SafetensorError as error:
+            if f"os error {errno.ENOSPC}" in str(error):
+                raise OSError(errno.ENOSPC, "No space left on device", str(path)) from error
+            raise
+    # safetensors makes files that only their owner may read.
+    path.chmod(0o644)
