@@ -85,7 +85,7 @@ class Task:
         return messages
 
     def parse_answer(self, reply: str) -> int | None:
-        """Return the label index that a reply states, or None when it states none, or more than one.
+        r"""Return the label index that a reply states, or None when it states none, or more than one.
 
         A reply states a label by a JSON object with the answer key and one of the answer values, fenced or not and
         with or without words around it. Several such objects must agree; an object whose value is not a label (10,
@@ -93,7 +93,7 @@ class Task:
         guessed from bare digits or words.
 
         Example:
-            >>> BINARY_SENTIMENT.parse_answer('```json\\n{"sentiment": 1}\\n```')
+            >>> BINARY_SENTIMENT.parse_answer('```json\n{"sentiment": 1}\n```')
             1
             >>> BINARY_SENTIMENT.parse_answer("1") is None
             True
