@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from sentifactory.corpus.manifest import count_labels, hash_file
 from sentifactory.engines.base import MAX_NEW_TOKENS
+from sentifactory.engines.registry import build_engine, check_engine
+from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.baselines import MajorityEngine, TfidfEngine
+from sentifactory.evaluation.baselines import MajorityEngine
 from sentifactory.evaluation.outcomes import Contender, ask_contenders
 from sentifactory.evaluation.provenance import describe_model
 from sentifactory.evaluation.report import Comparison, build_report, check_report_place, write_report
 from sentifactory.evaluation.sampling import find_overlaps, read_labelled, refuse_overlaps, take_sample
-from sentifactory.evaluation.verdict import compare_pairs, decide_verdict
+from sentifactory.evaluation.verdict import Sentence, compare_pairs, decide_verdict, describe_overlap
 from sentifactory.progress import say
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, TASKS, Task
@@ -27,7 +29,6 @@ from sentifactory.task import BINARY_SENTIMENT, TASKS, Task
 if TYPE_CHECKING:
     from sentifactory.engines.base import Engine
 
-LOCAL_ENGINES = ("vllm", "transformers")
 SIDES = ("base", "tuned")
 
 
@@ -83,7 +84,7 @@ class ReviewSet:
     test: list[Review]
     train: list[Review]
     facts: dict[str, Any]
-    warnings: list[str]
+    warnings: list[Sentence]
 
 
 def run_comparison(options: CompareOptions) -> dict[str, Any]:
@@ -132,52 +133,7 @@ def check_options(options: CompareOptions) -> None:
         raise ConfigError("--train_samples needs --train_csv", next_step="give the training reviews as well")
     check_report_place(options.output_file)
     for side in SIDES:
-        check_side(side, options)
-
-
-def check_side(side: str, options: CompareOptions) -> None:
-    """Refuse an unknown engine, and a model folder that is not there.
-
-    Raises:
-        ConfigError: when engine or model of the side cannot be used.
-    """
-    engine, model = options.engine_of(side), options.model_of(side)
-    if is_address(engine):
-        return
-    if engine not in LOCAL_ENGINES:
-        raise ConfigError(
-            f"There is no engine {engine!r}",
-            where="--engine",
-            expected=f"{', '.join(LOCAL_ENGINES)}, or an address such as http://127.0.0.1:8000/v1",
-        )
-    option = "--base_model" if side == "base" else "--finetuned_model"
-    folder = Path(model)
-    if not folder.is_dir() and not is_hub_name(model):
-        step = f"sentifactory model fetch {folder.name}" if side == "base" else "sentifactory train FILE.yaml"
-        raise ConfigError(
-            f"There is no model folder {model!r}",
-            where=option,
-            expected="the folder of a checkpoint",
-            next_step=f"check the path, or make it, for example with `{step}`",
-        )
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ConfigError(
-            f"The folder {model!r} holds no config.json, so it is no complete model",
-            where=option,
-            expected="the folder of a checkpoint",
-            next_step="give the folder that training wrote, and let training end",
-        )
-
-
-def is_address(engine: str) -> bool:
-    """Return whether an engine is given by its address."""
-    return engine.startswith(("http://", "https://"))
-
-
-def is_hub_name(model: str) -> bool:
-    """Return whether a name that is no folder here can be a model on a hub (`owner/model`)."""
-    owner, slash, name = model.partition("/")
-    return bool(slash and name) and "/" not in name and not owner.startswith((".", "~")) and not Path(owner).exists()
+        check_engine(options.engine_of(side), options.model_of(side))
 
 
 def read_review_set(options: CompareOptions, task: Task) -> ReviewSet:
@@ -215,11 +171,7 @@ def read_review_set(options: CompareOptions, task: Task) -> ReviewSet:
         "used_by_tfidf": len(train),
         "overlap_with_test": len(overlaps),
     }
-    warnings = [
-        f"{len(overlaps)} of the {len(everything)} test reviews stand in the training reviews too: "
-        "the accuracies are flattered."
-    ]
-    return ReviewSet(test, train, facts, warnings if overlaps else [])
+    return ReviewSet(test, train, facts, [describe_overlap(len(overlaps), len(everything))] if overlaps else [])
 
 
 def build_baselines(reviews: ReviewSet, options: CompareOptions, task: Task) -> list[Contender]:
@@ -230,8 +182,13 @@ def build_baselines(reviews: ReviewSet, options: CompareOptions, task: Task) -> 
     found = [Contender("majority", answer, "constant", lambda: majority)]
     if reviews.train:
         model = f"TF-IDF of 1 to 3 characters, logistic regression, {len(reviews.train)} reviews"
-        found.append(Contender("tfidf", model, "scikit-learn", lambda: TfidfEngine(reviews.train, task, options.seed)))
+        found.append(Contender("tfidf", model, "scikit-learn", lambda: fit_tfidf(reviews.train, options, task)))
     return found
+
+
+def fit_tfidf(train: list[Review], options: CompareOptions, task: Task) -> TfidfEngine:
+    """Return TF-IDF trained on the training reviews."""
+    return TfidfEngine(task, seed=options.seed).fit(train)
 
 
 def build_side(side: str, options: CompareOptions, task: Task) -> Contender:
@@ -239,8 +196,6 @@ def build_side(side: str, options: CompareOptions, task: Task) -> Contender:
     engine, model = options.engine_of(side), options.model_of(side)
 
     def open_engine() -> AbstractContextManager[Engine]:
-        from sentifactory.engines.registry import build_engine
-
         return build_engine(engine, model, task, name=side, max_new_tokens=options.max_new_tokens)
 
     return Contender(side, model, engine, open_engine, describe_model(model))

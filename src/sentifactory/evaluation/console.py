@@ -23,7 +23,7 @@ def print_report(report: Mapping[str, Any]) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, markup=False)
     for warning in report["warnings"]:
-        console.print(f"WARNING: {warning}", style="bold red")
+        console.print(f"WARNING: {warning['en']}", style="bold red")
     console.print(_build_figures(report))
     for name in ("base", "tuned"):
         console.print(_build_confusion(report, name))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import sentifactory
 from sentifactory.corpus.manifest import hash_file
+from sentifactory.engines.vllm_process import find_vllm_python, inspect_install
+from sentifactory.errors import ConfigError
 from sentifactory.training.run_card import read_card
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf")
@@ -39,14 +43,21 @@ def describe_model(folder: str | Path) -> dict[str, Any]:
     return facts
 
 
-def describe_versions() -> dict[str, str]:
-    """Return the versions of Python, this package and those that can change a result; what is absent is left out."""
+def describe_versions(engines: Iterable[str]) -> dict[str, str]:
+    """Return the versions of Python, this package and those that can change a result; what is absent is left out.
+
+    Args:
+        engines: the engines in use; vLLM's version stands in an environment of its own.
+    """
     versions = {"python": platform.python_version(), "sentifactory": sentifactory.__version__}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    if "vllm" in engines:
+        with contextlib.suppress(ConfigError):
+            versions["vllm"] = inspect_install(find_vllm_python()).version
     return versions
 
 

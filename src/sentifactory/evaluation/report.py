@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from sentifactory.errors import ConfigError
 from sentifactory.evaluation.outcomes import Outcome
 from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
 from sentifactory.evaluation.significance import PairedTest
-from sentifactory.evaluation.verdict import Verdict
+from sentifactory.evaluation.verdict import Sentence, Verdict
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
 
@@ -47,14 +47,14 @@ class Comparison:
     verdict: Verdict
     data: dict[str, Any]
     settings: dict[str, Any]
-    warnings: Sequence[str] = field(default_factory=list)
+    warnings: Sequence[Sentence] = field(default_factory=list)
 
 
 def build_report(comparison: Comparison) -> dict[str, Any]:
     """Return the report as plain JSON values; the warnings stand first."""
     task = comparison.task
     return {
-        "warnings": list(comparison.warnings),
+        "warnings": [asdict(warning) for warning in comparison.warnings],
         "verdict": comparison.verdict.to_dict(),
         "schema_version": SCHEMA_VERSION,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -69,7 +69,7 @@ def build_report(comparison: Comparison) -> dict[str, Any]:
         "models": {name: _describe_outcome(outcome) for name, outcome in comparison.outcomes.items()},
         "paired_tests": {f"{second}_vs_{first}": test.to_dict() for (first, second), test in comparison.tests.items()},
         "settings": comparison.settings,
-        "versions": describe_versions(),
+        "versions": describe_versions(list(comparison.settings["engines"].values())),
         "machine": describe_machine(),
         "command": describe_command(),
         "predictions": _list_predictions(comparison),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -18,6 +19,7 @@ NAMES_EN = {
     "tfidf": "TF-IDF",
 }
 NAMES_ZH = {"majority": "“总答多数类”", "base": "原始模型", "tuned": "微调模型", "tfidf": "TF-IDF"}
+_HAN_MEETS_LATIN = re.compile(r"(?<=[\u4e00-\u9fff])(?=[A-Za-z0-9+-])|(?<=[A-Za-z0-9%])(?=[\u4e00-\u9fff])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Sentence:
 
     en: str
     zh: str
+
+    @classmethod
+    def write(cls, en: str, zh: str) -> Sentence:
+        """Return the sentence, with a space in Chinese wherever Han and Latin letters or figures meet."""
+        return cls(en, _HAN_MEETS_LATIN.sub(" ", zh))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +86,18 @@ def describe_lead(best: Outcome, second: Outcome, test: PairedTest) -> Sentence:
     best_zh, second_zh = NAMES_ZH[best.name], NAMES_ZH[second.name]
     n = best.metrics.reviews
     if test.difference == 0:
-        return Sentence(
+        return Sentence.write(
             f"{best_en} and {second_en} are level: each has {share} of {n} reviews right.",
             f"{best_zh}与{second_zh}不分上下：{n} 条评论中准确率均为 {share}。",
         )
     if test.is_shown:
-        return Sentence(
+        return Sentence.write(
             f"{best_en} wins: {share} of {n} reviews right; next is {second_en} with {next_share} "
             f"({format_p_value(test.p_value)}).",
             f"{best_zh}胜出：{n} 条评论中准确率 {share}；其次是{second_zh}，{next_share}"
             f"（{format_p_value(test.p_value)}）。",
         )
-    return Sentence(
+    return Sentence.write(
         f"{best_en} is ahead with {share}, but {n} reviews do not show that it is better than {second_en} "
         f"({next_share}, {format_p_value(test.p_value)}).",
         f"{best_zh}以 {share} 领先，但 {n} 条评论不足以证明它优于{second_zh}"
@@ -109,13 +116,13 @@ def describe_tuning(test: PairedTest) -> Sentence:
         f"{format_p_value(test.p_value)}"
     )
     if not test.is_shown:
-        return Sentence(
+        return Sentence.write(
             f"A difference between tuned and base is not shown: {facts_en}.",
             f"微调与原始模型之间的差别未得到证明：{facts_zh}。",
         )
     if test.difference > 0:
-        return Sentence(f"Tuned is better than base: {facts_en}.", f"微调优于原始模型：{facts_zh}。")
-    return Sentence(f"Tuned is worse than base: {facts_en}.", f"微调不如原始模型：{facts_zh}。")
+        return Sentence.write(f"Tuned is better than base: {facts_en}.", f"微调优于原始模型：{facts_zh}。")
+    return Sentence.write(f"Tuned is worse than base: {facts_en}.", f"微调不如原始模型：{facts_zh}。")
 
 
 def describe_baseline(test: PairedTest) -> Sentence:
@@ -123,15 +130,15 @@ def describe_baseline(test: PairedTest) -> Sentence:
     points = format_points(abs(test.difference)).removeprefix("+")
     p_en = format_p_value(test.p_value)
     if test.difference == 0:
-        return Sentence("The tuned model and TF-IDF are level.", "微调模型与 TF-IDF 不分上下。")
+        return Sentence.write("The tuned model and TF-IDF are level.", "微调模型与 TF-IDF 不分上下。")
     doubt_en = f"({p_en})" if test.is_shown else f"(not shown, {p_en})"
     doubt_zh = f"（{p_en}）" if test.is_shown else f"（差别未得到证明，{p_en}）"
     if test.difference > 0:
-        return Sentence(
+        return Sentence.write(
             f"TF-IDF beats the tuned model by {points} points {doubt_en}; it trains in seconds.",
             f"TF-IDF 比微调模型高 {points} 个百分点{doubt_zh}，而且几秒即可训练完成。",
         )
-    return Sentence(
+    return Sentence.write(
         f"The tuned model beats TF-IDF by {points} points {doubt_en}.",
         f"微调模型比 TF-IDF 高 {points} 个百分点{doubt_zh}。",
     )
@@ -140,9 +147,17 @@ def describe_baseline(test: PairedTest) -> Sentence:
 def describe_unparsed(outcome: Outcome) -> Sentence:
     """Return how many replies of a contender state no label."""
     n, unparsed = outcome.metrics.reviews, outcome.metrics.unparsed
-    return Sentence(
+    return Sentence.write(
         f"{NAMES_EN[outcome.name]} gave no readable answer to {unparsed} of {n} reviews; these count as wrong.",
         f"{NAMES_ZH[outcome.name]}对 {n} 条评论中的 {unparsed} 条没有给出可识别的答案，均按错误计。",
+    )
+
+
+def describe_overlap(n_overlaps: int, n_test: int) -> Sentence:
+    """Return the warning that test reviews were seen in training."""
+    return Sentence.write(
+        f"{n_overlaps} of the {n_test} test reviews stand in the training reviews too: the accuracies are flattered.",
+        f"{n_test} 条测试评论中有 {n_overlaps} 条也出现在训练评论中，准确率因此偏高。",
     )
 
 

@@ -1,0 +1,130 @@
+"""The page: well-formed, self-contained, in both languages, with the figures of the report."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from scripted_comparison import Workplace
+
+from sentifactory.evaluation.page import (
+    EXAMPLES_SHOWN,
+    build_chart,
+    build_matrix,
+    find_flips,
+    find_unparsed,
+    flatten_card,
+    render_page,
+)
+
+VOID = {"meta", "input", "br", "img", "link", "hr", "line", "rect", "path"}
+
+
+class PageReader(HTMLParser):
+    """Checks that tags are closed in order, and collects attributes and the words of each language."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[tuple[str, str]] = []
+        self.addresses: list[str] = []
+        self.words: dict[str, list[str]] = {"en": [], "zh": []}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.addresses += [str(given[name]) for name in ("src", "href", "action", "data") if name in given]
+        assert not [name for name in given if name.startswith("on")], given
+        if tag not in VOID:
+            self.open.append((tag, given.get("class") or ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for _, classes in self.open:
+            for language in self.words:
+                if language in classes.split():
+                    self.words[language].append(data)
+
+
+def read_page(page: str) -> PageReader:
+    reader = PageReader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_the_page_is_whole_and_asks_nothing_of_the_network(workplace: Workplace) -> None:
+    workplace.run()
+    page = workplace.page()
+    reader = read_page(page)
+    assert reader.addresses == []
+    assert not re.search(r"url\(|@import|https?://", page)
+
+
+def test_both_languages_say_the_same_things(workplace: Workplace) -> None:
+    workplace.run()
+    page = workplace.page()
+    reader = read_page(page)
+    assert len(reader.words["en"]) == len(reader.words["zh"]) > 50
+    assert "微调模型" in "".join(reader.words["zh"])
+    for words in reader.words["en"]:
+        assert not re.search(r"[\u4e00-\u9fff]", words), words
+    assert page.count('name="language"') == 2
+
+
+def test_the_page_says_who_wins_and_shows_the_figures(workplace: Workplace) -> None:
+    result = workplace.run()
+    page = workplace.page()
+    english = "".join(read_page(page).words["en"])
+    assert result["verdict"]["headline"]["en"] in english
+    assert "83.3%" in page
+    assert "4 / 1" in page
+    assert result["data"]["test"]["sha256"][:12] in page
+    assert "未识别" in page
+
+
+def test_the_bars_stand_where_the_figures_say(workplace: Workplace) -> None:
+    result = workplace.run()
+    chart = build_chart(result)
+    tuned = next(bar for bar in chart["bars"] if bar["name"] == "tuned")
+    zero, hundred = chart["ticks"][0][0], chart["ticks"][-1][0]
+    assert tuned["width"] / (hundred - zero) == pytest.approx(5 / 6, abs=1e-3)
+    assert tuned["low_x"] < zero + tuned["width"] < tuned["high_x"] <= hundred
+    assert (tuned["low_x"] - zero) / (hundred - zero) == pytest.approx(tuned["low"], abs=1e-3)
+
+
+def test_the_shade_of_a_cell_is_its_share_of_the_row(workplace: Workplace) -> None:
+    matrix = build_matrix(workplace.run(), "base")
+    assert [[cell["strength"] for cell in row] for row in matrix["rows"]] == [[0.333, 0, 0.667], [0.333, 0.333, 0.333]]
+    assert [[cell["is_right"] for cell in row] for row in matrix["rows"]] == [
+        [True, False, False],
+        [False, True, False],
+    ]
+
+
+def test_flips_and_unparsed_replies(workplace: Workplace) -> None:
+    result = workplace.run()
+    assert [row["source"]["line"] for row in find_flips(result, fixed=True)] == [2, 4, 5, 7]
+    assert [row["source"]["line"] for row in find_flips(result, fixed=False)] == [3]
+    assert [item["raw"] for item in find_unparsed(result)] == ["</code><script>1</script>", "", "好的"]
+
+
+def test_long_lists_are_cut_and_the_rest_is_counted(workplace: Workplace) -> None:
+    result = workplace.run()
+    result["predictions"] *= 10
+    page = render_page(result)
+    assert f"{40 - EXAMPLES_SHOWN} more are in report.json." in page
+    read_page(page)
+
+
+def test_a_report_read_from_its_file_gives_the_same_page(workplace: Workplace) -> None:
+    workplace.run()
+    assert render_page(workplace.read()) == workplace.page()
+
+
+def test_the_run_card_is_shown_without_its_long_lists() -> None:
+    lines = flatten_card({"seed": 42, "recipe": {"lr": 0.0003, "words": ["a"]}, "metrics": [{"loss": 1}], "x": None})
+    assert lines == [("seed", "42"), ("recipe.lr", "0.0003"), ("recipe.words", '["a"]'), ("x", "None")]

@@ -1,0 +1,85 @@
+"""The sample keeps the file's class shares; what training has seen is found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sentifactory.errors import ConfigError, DataError
+from sentifactory.evaluation.sampling import find_overlaps, read_labelled, refuse_overlaps, take_sample
+from sentifactory.records import Review, Source
+from sentifactory.task import BINARY_SENTIMENT
+
+
+def make(counts: dict[int, int]) -> list[Review]:
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    return [Review(f"text {row}", label, Source("a.csv", row + 2)) for row, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted", "expected"),
+    [
+        ({0: 700, 1: 300}, 100, {0: 70, 1: 30}),
+        ({0: 600, 1: 600}, 300, {0: 150, 1: 150}),
+        ({0: 2, 1: 1}, 2, {0: 1, 1: 1}),  # exact shares 1.33 and 0.67: the larger remainder gets the place
+        ({0: 5, 1: 5}, 1, {0: 1}),
+        ({0: 10, 1: 10, 2: 10}, 10, {0: 4, 1: 3, 2: 3}),
+    ],
+)
+def test_the_class_shares_stay_those_of_the_file(
+    counts: dict[int, int], wanted: int, expected: dict[int, int]
+) -> None:
+    sample = take_sample(make(counts), wanted, seed=1)
+    assert Counter(review.label for review in sample) == expected
+
+
+def test_the_sample_is_seeded_in_file_order_and_without_repeats() -> None:
+    reviews = make({0: 500, 1: 500})
+    sample = take_sample(reviews, 100, seed=7)
+    assert sample == take_sample(reviews, 100, seed=7)
+    assert sample != take_sample(reviews, 100, seed=8)
+    lines = [review.source.line for review in sample if review.source]
+    assert lines == sorted(set(lines))
+    assert len(lines) == 100
+
+
+@pytest.mark.parametrize("wanted", [None, 3, 30])
+def test_all_reviews_when_there_are_no_more(wanted: int | None) -> None:
+    reviews = make({0: 1, 1: 2})
+    assert take_sample(reviews, wanted, seed=0) == reviews
+
+
+def test_a_sample_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--max_samples is 0"):
+        take_sample(make({0: 5}), 0, seed=0)
+
+
+def test_overlaps_are_found_after_normalisation() -> None:
+    train = [Review("很好！", 1, Source("train.csv", 2)), Review("不好", 0, Source("train.csv", 3))]
+    test = [Review("很 好", 1, Source("test.csv", 2)), Review("一般", 0, Source("test.csv", 3))]
+    overlaps = find_overlaps(train, test)
+    assert [(str(overlap.train.source), str(overlap.test.source)) for overlap in overlaps] == [
+        ("train.csv, line 2", "test.csv, line 2")
+    ]
+    with pytest.raises(DataError, match=r"1 of 2 .*test\.csv, line 2 = train\.csv, line 2.*--allow_overlap"):
+        refuse_overlaps(overlaps, 2, "train.csv", "test.csv")
+    refuse_overlaps([], 2, "train.csv", "test.csv")
+
+
+def test_rows_without_a_text_are_counted_and_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('label,text\n1,很好\n0,""\n0,差\n1,NA\n', encoding="utf-8")
+    reviews, n_empty = read_labelled(path, BINARY_SENTIMENT)
+    assert [(review.text, review.label) for review in reviews] == [("很好", 1), ("差", 0), ("NA", 1)]
+    assert n_empty == 1
+    first, _ = read_labelled(path, BINARY_SENTIMENT, limit=1)
+    assert [review.text for review in first] == ["很好"]
+
+
+def test_a_file_without_any_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('label,text\n1,""\n', encoding="utf-8")
+    with pytest.raises(DataError, match="No row has a text"):
+        read_labelled(path, BINARY_SENTIMENT)

@@ -1,0 +1,118 @@
+"""The verdict says who wins, also when that is TF-IDF or nobody, in both languages."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+
+from sentifactory.evaluation.metrics import compute_metrics
+from sentifactory.evaluation.outcomes import Contender, Outcome
+from sentifactory.evaluation.verdict import Verdict, compare_pairs, decide_verdict, format_p_value, format_points
+from sentifactory.records import Prediction, Review
+
+REVIEWS = [Review(f"text {row}", row % 2) for row in range(200)]
+
+
+def build(name: str, right: range | set[int], unparsed: set[int] | None = None) -> Outcome:
+    """An outcome that is right on the given rows, unparsed on others, wrong on the rest."""
+    answers: list[int | None] = [
+        None if row in (unparsed or set()) else row % 2 if row in right else 1 - row % 2 for row in range(200)
+    ]
+    truth = [row % 2 for row in range(200)]
+    metrics = compute_metrics(truth, answers, ["negative", "positive"])
+    contender = Contender(name, name, "fake", lambda: nullcontext())  # type: ignore[arg-type]
+    return Outcome(contender, tuple(Prediction(answer) for answer in answers), metrics, 0.0, 1.0)
+
+
+def decide(*outcomes: Outcome) -> Verdict:
+    by_name = {outcome.name: outcome for outcome in outcomes}
+    return decide_verdict(by_name, compare_pairs(by_name, REVIEWS))
+
+
+def test_tuned_wins() -> None:
+    verdict = decide(build("base", range(100)), build("tuned", range(10, 200)))
+    assert verdict.winner == "tuned"
+    assert verdict.is_shown
+    assert verdict.headline.en == (
+        "The tuned model wins: 95.0% of 200 reviews right; next is the base model with 50.0% (p < 0.001)."
+    )
+    assert verdict.headline.zh == "微调模型胜出：200 条评论中准确率 95.0%；其次是原始模型，50.0%（p < 0.001）。"
+    assert [sentence.en for sentence in verdict.details] == [
+        "Tuned is better than base: +45.0 points; 100 fixed, 10 broken, p < 0.001."
+    ]
+    assert verdict.details[0].zh == "微调优于原始模型：+45.0 个百分点；改对 100 条，改错 10 条，p < 0.001。"
+
+
+def test_tfidf_wins_and_the_page_says_so() -> None:
+    verdict = decide(build("base", range(90)), build("tuned", range(150)), build("tfidf", range(180)))
+    assert verdict.winner == "tfidf"
+    assert verdict.headline.en.startswith("TF-IDF wins: 90.0% of 200 reviews right; next is the tuned model")
+    assert verdict.headline.zh.startswith("TF-IDF 胜出：")
+    assert verdict.details[0].en.startswith("Tuned is better than base: +30.0 points")
+
+
+def test_tfidf_beats_tuned_although_base_wins() -> None:
+    verdict = decide(build("base", range(190)), build("tuned", range(100)), build("tfidf", range(150)))
+    assert verdict.winner == "base"
+    assert verdict.details[0].en.startswith("Tuned is worse than base: -45.0 points; 0 fixed, 90 broken")
+    assert verdict.details[1].en == "TF-IDF beats the tuned model by 25.0 points (p < 0.001); it trains in seconds."
+    assert verdict.details[1].zh == "TF-IDF 比微调模型高 25.0 个百分点（p < 0.001），而且几秒即可训练完成。"
+
+
+def test_a_lead_that_chance_explains_is_no_win() -> None:
+    verdict = decide(build("base", range(100)), build("tuned", range(170)), build("tfidf", range(2, 174)))
+    assert verdict.winner == "tfidf"
+    assert not verdict.is_shown
+    assert "is ahead with 86.0%, but 200 reviews do not show that it is better than the tuned model" in (
+        verdict.headline.en
+    )
+    assert "不足以证明它优于微调模型" in verdict.headline.zh
+
+
+def test_no_difference_shown_between_tuned_and_base() -> None:
+    verdict = decide(build("base", range(100)), build("tuned", range(1, 103)))
+    assert verdict.details[0].en == (
+        "A difference between tuned and base is not shown: +1.0 points; 3 fixed, 1 broken, p = 0.62."
+    )
+    assert not verdict.is_shown
+
+
+def test_level_models_have_no_winner() -> None:
+    verdict = decide(build("base", range(100)), build("tuned", range(100, 200)))
+    assert verdict.winner is None
+    assert verdict.headline.en == (
+        "The base model and the tuned model are level: each has 50.0% of 200 reviews right."
+    )
+
+
+def test_the_majority_baseline_can_win() -> None:
+    always = build("majority", {row for row in range(200) if row % 2 == 0})
+    verdict = decide(always, build("base", range(20)), build("tuned", range(40)))
+    assert verdict.winner == "majority"
+    assert verdict.headline.en.startswith("Always the commonest label wins")
+
+
+def test_unparsed_replies_are_told() -> None:
+    verdict = decide(build("base", range(100), unparsed=set(range(150, 187))), build("tuned", range(190)))
+    assert verdict.details[-1].en == (
+        "The base model gave no readable answer to 37 of 200 reviews; these count as wrong."
+    )
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0001, "p < 0.001"), (0.0412, "p = 0.041"), (0.84, "p = 0.84")])
+def test_p_values(value: float, text: str) -> None:
+    assert format_p_value(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.35, "+35.0"), (-0.012, "-1.2"), (-0.0001, "0.0"), (0.0, "0.0")])
+def test_points(value: float, text: str) -> None:
+    assert format_points(value) == text
+
+
+def test_the_verdict_is_plain_json() -> None:
+    import json
+
+    verdict: dict[str, Any] = decide(build("base", range(100)), build("tuned", range(190))).to_dict()
+    assert json.loads(json.dumps(verdict))["headline"]["zh"]
