@@ -124,9 +124,7 @@ def check_options(options: CompareOptions) -> None:
         ConfigError: for the first option that cannot be used.
     """
     for name in ("max_samples", "train_samples", "max_new_tokens"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name} is {value}", expected="1 or more", next_step="correct the option")
+        check_count(name, getattr(options, name))
     if options.task not in TASKS:
         raise ConfigError(f"There is no task {options.task!r}", where="--task", expected=" or ".join(TASKS))
     if options.train_samples is not None and options.train_csv is None:
@@ -134,6 +132,16 @@ def check_options(options: CompareOptions) -> None:
     check_report_place(options.output_file)
     for side in SIDES:
         check_engine(options.engine_of(side), options.model_of(side))
+
+
+def check_count(option: str, value: int | None) -> None:
+    """Refuse a count below 1.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if value is not None and value < 1:
+        raise ConfigError(f"--{option} is {value}", expected="1 or more", next_step="correct the option")
 
 
 def read_review_set(options: CompareOptions, task: Task) -> ReviewSet:

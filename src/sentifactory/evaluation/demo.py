@@ -22,7 +22,7 @@ from sentifactory.corpus.manifest import hash_file
 from sentifactory.engines.supervisor import PR_SET_PDEATHSIG, call_prctl
 from sentifactory.environments import has_nvidia_gpu
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.compare import SIDES, CompareOptions, describe_settings, run_comparison
+from sentifactory.evaluation.compare import SIDES, CompareOptions, check_count, describe_settings, run_comparison
 from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.evaluation.report import SCHEMA_VERSION
 from sentifactory.progress import say
@@ -32,7 +32,7 @@ from sentifactory.training.run_card import compute_fingerprint, describe_data, r
 
 REPORT_FILE = "saves/demo/report.json"
 STAGES = 5
-INTERRUPT_WAIT_S = 60.0
+INTERRUPT_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ def run_stages(max_samples: int, plan: DemoPlan | None = None) -> dict[str, Any]
     """
     plan = plan or DemoPlan()
     started = time.monotonic()
+    check_count("max_samples", max_samples)
     if not plan.recipe.is_file():
         raise ConfigError(
             "The demo's recipe is not here",
