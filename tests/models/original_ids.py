@@ -12,7 +12,7 @@ from typing import Any
 ASSETS = Path(__file__).parent / "assets"
 sys.path.insert(0, str(ASSETS))
 
-from make_original_ids import hash_ids, read_lines  # noqa: E402
+from make_original_ids import hash_ids, hash_model, read_lines  # noqa: E402
 
 
 def load_original(name: str) -> dict[str, Any]:
@@ -29,8 +29,9 @@ def encode_all(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 
 def assert_same_ids(tokenizer: Any, name: str) -> None:
-    """Fail unless all reviews and all odd texts have the ids that the original tokenizer gives them."""
+    """Fail unless merges, vocabulary and the ids of all reviews and odd texts are the original tokenizer's."""
     asset = load_original(name)
+    assert hash_model(tokenizer.backend_tokenizer) == asset["sha256_of_merges_and_vocabulary"]
     lines = {file: read_lines(file) for file in asset["sha256_of_all_ids"]}
     chosen = [lines[review["file"]][review["line"] - 1] for review in asset["reviews"]]
     assert len(chosen) >= 400

@@ -60,6 +60,12 @@ def hash_ids(rows: list[list[int]]) -> str:
     return digest.hexdigest()
 
 
+def hash_model(tokenizer: Tokenizer) -> str:
+    """Return one hash over a BPE tokenizer's merges, in their order, and its vocabulary."""
+    model = json.loads(tokenizer.to_str())["model"]
+    return hashlib.sha256(json.dumps([model["merges"], sorted(model["vocab"].items())]).encode()).hexdigest()
+
+
 def main() -> None:
     """Write the asset."""
     tokenizer_path, output_path = Path(sys.argv[1]), Path(sys.argv[2])
@@ -80,6 +86,7 @@ def main() -> None:
     odd = [{"text": text, "ids": ids} for text, ids in zip(ODD_TEXTS, encode(ODD_TEXTS), strict=True)]
     asset = {
         "tokenizer_sha256": hashlib.sha256(tokenizer_path.read_bytes()).hexdigest(),
+        "sha256_of_merges_and_vocabulary": hash_model(tokenizer),
         "reviews": reviews,
         "odd": odd,
         "sha256_of_all_ids": digests,
