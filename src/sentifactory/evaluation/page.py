@@ -42,7 +42,11 @@ def render_page(report: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=format_percent, points=format_points, p_value=format_p_value, shorten_hash=lambda text: text[:12]
+        percent=format_percent,
+        points=format_points,
+        p_value=format_p_value,
+        shorten_hash=lambda text: text[:12],
+        keep_together=keep_together,
     )
     labels = report["task"]["labels"]
     return environment.get_template(TEMPLATE).render(
@@ -57,6 +61,16 @@ def render_page(report: Mapping[str, Any]) -> str:
         run_card=flatten_card(report["models"]["tuned"].get("run_card", {})),
         examples_shown=EXAMPLES_SHOWN,
     )
+
+
+def keep_together(text: str) -> str:
+    """Return a sentence in which a p-value is never broken over two lines.
+
+    Example:
+        >>> keep_together("(p = 0.84)") == "(p\u00a0=\u00a00.84)"
+        True
+    """
+    return text.replace("p = ", "p\u00a0=\u00a0").replace("p < ", "p\u00a0<\u00a0")
 
 
 def build_chart(report: Mapping[str, Any]) -> dict[str, Any]:
