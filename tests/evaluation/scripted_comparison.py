@@ -12,7 +12,7 @@ from typing import Any
 from sentifactory.engines.base import ClosingEngine, make_prediction
 from sentifactory.evaluation import compare
 from sentifactory.records import Prediction, Review
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task import BINARY_SENTIMENT, Task
 
 
 @dataclass
@@ -22,6 +22,7 @@ class ScriptedEngine(ClosingEngine):
     name: str
     replies: Sequence[str]
     journal: list[str] = field(default_factory=list)
+    task: Task = BINARY_SENTIMENT
 
     def __enter__(self) -> ScriptedEngine:
         self.journal.append(f"{self.name} begins")
@@ -31,7 +32,7 @@ class ScriptedEngine(ClosingEngine):
         self.journal.append(f"{self.name} ends")
 
     def predict(self, reviews: Sequence[Review]) -> list[Prediction]:
-        return [make_prediction(BINARY_SENTIMENT, reply, 0.25) for reply in self.replies]
+        return [make_prediction(self.task, reply, 0.25) for reply in self.replies]
 
 
 def write_reviews(path: Path, rows: Sequence[tuple[int | str, str]]) -> Path:

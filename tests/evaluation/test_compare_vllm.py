@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import psutil
@@ -23,11 +25,15 @@ ROWS = [
 ]
 
 
-def list_vllm_processes() -> set[int]:
-    found = set()
-    for process in psutil.process_iter(["cmdline"]):
-        if "vllm.entrypoints" in " ".join(process.info["cmdline"] or []):
-            found.add(process.pid)
+def find_marked(mark: str) -> list[str]:
+    """The processes that carry a mark in their environment: whatever the script started, and what that started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("SENTIFACTORY_TEST_MARK") == mark:
+                found.append(f"{process.pid} {' '.join(process.cmdline())}")
+        except psutil.Error:
+            continue
     return found
 
 
@@ -35,7 +41,7 @@ def list_vllm_processes() -> set[int]:
 @pytest.mark.vllm
 def test_the_script_compares_through_vllm(repo_root: Path, tmp_path: Path, gemma_checkpoint: Path) -> None:
     """The same checkpoint on both sides must give the same answers: greedy decoding, twice in a row."""
-    before = list_vllm_processes()
+    mark = uuid.uuid4().hex
     write_reviews(tmp_path / "test.csv", ROWS)
     finished = subprocess.run(
         [
@@ -47,6 +53,7 @@ def test_the_script_compares_through_vllm(repo_root: Path, tmp_path: Path, gemma
             *("--output_file", str(tmp_path / "report.json")),
         ],
         cwd=repo_root,
+        env={**os.environ, "SENTIFACTORY_TEST_MARK": mark},
         capture_output=True,
         text=True,
         timeout=800,
@@ -63,4 +70,4 @@ def test_the_script_compares_through_vllm(repo_root: Path, tmp_path: Path, gemma
     assert report["versions"]["vllm"]
     assert report["models"]["base"]["reviews_per_s"] > 0
     assert "accuracy" in finished.stdout
-    assert list_vllm_processes() <= before
+    assert find_marked(mark) == []

@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from scripted_comparison import Workplace
+from scripted_comparison import Workplace, write_reviews
 
 from sentifactory.evaluation.page import (
     EXAMPLES_SHOWN,
@@ -17,6 +17,7 @@ from sentifactory.evaluation.page import (
     flatten_card,
     render_page,
 )
+from sentifactory.task import TASKS, Task
 
 VOID = {"meta", "input", "br", "img", "link", "hr", "line", "rect", "path"}
 
@@ -78,7 +79,7 @@ def test_both_languages_say_the_same_things(workplace: Workplace) -> None:
 def test_the_page_says_who_wins_and_shows_the_figures(workplace: Workplace) -> None:
     result = workplace.run()
     page = workplace.page()
-    english = "".join(read_page(page).words["en"])
+    english = "".join(read_page(page).words["en"]).replace("\u00a0", " ")  # in p-values, so that they are never broken
     assert result["verdict"]["headline"]["en"] in english
     assert "83.3%" in page
     assert "4 / 1" in page
@@ -123,6 +124,20 @@ def test_long_lists_are_cut_and_the_rest_is_counted(workplace: Workplace) -> Non
 def test_a_report_read_from_its_file_gives_the_same_page(workplace: Workplace) -> None:
     workplace.run()
     assert render_page(workplace.read()) == workplace.page()
+
+
+def test_three_classes(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task("three", ("negative", "neutral", "mixed"), "mood", ("bad", "so-so", "both"), "Mood of {text}?")
+    monkeypatch.setitem(TASKS, "three", task)
+    write_reviews(workplace.folder / "test.csv", [("bad", "差"), ("so-so", "一般"), ("both", "好坏参半")])
+    replies = [f'{{"mood": "{word}"}}' for word in ("bad", "so-so", "both")]
+    workplace.replies = {"base": [replies[0]] * 3, "tuned": [replies[0], replies[2], replies[2]]}
+    result = workplace.run(task="three")
+    assert result["models"]["tuned"]["metrics"]["confusion"] == ((1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 1, 0))
+    page = workplace.page()
+    read_page(page)
+    assert "Precision (macro)" in page
+    assert "中性" in page
 
 
 def test_the_run_card_is_shown_without_its_long_lists() -> None:
