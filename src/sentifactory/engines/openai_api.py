@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, make_prediction
@@ -105,18 +106,25 @@ class OpenAiEngine(ClosingEngine):
         async with self._open_client() as client:
             response = await self._send(client, "GET", f"{self.address}/models", None)
         try:
-            names = [str(model["id"]) for model in response.json()["data"]]
-        except (ValueError, KeyError, TypeError) as error:
+            listed = {str(model["id"]): str(model.get("root")) for model in response.json()["data"]}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EngineError(
                 "The answer is not a list of models",
                 where=f"{self.address}/models",
                 expected="the address of an OpenAI-compatible server",
                 next_step="check the address; vLLM's is http://HOST:PORT/v1",
             ) from error
+        names = list(listed)
         if wanted in names:
             return str(wanted)
         if wanted is None and len(names) == 1:
             return names[0]
+        # vLLM says from which folder it serves: whoever names the folder means that model.
+        if wanted is not None and Path(wanted).is_dir():
+            place = str(Path(wanted).resolve())
+            for name, root in listed.items():
+                if root in (wanted, place):
+                    return name
         raise EngineError(
             f"The server does not know the model {wanted!r}" if wanted else "The server has not one model",
             where=self.address,

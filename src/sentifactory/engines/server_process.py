@@ -84,12 +84,23 @@ class ServerProcess:
         command: program and arguments.
         environment: the server's whole environment; TMPDIR is set to a folder that goes when the server goes.
         log_path: where the server's output goes; None for a temporary file, removed after an undisturbed end.
+        phases: words of the log, and what a user is told when they are the last ones of these in it.
+
+    Raises:
+        EngineError: when the process cannot be started.
     """
 
     def __init__(
-        self, title: str, command: Sequence[str], environment: Mapping[str, str], log_path: Path | None = None
+        self,
+        title: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        log_path: Path | None = None,
+        phases: Mapping[str, str] | None = None,
     ) -> None:
         self._title = title
+        self._phases = phases or {}
         self._has_failed = False
         self._folder = Path(tempfile.gettempdir())
         try:
@@ -161,11 +172,9 @@ class ServerProcess:
 
     def _describe_failure(self, what: str, next_step: str) -> EngineError:
         self._has_failed = True
-        lines = pick_log_lines(self._read_log())
-        shown = "".join(f"\n    {line[:300]}" for line in lines) or " none"
-        return EngineError(
-            f"{what}. Its last lines:{shown}\n", where=f"whole log in {self.log_path}", next_step=next_step
-        )
+        shown = [f"    {line[:300]}" for line in pick_log_lines(self._read_log())] or ["    (it wrote nothing)"]
+        lines = "\n".join(shown)
+        return EngineError(what, next_step=f"{next_step}; the whole log is {self.log_path}, its last lines:\n{lines}")
 
     def _read_log(self, last_bytes: int = 1 << 20) -> str:
         with contextlib.suppress(OSError), self.log_path.open("rb") as log:
@@ -174,8 +183,13 @@ class ServerProcess:
         return ""
 
     def _read_phase(self) -> str:
-        lines = [clean_log_line(line) for line in self._read_log(4096).splitlines()[-8:]]
-        return next((line[:70] for line in reversed(lines) if line[:1].isalpha()), "")
+        """Return the name of the last phase that the log speaks of, or "" when it speaks of none."""
+        found, furthest = "", -1
+        log = self._read_log()
+        for words, phase in self._phases.items():
+            if (position := log.rfind(words)) > furthest:
+                found, furthest = phase, position
+        return found
 
     def close(self) -> None:
         """End the server and everything it started; may be called twice."""

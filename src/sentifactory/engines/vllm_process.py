@@ -23,6 +23,16 @@ ENVIRONMENT_FOLDER = ".venv-vllm"
 MAX_MODEL_LEN = 4096  # tokens; a review longer than that is told apart as not answered
 START_TIMEOUT_S = 600.0
 
+# Words of vLLM's log, in the order of a start, and what is shown beside the progress.
+_PHASES = {
+    "non-default args": "reading the model's config",
+    "Initializing a V1 LLM engine": "starting the engine",
+    "Starting to load model": "loading the weights",
+    "Loading weights took": "weights loaded",
+    "KV cache size": "trying the model out",
+    "Starting vLLM server": "opening the port",
+}
+
 _PROBE = """
 import importlib.metadata as metadata, json
 found = {}
@@ -244,7 +254,7 @@ def start_vllm(model: str, served_name: str, options: VllmOptions) -> RunningVll
     proof = f"sentifactory-{secrets.token_hex(8)}"
     command = build_command(install, place, [served_name, proof], port, options)
     environment = build_environment(install, place, options)
-    process = ServerProcess(f"vLLM for {served_name}", command, environment, options.log_path)
+    process = ServerProcess(f"vLLM for {served_name}", command, environment, log_path=options.log_path, phases=_PHASES)
     origin = f"http://{HOST}:{port}"
     process.wait_until_ready(lambda: is_served(origin, proof), options.start_timeout_s)
     return RunningVllm(address=f"{origin}/v1", process=process)

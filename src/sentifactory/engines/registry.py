@@ -1,0 +1,131 @@
+"""From an engine's name and a model to an engine, with the mistakes found before anything is started."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sentifactory.engines.base import MAX_NEW_TOKENS, Engine
+from sentifactory.errors import ConfigError
+from sentifactory.task import Task
+
+LOCAL_KINDS = ("vllm", "transformers")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
+_HOW_TO_MAKE = (
+    "`sentifactory model fetch gemma-3-270m` makes the pretrained model, "
+    "`sentifactory train examples/train_freeze/gemma3_270m_freeze_demo.yaml` the tuned one"
+)
+
+
+def is_address(kind: str) -> bool:
+    """Return whether an engine is named by the address of a server."""
+    return kind.startswith(("http://", "https://"))
+
+
+def check_engine(kind: str, model: str) -> None:
+    """Refuse an engine or a model that cannot work, in less than a second and without starting anything.
+
+    Raises:
+        ConfigError: when there is no such engine, or the model's folder is not there or is not a whole checkpoint.
+    """
+    if is_address(kind):
+        return
+    if kind not in LOCAL_KINDS:
+        raise ConfigError(
+            f"There is no engine {kind!r}",
+            where="engine",
+            expected=f"{', '.join(LOCAL_KINDS)}, or an address such as http://127.0.0.1:8000/v1",
+            next_step="choose one of them",
+        )
+    check_model(model)
+
+
+def check_model(model: str) -> None:
+    """Refuse a model that is neither a folder with a whole checkpoint nor of the form of a hub id.
+
+    Raises:
+        ConfigError: saying what is missing and which command makes it.
+    """
+    folder = Path(model).expanduser()
+    if not folder.exists():
+        # "saves/demo" has the form of a hub id as well, but whoever has a folder "saves" means that one.
+        if _HUB_ID.fullmatch(model) and not folder.parent.is_dir():
+            return
+        raise ConfigError(
+            "There is no such model folder",
+            where=model,
+            expected="a folder with a checkpoint, or a hub id of the form org/name",
+            next_step=_HOW_TO_MAKE,
+        )
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise ConfigError(
+            "This is a LoRA adapter, not a whole model, and adapters cannot be compared yet",
+            where=model,
+            expected="a folder with config.json and weights",
+            next_step="merge it into its base model with `llamafactory-cli export`, then give the merged folder",
+        )
+    has_weights = folder.is_dir() and any(any(folder.glob(pattern)) for pattern in _WEIGHTS)
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    missing += [] if has_weights else ["weights (*.safetensors)"]
+    if missing:
+        raise ConfigError(
+            f"This is not a whole checkpoint: {' and '.join(missing)} missing",
+            where=model,
+            expected="a folder as `save_pretrained` writes it",
+            next_step=_HOW_TO_MAKE,
+        )
+
+
+def build_engine(
+    kind: str,
+    model: str,
+    task: Task,
+    *,
+    name: str = "model",
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    concurrency: int = 32,
+    batch_size: int = 16,
+    port: int | None = None,
+    start_timeout_s: float | None = None,
+    vllm_log: str | None = None,
+) -> Engine:
+    """Return an engine that is ready to answer; use it in a `with` block.
+
+    Args:
+        kind: "vllm" (a server that begins and ends with the engine), "transformers", or the address of a server.
+        model: folder of a checkpoint or hub id; with an address, the name under which the server knows the model
+            (empty: the only one it serves).
+        task: prompt and answer.
+        name: what the model is called in progress lines and reports.
+        max_new_tokens: longest reply, in tokens.
+        concurrency: requests under way at the same time (vllm and addresses).
+        batch_size: reviews answered at the same time (transformers).
+        port: port of a vLLM that is started; None takes a free one.
+        start_timeout_s: seconds that vLLM may take to start.
+        vllm_log: file for vLLM's output; None for a temporary one.
+
+    Raises:
+        ConfigError: when there is no such engine, model or environment.
+        EngineError: when the model cannot be loaded, or its server does not start or cannot be reached.
+    """
+    check_engine(kind, model)
+    if is_address(kind):
+        from sentifactory.engines.openai_api import OpenAiEngine
+
+        return OpenAiEngine(
+            kind, model or None, task, name=name, max_new_tokens=max_new_tokens, concurrency=concurrency
+        )
+    if kind == "transformers":
+        from sentifactory.engines.transformers import TransformersEngine
+
+        return TransformersEngine(model, task, name=name, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    from sentifactory.engines.vllm import VllmEngine
+    from sentifactory.engines.vllm_process import START_TIMEOUT_S, VllmOptions
+
+    options = VllmOptions(
+        port=port,
+        start_timeout_s=START_TIMEOUT_S if start_timeout_s is None else start_timeout_s,
+        log_path=Path(vllm_log) if vllm_log else None,
+    )
+    return VllmEngine(model, task, name=name, options=options, max_new_tokens=max_new_tokens, concurrency=concurrency)

@@ -1,0 +1,186 @@
+"""A checkpoint run in this process by transformers: slower than vLLM, but it needs nothing beside `.venv`.
+
+Covered: mode `generate`, greedy. Batches hold reviews of like length, so that little is spent on padding; the answers
+come back in the order of the reviews.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, make_prediction
+from sentifactory.errors import EngineError
+from sentifactory.progress import show_progress
+from sentifactory.records import Prediction, Review
+from sentifactory.task import Task
+
+
+class TransformersEngine(ClosingEngine):
+    """A causal language model in this process.
+
+    Args:
+        model_path: folder of a checkpoint, or a hub id.
+        task: prompt and answer.
+        name: what the model is called in progress lines and reports.
+        max_new_tokens: longest reply, in tokens.
+        batch_size: reviews answered at the same time.
+        device: "cuda", "cpu", ...; None: a GPU where there is one.
+        dtype: name of a torch dtype; None: the checkpoint's own on a GPU, float32 on a CPU.
+
+    Raises:
+        EngineError: when the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model_path: str,
+        task: Task,
+        *,
+        name: str = "model",
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        batch_size: int = 16,
+        device: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        import torch
+
+        self.name = name
+        self._task = task
+        self._max_new_tokens = max_new_tokens
+        self._batch_size = batch_size
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._dtype = dtype or ("float32" if self._device == "cpu" else "auto")
+        with show_progress(f"Loading {name} on {self._device}"):
+            self._tokenizer, self._model = load_model(model_path, self._device, self._dtype)
+        self._settings = build_generation_config(self._model, self._tokenizer, max_new_tokens)
+
+    def predict(self, reviews: Sequence[Review]) -> list[Prediction]:
+        """Return one prediction per review, in the order of the reviews.
+
+        The latency of a review is that of its batch.
+
+        Raises:
+            EngineError: when the memory does not suffice.
+        """
+        prompts = [self._encode(review) for review in reviews]
+        answers: dict[int, Prediction] = {}
+        with show_progress(f"Asking {self.name}", total=len(reviews), unit="reviews") as progress:
+            for batch in split_by_length(prompts, self._batch_size):
+                start = time.monotonic()
+                replies = self._generate([prompts[position] for position in batch])
+                latency_s = time.monotonic() - start
+                for position, reply in zip(batch, replies, strict=True):
+                    answers[position] = make_prediction(self._task, reply, latency_s)
+                progress.advance(len(batch))
+        return [answers[position] for position in range(len(reviews))]
+
+    def close(self) -> None:
+        """Free the model's memory; may be called twice."""
+        import gc
+
+        import torch
+
+        self._model = None
+        gc.collect()
+        if self._device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    def _encode(self, review: Review) -> list[int]:
+        """Return the token ids of the prompt, the model's own turn markers included."""
+        messages = self._task.render_messages(review.text)
+        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _generate(self, prompts: Sequence[list[int]]) -> list[str]:
+        import torch
+
+        longest = max(len(prompt) for prompt in prompts)
+        padding = self._settings.pad_token_id
+        # Padding stands on the left, so that every reply begins in the same column.
+        ids = [[padding] * (longest - len(prompt)) + prompt for prompt in prompts]
+        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        try:
+            with torch.inference_mode():
+                output = self._model.generate(
+                    input_ids=torch.tensor(ids, device=self._device),  # (B, T)
+                    attention_mask=torch.tensor(mask, device=self._device),  # (B, T)
+                    generation_config=self._settings,
+                )
+        except torch.cuda.OutOfMemoryError as error:
+            raise EngineError(
+                f"The GPU's memory does not suffice for {len(prompts)} reviews of up to {longest} tokens",
+                where=self.name,
+                next_step="choose a smaller batch_size, or the engine vllm",
+            ) from error
+        replies = output[:, longest:].tolist()  # (B, up to max_new_tokens)
+        return [str(reply) for reply in self._tokenizer.batch_decode(replies, skip_special_tokens=True)]
+
+
+def load_model(model_path: str, device: str, dtype: str) -> tuple[Any, Any]:
+    """Return the tokenizer and the model, ready to answer.
+
+    Raises:
+        EngineError: when one of them cannot be loaded, or the tokenizer has no chat template.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_path)
+        model = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype).to(device).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        lines = str(error).strip().splitlines()
+        is_memory = isinstance(error, torch.cuda.OutOfMemoryError)
+        raise EngineError(
+            f"The model cannot be loaded ({lines[0] if lines else type(error).__name__})",
+            where=model_path,
+            expected="the folder of a whole checkpoint with its tokenizer, or a hub id",
+            next_step="take a smaller model or dtype" if is_memory else "make the checkpoint again",
+        ) from error
+    if not getattr(tokenizer, "chat_template", None):
+        raise EngineError(
+            "The tokenizer has no chat template",
+            where=model_path,
+            expected="chat_template.jinja or a template in tokenizer_config.json",
+            next_step="take an instruction-tuned model, or put the template of the training run beside the model",
+        )
+    return tokenizer, model
+
+
+def build_generation_config(model: Any, tokenizer: Any, max_new_tokens: int) -> Any:
+    """Return settings for greedy decoding: of the model's own, only its special tokens are kept.
+
+    A repetition penalty among a model's defaults would change what greedy decoding says.
+    """
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    ends = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
+    padding = own.pad_token_id if own.pad_token_id is not None else tokenizer.pad_token_id
+    if padding is None:
+        padding = ends[0] if isinstance(ends, list) else ends
+    config = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_new_tokens,
+        bos_token_id=own.bos_token_id,
+        eos_token_id=ends,
+        pad_token_id=padding if padding is not None else 0,
+    )
+    # generate() fills what is not set from the model's own settings: leave nothing there to fill from.
+    model.generation_config = config
+    return config
+
+
+def split_by_length(prompts: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
+    """Yield positions in batches of like length, the longest first (memory that does not suffice shows at once).
+
+    Example:
+        >>> list(split_by_length([[1], [1, 2, 3], [1, 2]], batch_size=2))
+        [[1, 2], [0]]
+    """
+    order = sorted(range(len(prompts)), key=lambda position: (-len(prompts[position]), position))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

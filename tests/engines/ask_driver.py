@@ -1,0 +1,16 @@
+"""Stands for the comparison in the tests that kill it: starts an engine, says so, and asks reviews until it is ended.
+
+Usage: ask_driver.py MODEL NUMBER_OF_REVIEWS; says "start", "ready" and "done" on standard output.
+"""
+
+import sys
+
+from sentifactory.engines.registry import build_engine
+from sentifactory.records import Review
+from sentifactory.task import BINARY_SENTIMENT
+
+print("start", flush=True)
+with build_engine("vllm", sys.argv[1], BINARY_SENTIMENT, name="base", concurrency=4) as engine:
+    print("ready", flush=True)
+    engine.predict([Review(f"房间很好，第{number}次入住") for number in range(int(sys.argv[2]))])
+print("done", flush=True)

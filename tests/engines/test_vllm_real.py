@@ -1,0 +1,84 @@
+"""A real vLLM process with the real gemma-3-270m: answers, agreement, repetition, and no survivors."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sentifactory.engines.openai_api import OpenAiEngine
+from sentifactory.engines.transformers import TransformersEngine
+from sentifactory.engines.vllm import VllmEngine
+from sentifactory.errors import EngineError
+from sentifactory.records import Review
+from sentifactory.task import BINARY_SENTIMENT
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+
+
+def list_titles(processes: list[psutil.Process]) -> list[str]:
+    titles = []
+    for process in processes:
+        try:
+            titles.append(" ".join(process.cmdline()))
+        except psutil.NoSuchProcess:
+            continue
+    return titles
+
+
+def test_kill_9_while_vllm_starts_leaves_nothing(family, start_driver, gemma_checkpoint) -> None:
+    driver = start_driver(gemma_checkpoint)
+    family.find("EngineCore", within_s=180)
+    driver.kill()
+    assert driver.wait(5) == -signal.SIGKILL
+    family.wait_for(0, within_s=30)
+
+
+def test_kill_9_while_vllm_answers_leaves_nothing(family, start_driver, gemma_checkpoint) -> None:
+    driver = start_driver(gemma_checkpoint)
+    assert [driver.stdout.readline().strip(), driver.stdout.readline().strip()] == ["start", "ready"]
+    time.sleep(3)
+    titles = list_titles(family.list_alive())
+    assert any("EngineCore" in title for title in titles), titles
+    driver.kill()
+    assert driver.wait(5) == -signal.SIGKILL
+    family.wait_for(0, within_s=30)
+
+
+# The tests above start and kill servers of their own; the shared one starts only now, and does not compete.
+
+
+def test_two_passes_in_another_order_give_the_same_replies(vllm_base: VllmEngine, reviews: list[Review]) -> None:
+    reviews = reviews[8:32]  # twelve of each label
+    first = vllm_base.predict(reviews)
+    # Other neighbours in the batch, other prompts cached, fewer at once.
+    few = OpenAiEngine(vllm_base.address, "base", BINARY_SENTIMENT, concurrency=7)
+    second = few.predict(reviews[::-1])[::-1]
+    assert [prediction.raw for prediction in second] == [prediction.raw for prediction in first]
+    assert all(prediction.raw and prediction.latency_s > 0 for prediction in first)
+
+
+def test_vllm_and_transformers_say_the_same(
+    vllm_base: VllmEngine, gemma_checkpoint: Path, reviews: list[Review]
+) -> None:
+    # Free words after a half-finished answer: every token is open, so that 16 equal ones are no accident.
+    chosen = [Review(f"{review.text}\n请用自己的话再说一遍", review.label) for review in reviews[:6]]
+    with TransformersEngine(str(gemma_checkpoint), BINARY_SENTIMENT, name="base") as engine:
+        expected = [prediction.raw for prediction in engine.predict(chosen)]
+    assert [prediction.raw for prediction in vllm_base.predict(chosen)] == expected
+
+
+def test_a_review_longer_than_the_model_gets_no_answer(vllm_base: VllmEngine, capfd) -> None:
+    predictions = vllm_base.predict([Review("酒店" * 6000), Review("很好")])
+    assert predictions[0].label is None
+    assert predictions[0].raw == ""
+    assert predictions[1].raw
+    assert "context length" in capfd.readouterr().err
+
+
+def test_an_unknown_model_is_refused_with_those_served(vllm_base: VllmEngine) -> None:
+    with pytest.raises(EngineError, match=r"does not know the model 'tuned'.*one of base"):
+        OpenAiEngine(vllm_base.address, "tuned", BINARY_SENTIMENT)
