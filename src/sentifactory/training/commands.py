@@ -1,1 +1,31 @@
-def train() -> None: ...
+"""The command `sentifactory train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A LLaMA-Factory training YAML.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run card, and nothing else, on stdout.")] = False,
+    stock: Annotated[bool, typer.Option("--stock", help="Run LLaMA-Factory as it is, without accelerations.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show LLaMA-Factory's log on the terminal.")] = False,
+) -> None:
+    """Train by a LLaMA-Factory YAML: sentifactory train FILE.yaml [key=value ...].
+
+    Words of the form key=value override the file, as with llamafactory-cli. The run card is written to run.json in
+    the output folder. A run that was cut off is continued by the same command.
+    """
+    from sentifactory.training.llamafactory import train_recipe
+
+    card = train_recipe(recipe, context.args, is_accelerated=not stock, is_verbose=verbose)
+    if as_json:
+        typer.echo(json.dumps(card, ensure_ascii=False, indent=2, default=str))
+        return
+    output_dir = Path(str(card["recipe"]["output_dir"]))
+    typer.echo(f"Trained in {card['wall_time_s']:.0f} s: {output_dir} (run card: {output_dir / 'run.json'})")

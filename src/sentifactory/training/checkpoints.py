@@ -1,0 +1,132 @@
+"""Which checkpoint a run continues from, and which ones count.
+
+LLaMA-Factory continues from the checkpoint with the highest number, complete or not. Here a checkpoint that was cut
+off while it was written is removed before LLaMA-Factory can find it, and a run that was killed is continued by the
+same command: every checkpoint carries a marker, written last, with the fingerprint of the run that made it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sentifactory.atomic import write_json
+from sentifactory.errors import ConfigError
+from sentifactory.progress import say
+from sentifactory.training.run_card import read_card
+
+MARKER_NAME = "sentifactory.json"
+LOCK_NAME = ".train.lock"
+_FOLDER_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def list_checkpoints(output_dir: Path) -> list[Path]:
+    """Return the checkpoint folders, the earliest step first."""
+    if not output_dir.is_dir():
+        return []
+    found = [path for path in output_dir.iterdir() if path.is_dir() and _FOLDER_NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def find_defect(folder: Path) -> str | None:
+    """Return why a checkpoint cannot be continued from (the first file that is missing or cut off), or None."""
+    if not any(path for pattern in ("*.safetensors", "*.bin", "global_step*") for path in folder.glob(pattern)):
+        return "it holds no weights"
+    for path in sorted(folder.rglob("*.safetensors")):
+        if not _is_whole_safetensors(path):
+            return f"{path.name} is cut off"
+    for path in [*sorted(folder.glob("*.pt")), *sorted(folder.glob("*.pth"))]:
+        if not zipfile.is_zipfile(path):
+            return f"{path.name} is cut off"
+    try:
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except OSError:
+        return "trainer_state.json is missing"
+    except ValueError:
+        return "trainer_state.json is cut off"
+    return None
+
+
+def _is_whole_safetensors(path: Path) -> bool:
+    """Return whether a safetensors file is as long as its header says."""
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > path.stat().st_size:
+            return False
+        try:
+            header: dict[str, Any] = json.loads(stream.read(length))
+        except ValueError:
+            return False
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return path.stat().st_size == 8 + length + max(ends, default=0)
+
+
+def mark_complete(folder: Path, fingerprint: str) -> None:
+    """Write the marker that makes a checkpoint count."""
+    write_json(folder / MARKER_NAME, {"fingerprint": fingerprint})
+
+
+def read_marker(folder: Path) -> str | None:
+    """Return the fingerprint of the run that made a checkpoint, or None where it has no marker."""
+    try:
+        return str(json.loads((folder / MARKER_NAME).read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def remove_incomplete(output_dir: Path) -> None:
+    """Remove every checkpoint that was cut off while it was written, and say so."""
+    for folder in list_checkpoints(output_dir):
+        if read_marker(folder) is None and (defect := find_defect(folder)):
+            say(f"Removing the incomplete checkpoint {folder}: {defect}.")
+            shutil.rmtree(folder)
+
+
+def choose_start(settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
+    """Return settings that let LLaMA-Factory start where it should: anew, or from the last complete checkpoint.
+
+    A run that did not finish is continued when recipe and data are the same. Otherwise LLaMA-Factory's own rules
+    hold: `overwrite_output_dir` starts anew, `resume_from_checkpoint` is followed, and without them the last
+    checkpoint is continued.
+    """
+    chosen = dict(settings)
+    output_dir = Path(str(settings["output_dir"])).expanduser()
+    remove_incomplete(output_dir)
+    card = read_card(output_dir)
+    if settings.get("resume_from_checkpoint") is not None or card is None or card.get("status") == "finished":
+        return chosen
+    for folder in reversed(list_checkpoints(output_dir)):
+        if read_marker(folder) == fingerprint:
+            say(f"Continuing the run that was cut off, from {folder} (to start anew, remove {output_dir}).")
+            chosen["resume_from_checkpoint"] = str(folder)
+            chosen["overwrite_output_dir"] = False
+            break
+    return chosen
+
+
+@contextmanager
+def hold_output_folder(output_dir: Path) -> Iterator[None]:
+    """Keep a second run out of the same output folder.
+
+    Raises:
+        ConfigError: when another run writes there.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with (output_dir / LOCK_NAME).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                "Another training run is writing here",
+                where=str(output_dir),
+                next_step="wait for it, or choose another output_dir",
+            ) from error
+        yield

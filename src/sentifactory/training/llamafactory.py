@@ -1,0 +1,154 @@
+"""Runs a LLaMA-Factory recipe in this process, through LLaMA-Factory's own entry point.
+
+Data pipeline, arguments, trainer and outputs are LLaMA-Factory's. Added around it: one sentence for every mistake in a
+recipe, exact accelerations, a frozen set that is really frozen, progress, safe continuation and the run card. Not
+covered: starting several processes (`llamafactory-cli train` and torchrun do that) and Ray.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sentifactory.progress import say
+from sentifactory.training.checkpoints import LOCK_NAME, choose_start, hold_output_folder
+from sentifactory.training.failures import explain_failure, explain_refusal
+from sentifactory.training.output_control import LOG_NAME, collect_chatter, divert_stdout, quieten_progress_bars
+from sentifactory.training.recipe import Recipe, load_recipe, refuse
+from sentifactory.training.recipe_checks import find_problems
+from sentifactory.training.run_card import (
+    begin_card,
+    compute_fingerprint,
+    describe_data,
+    measure_peak_memory,
+    read_now,
+    write_card,
+)
+from sentifactory.training.watching import TrainingWatcher
+
+
+def train_recipe(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    is_accelerated: bool = True,
+    is_verbose: bool = False,
+    listeners: Sequence[Any] = (),
+) -> dict[str, Any]:
+    """Train by a LLaMA-Factory YAML and return the run card.
+
+    Args:
+        path: the recipe.
+        overrides: `key=value` words that win over the file.
+        is_accelerated: False runs LLaMA-Factory as it is (with progress and run card).
+        is_verbose: show LLaMA-Factory's log on stderr in place of writing it to a file in the output folder.
+        listeners: further callbacks for the trainer, called before ours.
+
+    Raises:
+        ConfigError: when the recipe, its data or its model cannot be used, or the disk is full.
+    """
+    recipe = load_recipe(path, overrides)
+    check_recipe(recipe)
+    output_dir = Path(str(recipe.settings["output_dir"])).expanduser()
+    with hold_output_folder(output_dir):
+        data = describe_data(recipe.settings)
+        settings = choose_start(recipe.settings, compute_fingerprint(recipe.settings, data))
+        settings["disable_tqdm"] = True  # our own display takes its place
+        card = begin_card(recipe, settings, data)
+        card["continued_from"] = settings.get("resume_from_checkpoint")
+        log_file = None if is_verbose else output_dir / LOG_NAME
+        with ExitStack() as stack:
+            watcher = TrainingWatcher(settings, card, stack, is_accelerated=is_accelerated)
+            try:
+                _run(recipe, settings, card, watcher, [*listeners, watcher], log_file)
+            finally:
+                if not watcher.has_begun and card["status"] != "finished":
+                    remove_if_unused(output_dir)
+    return card
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse a recipe that cannot be trained; nothing is written.
+
+    Raises:
+        ConfigError: with every problem in it.
+    """
+    with divert_stdout(sys.stderr):
+        refuse(recipe, find_problems(recipe))
+        _parse_arguments(recipe)
+
+
+def _parse_arguments(recipe: Recipe) -> None:
+    """Let LLaMA-Factory judge how the settings go together.
+
+    Raises:
+        ConfigError: with LLaMA-Factory's own words.
+    """
+    from llamafactory.hparams import get_train_args
+
+    settings = copy.deepcopy(recipe.settings)
+    # Whether a folder that holds a model may be trained into is decided when the run starts.
+    settings["overwrite_output_dir"] = True
+    logging.disable(logging.WARNING)
+    try:
+        get_train_args(settings)
+    except Exception as error:
+        raise explain_refusal(error, recipe) from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _run(
+    recipe: Recipe,
+    settings: dict[str, Any],
+    card: dict[str, Any],
+    watcher: TrainingWatcher,
+    callbacks: list[Any],
+    log_file: Path | None,
+) -> None:
+    """Call LLaMA-Factory, and write the last run card however it ends.
+
+    Raises:
+        ConfigError: when the user can mend what went wrong.
+    """
+    from llamafactory.train.tuner import run_exp
+
+    output_dir = Path(str(settings["output_dir"])).expanduser()
+    quieten_progress_bars()
+    start_s = time.monotonic()
+    say(f"Training {settings['model_name_or_path']} by {recipe.path} into {output_dir}")
+    try:
+        with collect_chatter(log_file):
+            run_exp(dict(settings), callbacks=callbacks)
+        card["status"] = "finished"
+    except BaseException as error:
+        card["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        card["error"] = " ".join(str(error).split())[:2000] or type(error).__name__
+        if isinstance(error, Exception) and (explained := explain_failure(error, recipe, has_begun=watcher.has_begun)):
+            raise explained from error
+        raise
+    finally:
+        card["wall_time_s"] = round(time.monotonic() - start_s, 3)
+        card["finished_at"] = read_now()
+        card["memory"] = measure_peak_memory()
+        if is_main_process() and (watcher.has_begun or card["status"] == "finished"):
+            write_card(output_dir, card)
+
+
+def remove_if_unused(output_dir: Path) -> None:
+    """Remove an output folder in which nothing but our lock and our log was written."""
+    if {path.name for path in output_dir.iterdir()} <= {LOCK_NAME, LOG_NAME}:
+        shutil.rmtree(output_dir, ignore_errors=True)
+
+
+def is_main_process() -> bool:
+    """Return whether this is the process that writes (rank 0, or the only one)."""
+    return os.environ.get("RANK", "0") == "0"

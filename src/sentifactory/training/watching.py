@@ -1,0 +1,181 @@
+"""The callback that the trainer calls: accelerates, freezes, counts, shows progress and keeps the run card."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sentifactory.progress import Progress, say, show_progress
+from sentifactory.training.answer_loss import (
+    AnswerLoss,
+    find_causal_model,
+    find_obstacle_in_model,
+    find_obstacle_in_settings,
+)
+from sentifactory.training.checkpoints import mark_complete
+from sentifactory.training.freezing import correct_trainable, summarise_trainable
+from sentifactory.training.run_card import measure_peak_memory, write_card
+
+_METRIC_KEYS = ("loss", "learning_rate", "grad_norm", "epoch")
+
+
+class TrainerListener:
+    """Base of our callbacks: answers every event of the trainer that a subclass does not.
+
+    The trainer calls events by name, so this needs no transformers class, and this module imports without it.
+    """
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("on_"):
+            return lambda *args, **kwargs: None
+        raise AttributeError(name)
+
+
+class TokenMeter:
+    """Counts what passes through the model in training: samples, tokens, and tokens computed with padding."""
+
+    def __init__(self, model: Any) -> None:
+        self.samples = 0
+        self.computed_tokens = 0
+        self._real_tokens: Any = 0
+        model.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens that are not padding. They are counted on the device and fetched only here."""
+        return int(self._real_tokens)
+
+    def _count(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        ids = kwargs.get("input_ids")
+        if not module.training or ids is None:
+            return
+        mask: Any = kwargs.get("attention_mask")
+        self.samples += ids.shape[0]
+        self.computed_tokens += ids.numel()
+        is_flat = mask is not None and mask.dim() == 2  # neat packing has a mask for each pair of tokens
+        self._real_tokens = self._real_tokens + (mask.ne(0).sum() if is_flat else ids.numel())
+
+
+class TrainingWatcher(TrainerListener):
+    """Follows one training run.
+
+    Args:
+        settings: what LLaMA-Factory gets.
+        card: the run card, which is filled as the run goes on.
+        stack: closed by the caller when the run ends, in whatever way; takes the progress display.
+        is_accelerated: False leaves LLaMA-Factory as it is, freezing included.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any], card: dict[str, Any], stack: ExitStack, *, is_accelerated: bool = True
+    ) -> None:
+        self.answer_loss: AnswerLoss | None = None
+        self.has_begun = False
+        self._settings = settings
+        self._card = card
+        self._stack = stack
+        self._is_accelerated = is_accelerated
+        self._progress: Progress | None = None
+        self._meter: TokenMeter | None = None
+        self._step_start_s = 0.0
+        self._train_time_s = 0.0
+        self._steps = 0
+
+    def on_init_end(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
+        """Freeze and accelerate: the model is ready and the optimizer is not made yet."""
+        if self._is_accelerated and (line := correct_trainable(model, self._settings)):
+            say(f"{line}.")
+        self._accelerate(model)
+        self._meter = TokenMeter(model)
+        self._card["parameters"] = summarise_trainable(
+            [(name, value.numel(), value.requires_grad) for name, value in model.named_parameters()]
+        )
+
+    def _accelerate(self, model: Any) -> None:
+        name = "answer-only logits"
+        obstacle = None if self._is_accelerated else "switched off"
+        obstacle = obstacle or find_obstacle_in_settings(self._settings) or find_obstacle_in_model(model)
+        needs_logits = next((k for k in ("compute_accuracy", "predict_with_generate") if self._settings.get(k)), None)
+        if obstacle is None:
+            self.answer_loss = AnswerLoss(model, in_evaluation=needs_logits is None)
+            scope = f"in training; evaluation needs every logit for {needs_logits}" if needs_logits else ""
+            say(f"Acceleration on: {name}{f' ({scope})' if scope else ''}; the loss stays the same.")
+            self._card["accelerations"] = [{"name": name, "is_on": True, "note": scope}]
+        else:
+            say(f"Acceleration off: {name} ({obstacle}).")
+            self._card["accelerations"] = [{"name": name, "is_on": False, "note": obstacle}]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
+        """Open the progress display and write the first run card."""
+        self.has_begun = True
+        if not state.is_world_process_zero:
+            return
+        self._card["model_class"] = type(find_causal_model(model)).__name__
+        self._card["device"] = str(args.device)
+        self._card["world_size"] = args.world_size
+        write_card(args.output_dir, self._card)
+        self._progress = self._stack.enter_context(show_progress("Training", state.max_steps, "steps"))
+        self._progress.advance(state.global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock: evaluation and saving between steps are not training time."""
+        self._step_start_s = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count a step."""
+        self._train_time_s += time.monotonic() - self._step_start_s
+        self._steps += 1
+        if self._progress is not None:
+            self._progress.advance()
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Show the newest loss beside the bar."""
+        logs: Mapping[str, Any] = kwargs.get("logs") or {}
+        if self._progress is None:
+            return
+        words = [f"{key.replace('_', ' ')} {logs[key]:.4f}" for key in ("loss", "eval_loss") if key in logs]
+        if words and self._meter is not None and self._train_time_s > 0:
+            words.append(f"{self._meter.real_tokens / self._train_time_s * args.world_size:.0f} tokens/s")
+            self._progress.note(", ".join(words))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Mark the checkpoint as complete, and bring the run card up to date."""
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            if folder.is_dir():
+                mark_complete(folder, self._card["fingerprint"])
+            self._fill_card(args, state)
+            write_card(args.output_dir, self._card)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the display; the run card is completed by the caller when the weights are written."""
+        self._fill_card(args, state)
+        self._stack.close()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keep the newest evaluation."""
+        self._fill_card(args, state)
+
+    def _fill_card(self, args: Any, state: Any) -> None:
+        self._card["metrics"] = [entry for entry in state.log_history if "train_runtime" not in entry]
+        for entry in state.log_history:
+            kept = {key: value for key, value in entry.items() if key.startswith(("train_", "eval_", "total_"))}
+            self._card["result"].update(kept)
+        self._card["memory"] = measure_peak_memory()
+        self._card["steps"] = state.global_step
+        if self._meter is None or self._train_time_s == 0:
+            return
+        workers = args.world_size
+        self._card["speed"] = {
+            "train_time_s": round(self._train_time_s, 3),
+            "steps": self._steps,
+            "samples": self._meter.samples * workers,
+            "tokens": self._meter.real_tokens * workers,
+            "computed_tokens": self._meter.computed_tokens * workers,
+            "samples_per_s": round(self._meter.samples * workers / self._train_time_s, 3),
+            "tokens_per_s": round(self._meter.real_tokens * workers / self._train_time_s, 1),
+            "steps_per_s": round(self._steps / self._train_time_s, 4),
+        }

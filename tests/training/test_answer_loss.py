@@ -1,0 +1,232 @@
+"""The answer-only projection gives the loss and the gradients of the stock model, and stays off where it would not."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from sentifactory.training.answer_loss import (
+    PROVEN_CLASSES,
+    AnswerLoss,
+    find_obstacle_in_model,
+    find_obstacle_in_settings,
+)
+
+VOCABULARY = 211
+
+
+def build_model(class_name: str, *, is_tied: bool = False):
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config_name = class_name.replace("ForCausalLM", "TextConfig" if class_name.startswith("Gemma3") else "Config")
+    sizes = {
+        "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "tie_word_embeddings": is_tied,
+        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+    }  # fmt: skip
+    if class_name.startswith(("Gemma2", "Gemma3")):
+        sizes |= {"final_logit_softcapping": 5.0, "sliding_window": 8}
+    config = getattr(transformers, config_name)(**sizes)
+    model = getattr(transformers, class_name)(config)
+    with torch.no_grad():  # larger weights: with the initial ones every token is about equally likely
+        for parameter in model.parameters():
+            parameter.mul_(3.0)
+    return model.train()
+
+
+def build_batches():
+    """Two batches of one accumulated step: right-padded prompts and answers, one sample without any label."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    batches = []
+    for lengths, answers in (((14, 9, 12), (3, 1, 0)), ((7, 11, 5), (2, 8, 4))):
+        width = 16
+        ids = torch.zeros(3, width, dtype=torch.long)
+        labels = torch.full((3, width), -100)
+        mask = torch.zeros(3, width, dtype=torch.long)
+        for row, (length, answer) in enumerate(zip(lengths, answers, strict=True)):
+            ids[row, :length] = torch.randint(3, VOCABULARY, (length,), generator=generator)
+            mask[row, :length] = 1
+            if answer:
+                labels[row, length - answer : length] = ids[row, length - answer : length]
+        batches.append({"input_ids": ids, "attention_mask": mask, "labels": labels})
+    return batches
+
+
+def run_step(model, batches, *, is_counted: bool = True):
+    """Return the summed loss and the gradients of one accumulated step, as the trainer computes them."""
+    model.zero_grad(set_to_none=True)
+    count = sum((batch["labels"] != -100).sum() for batch in batches)
+    total = 0.0
+    for batch in batches:
+        loss = model(**batch, **({"num_items_in_batch": count} if is_counted else {})).loss
+        loss.backward()
+        total += loss.item()
+    return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same_step(stock, ours):
+    import torch
+
+    (stock_loss, stock_grads), (our_loss, our_grads) = stock, ours
+    assert our_loss == pytest.approx(stock_loss, abs=1e-5)
+    assert our_grads.keys() == stock_grads.keys()
+    assert stock_grads
+    for name, expected in stock_grads.items():
+        assert torch.linalg.norm(our_grads[name] - expected) <= 1e-4 * torch.linalg.norm(expected) + 1e-9, name
+
+
+@pytest.mark.parametrize("is_tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("class_name", sorted(PROVEN_CLASSES))
+def test_every_proven_class_keeps_loss_and_gradients(class_name: str, is_tied: bool) -> None:
+    model = build_model(class_name, is_tied=is_tied)
+    batches = build_batches()
+    stock = run_step(model, batches)
+    stock_mean = run_step(model, batches, is_counted=False)
+    assert find_obstacle_in_model(model) is None
+    hooks = AnswerLoss(model)
+    assert_same_step(stock, run_step(model, batches))
+    assert_same_step(stock_mean, run_step(model, batches, is_counted=False))
+    hooks.remove()
+    assert_same_step(stock, run_step(model, batches))
+
+
+@pytest.mark.parametrize("is_reentrant", [True, False])
+def test_gradient_checkpointing_with_frozen_layers(is_reentrant: bool) -> None:
+    model = build_model("Gemma3ForCausalLM", is_tied=True)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".2." in name)
+    model.gradient_checkpointing_enable({"use_reentrant": is_reentrant})
+    model.enable_input_require_grads()
+    batches = build_batches()
+    stock = run_step(model, batches)
+    AnswerLoss(model)
+    assert_same_step(stock, run_step(model, batches))
+    assert set(stock[1]) == {name for name, _ in model.named_parameters() if ".2." in name}
+
+
+def test_peft_wrapped_model() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    model = get_peft_model(build_model("Qwen2ForCausalLM"), lora).train()
+    batches = build_batches()
+    stock = run_step(model, batches)
+    assert find_obstacle_in_model(model) is None
+    AnswerLoss(model)
+    assert_same_step(stock, run_step(model, batches))
+    assert all("lora" in name for name in stock[1])
+
+
+def test_only_answer_positions_reach_the_projection() -> None:
+    model = build_model("LlamaForCausalLM")
+    seen = []
+    model.lm_head.register_forward_hook(lambda module, args, output: seen.append(args[0].shape[:2].numel()))
+    batch = build_batches()[0]
+    model(**batch)
+    AnswerLoss(model)
+    model(**batch)
+    assert seen == [3 * 16, 3 + 1 + 1]  # 4 labels and the idle row
+
+
+def test_a_batch_without_labels_and_a_row_of_width_one() -> None:
+    import torch
+
+    model = build_model("Qwen2ForCausalLM")
+    AnswerLoss(model)
+    batch = build_batches()[0]
+    batch["labels"] = torch.full_like(batch["labels"], -100)
+    assert model(**batch, num_items_in_batch=torch.tensor(4)).loss.item() == 0.0
+    assert model(input_ids=torch.tensor([[5]]), labels=torch.tensor([[5]]), num_items_in_batch=1).loss.item() == 0.0
+
+
+def test_label_on_the_first_and_last_token() -> None:
+    """`train_on_prompt` labels every token, and a packed sample begins with a label."""
+    model = build_model("Qwen2ForCausalLM")
+    batches = build_batches()
+    for batch in batches:
+        batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    stock = run_step(model, batches)
+    AnswerLoss(model)
+    assert_same_step(stock, run_step(model, batches))
+
+
+def test_evaluation_keeps_every_logit_where_a_metric_needs_it() -> None:
+    import torch
+
+    batch = build_batches()[0]
+    model = build_model("Gemma3ForCausalLM").eval()
+    with torch.no_grad():
+        stock = model(**batch)
+        hooks = AnswerLoss(model, in_evaluation=False)
+        assert torch.equal(model(**batch).logits, stock.logits)
+        hooks.remove()
+        AnswerLoss(model)
+        assert model(**batch).loss.item() == pytest.approx(stock.loss.item(), abs=1e-5)
+        assert model(**batch).logits.shape[1] == 5
+        assert model(input_ids=batch["input_ids"]).logits.shape == stock.logits.shape
+
+
+def test_calls_without_labels_are_untouched_after_a_failed_call() -> None:
+    import torch
+
+    model = build_model("Qwen2ForCausalLM").eval()
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+        AnswerLoss(model)
+        with pytest.raises(IndexError):
+            model(input_ids=torch.tensor([[5, VOCABULARY + 9]]), labels=torch.tensor([[-100, 6]]))
+        assert torch.equal(model(input_ids=ids).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"use_dft_loss": True}, "DFT"),
+        ({"use_asft_loss": True}, "ASFT"),
+        ({"use_eaft_loss": True}, "EAFT"),
+        ({"label_smoothing_factor": 0.1}, "smoothing"),
+        ({"enable_liger_kernel": True}, "Liger"),
+        ({"use_unsloth": True}, "Unsloth"),
+        ({"stage": "dpo"}, "dpo"),
+        ({"torch_compile": True}, "compile"),
+        ({"deepspeed": "ds.json"}, "DeepSpeed"),
+    ],
+)
+def test_foreign_losses_switch_it_off(settings: dict[str, object], word: str) -> None:
+    reason = find_obstacle_in_settings(settings)
+    assert reason is not None
+    assert word in reason
+
+
+def test_ordinary_settings_do_not() -> None:
+    assert find_obstacle_in_settings({"stage": "sft", "use_dft_loss": False, "label_smoothing_factor": 0.0}) is None
+
+
+def test_models_that_are_not_known_switch_it_off() -> None:
+    from peft import PromptTuningConfig, get_peft_model
+    from torch import nn
+
+    model = build_model("Qwen2ForCausalLM")
+    prompt = get_peft_model(copy.deepcopy(model), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    assert "virtual tokens" in str(find_obstacle_in_model(prompt))
+    model.forward = model.forward
+    assert "replaced" in str(find_obstacle_in_model(model))
+    del model.forward
+    model.loss_function = lambda **kwargs: None
+    assert "loss function" in str(find_obstacle_in_model(model))
+    del model._loss_function
+    assert find_obstacle_in_model(model) is None
+    model.lm_head = nn.Sequential(model.lm_head)
+    assert "plain linear" in str(find_obstacle_in_model(model))
+
+    class Qwen9ForCausalLM(type(model)):  # type: ignore[misc]
+        pass
+
+    model.__class__ = Qwen9ForCausalLM
+    assert "Qwen9ForCausalLM" in str(find_obstacle_in_model(model))

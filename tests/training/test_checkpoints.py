@@ -1,0 +1,102 @@
+"""Complete and incomplete checkpoints, and where a run starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sentifactory.errors import ConfigError
+from sentifactory.training.checkpoints import (
+    choose_start,
+    find_defect,
+    hold_output_folder,
+    list_checkpoints,
+    mark_complete,
+    remove_incomplete,
+)
+
+
+def write_checkpoint(output: Path, step: int) -> Path:
+    import torch
+    from safetensors.torch import save_file
+
+    folder = output / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    save_file({"weight": torch.arange(64.0)}, folder / "model.safetensors", metadata={"format": "pt"})
+    torch.save({"state": torch.arange(64.0)}, folder / "optimizer.pt")
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    return folder
+
+
+def write_card(output: Path, status: str) -> None:
+    (output / "run.json").write_text(json.dumps({"status": status}))
+
+
+def test_checkpoints_are_ordered_by_step(tmp_path: Path) -> None:
+    for step in (100, 20, 3):
+        write_checkpoint(tmp_path, step)
+    (tmp_path / "checkpoint-last").mkdir()
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == [
+        "checkpoint-3",
+        "checkpoint-20",
+        "checkpoint-100",
+    ]
+    assert list_checkpoints(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_every_cut_of_every_file_is_seen(tmp_path: Path, name: str) -> None:
+    folder = write_checkpoint(tmp_path, 1)
+    assert find_defect(folder) is None
+    whole = (folder / name).read_bytes()
+    for length in {0, 1, 7, 9, len(whole) // 2, len(whole) - 1}:
+        (folder / name).write_bytes(whole[:length])
+        assert name in str(find_defect(folder)), length
+    (folder / name).unlink()
+    if name != "optimizer.pt":  # `save_only_model` writes none
+        assert find_defect(folder) is not None
+
+
+def test_incomplete_checkpoints_are_removed_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, half = write_checkpoint(tmp_path, 10), write_checkpoint(tmp_path, 20)
+    (half / "trainer_state.json").unlink()
+    remove_incomplete(tmp_path)
+    assert list_checkpoints(tmp_path) == [whole]
+    assert "checkpoint-20: trainer_state.json is missing" in capsys.readouterr().err
+
+
+def test_unfinished_run_of_the_same_recipe_is_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"output_dir": str(tmp_path), "overwrite_output_dir": True}
+    ours, others = write_checkpoint(tmp_path, 10), write_checkpoint(tmp_path, 20)
+    write_checkpoint(tmp_path, 30)  # by stock LLaMA-Factory: no marker
+    mark_complete(ours, "same")
+    mark_complete(others, "other")
+    for status in ("running", "interrupted", "failed"):
+        write_card(tmp_path, status)
+        chosen = choose_start(settings, "same")
+        assert chosen["resume_from_checkpoint"] == str(ours)
+        assert chosen["overwrite_output_dir"] is False
+    assert "Continuing" in capsys.readouterr().err
+
+
+def test_other_runs_start_as_llamafactory_says(tmp_path: Path) -> None:
+    settings = {"output_dir": str(tmp_path), "overwrite_output_dir": True}
+    assert choose_start(settings, "same") == settings
+    mark_complete(write_checkpoint(tmp_path, 10), "same")
+    assert choose_start(settings, "same") == settings  # no run card
+    write_card(tmp_path, "finished")
+    assert choose_start(settings, "same") == settings
+    write_card(tmp_path, "running")
+    assert choose_start(settings, "changed") == settings
+    wish = {**settings, "resume_from_checkpoint": False}
+    assert choose_start(wish, "same") == wish
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with hold_output_folder(tmp_path / "out"):
+        with pytest.raises(ConfigError, match="Another training run"), hold_output_folder(tmp_path / "out"):
+            pass
+    with hold_output_folder(tmp_path / "out"):
+        pass

@@ -1,0 +1,58 @@
+"""The run card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from sentifactory.training.recipe import Recipe
+from sentifactory.training.run_card import (
+    begin_card,
+    compute_fingerprint,
+    describe_data,
+    hash_file,
+    measure_peak_memory,
+    read_card,
+    read_versions,
+    write_card,
+)
+
+
+def test_fingerprint_follows_what_is_learnt_and_nothing_else() -> None:
+    settings = {"learning_rate": 1e-4, "output_dir": "a", "overwrite_output_dir": True}
+    data = [{"sha256": "0"}]
+    first = compute_fingerprint(settings, data)
+    assert compute_fingerprint({**settings, "output_dir": "b", "resume_from_checkpoint": "c"}, data) == first
+    assert compute_fingerprint({**settings, "learning_rate": 2e-4}, data) != first
+    assert compute_fingerprint({**settings, "seed": 1}, data) != first
+    assert compute_fingerprint(settings, [{"sha256": "1"}]) != first
+
+
+def test_card_round_trip_and_broken_cards(tmp_path: Path) -> None:
+    assert read_card(tmp_path) is None
+    recipe = Recipe(Path("a.yaml"), ("seed=7",), {"seed": 7, "output_dir": str(tmp_path)})
+    card = begin_card(recipe, recipe.settings, [])
+    write_card(tmp_path, card)
+    assert read_card(tmp_path) == json.loads(json.dumps(card))
+    assert (card["status"], card["seed"]) == ("running", 7)
+    assert card["started_at"].endswith("+00:00")
+    for broken in ("{", "[]", ""):
+        (tmp_path / "run.json").write_text(broken)
+        assert read_card(tmp_path) is None
+
+
+def test_data_files_are_hashed(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"{}\n" * 500_000)
+    (tmp_path / "dataset_info.json").write_text(
+        json.dumps({"a": {"file_name": "a.jsonl"}, "hub": {"hf_hub_url": "x"}})
+    )
+    (entry,) = describe_data({"dataset": "a, hub", "dataset_dir": str(tmp_path)})
+    assert entry["sha256"] == hashlib.sha256(b"{}\n" * 500_000).hexdigest() == hash_file(tmp_path / "a.jsonl")
+    assert (entry["dataset"], entry["bytes"]) == ("a", 1_500_000)
+    assert describe_data({"dataset": "a", "dataset_dir": str(tmp_path / "none")}) == []
+
+
+def test_machine_facts() -> None:
+    assert {"python", "torch", "transformers", "llamafactory"} <= read_versions().keys()
+    assert measure_peak_memory()["peak_rss_bytes"] > 10e6

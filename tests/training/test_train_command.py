@@ -1,0 +1,100 @@
+"""The commands as a user types them: `sentifactory train` and `llamafactory-cli train`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+DEMO = "examples/train_freeze/gemma3_270m_freeze_demo.yaml"
+BIN = Path(sys.executable).parent
+
+
+def run_command(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
+
+
+def write_words(model: Path, data: Path, output: Path) -> list[str]:
+    return [
+        f"model_name_or_path={model}", f"dataset_dir={data}", f"output_dir={output}", "max_steps=2",
+        "per_device_train_batch_size=2", "freeze_trainable_layers=1", 'save_strategy="no"', "logging_steps=1",
+    ]  # fmt: skip
+
+
+def test_all_problems_in_one_sentence_and_nothing_written(tmp_path: Path) -> None:
+    recipe = tmp_path / "bad.yaml"
+    recipe.write_text(
+        "model_name_or_path: saves/pretrained/gemma-3-270m\nstage: sft\ndo_train: true\nlearning_rat: 1.0e-4\n"
+        "dataset: nothing\nnum_train_epochs: two\noutput_dir: out\n"
+    )
+    done = run_command(str(BIN / "sentifactory"), "train", "bad.yaml", "sed=1", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+    for part in (
+        "bad.yaml: 5 problems",
+        "learning_rat (line 4) is not a key of LLaMA-Factory, did you mean learning_rate?",
+        "num_train_epochs (line 6) is 'two', but a number is expected",
+        "sed (command line) is not a key of LLaMA-Factory, did you mean seed?",
+        "sentifactory model fetch gemma-3-270m",
+        "sentifactory data prepare",
+        "Next: mend the file",
+    ):
+        assert part in line, part
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["none.yaml"], "none.yaml: This recipe does not exist"),
+        (["list.yaml"], "list.yaml: This is not a list of keys"),
+        (["list.yaml", "learning_rate"], "'learning_rate' cannot be used"),
+    ],
+)
+def test_quick_refusals(tmp_path: Path, words: list[str], part: str) -> None:
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    done = run_command(str(BIN / "sentifactory"), "train", *words, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert part in done.stderr
+
+
+def test_json_is_alone_on_stdout(repo_root: Path, small_gemma: Path, review_data: Path, tmp_path: Path) -> None:
+    words = write_words(small_gemma, review_data, tmp_path / "out")
+    done = run_command(str(BIN / "sentifactory"), "train", str(repo_root / DEMO), *words, "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    card = json.loads(done.stdout)
+    assert card["status"] == "finished"
+    assert card == json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert "Acceleration on: answer-only logits" in done.stderr
+
+
+def test_stock_command_on_the_demo_recipe_gives_the_same_kind_of_checkpoint(
+    repo_root: Path, tiny_gemma: Path, review_data: Path, tmp_path: Path
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    words = write_words(tiny_gemma, review_data, tmp_path / "stock")
+    done = run_command(str(BIN / "llamafactory-cli"), "train", str(repo_root / DEMO), *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ours = run_command(
+        str(BIN / "sentifactory"), "train", str(repo_root / DEMO),
+        *write_words(tiny_gemma, review_data, tmp_path / "ours"), folder=tmp_path,
+    )  # fmt: skip
+    assert ours.returncode == 0, ours.stderr[-3000:]
+    files = [{path.name for path in (tmp_path / name).iterdir()} for name in ("stock", "ours")]
+    assert files[1] - files[0] == {"run.json", "llamafactory.log", ".train.lock"}
+    assert files[0] <= files[1]
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("stock", "ours")]
+    assert weights[0].keys() == weights[1].keys()
+    for name, expected in weights[0].items():
+        assert torch.allclose(weights[1][name], expected, atol=1e-5), name

