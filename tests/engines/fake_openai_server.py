@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TOO_LONG_CHARACTERS = 1000
+SYSCALL_EXIT = {"x86_64": 60, "aarch64": 93}  # of one thread, not of the process
 
 
 @dataclasses.dataclass
@@ -33,6 +36,7 @@ class Behaviour:
     last_words: str = ""  # written before it ends at start
     exit_code: int = 1
     is_stubborn: bool = False  # the family ignores SIGTERM
+    is_half_dead: bool = False  # the server's first thread ends, its others serve on
     dies_after_requests: int = 0
     required_key: str = ""
     statuses: list[int] = dataclasses.field(default_factory=list)  # of the first requests; 0 breaks the connection
@@ -194,7 +198,11 @@ def main() -> None:
     if behaviour.last_words:
         print(behaviour.last_words, flush=True)
         sys.exit(behaviour.exit_code)
-    QuietServer(("127.0.0.1", options.port), make_handler(behaviour)).serve_forever(poll_interval=0.05)
+    server = QuietServer(("127.0.0.1", options.port), make_handler(behaviour))
+    if behaviour.is_half_dead:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        ctypes.CDLL(None).syscall(SYSCALL_EXIT[platform.machine()], 0)
+    server.serve_forever(poll_interval=0.05)
 
 
 if __name__ == "__main__":

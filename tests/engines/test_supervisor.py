@@ -6,6 +6,7 @@ of their own and deaf to the death of their parents. The test process adopts eve
 
 from __future__ import annotations
 
+import platform
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fake_openai_server import SYSCALL_EXIT
 
 from sentifactory.engines import supervisor
 
@@ -27,8 +29,8 @@ def read_stage(driver: subprocess.Popen[str]) -> str:
     return driver.stdout.readline().strip()
 
 
-def scratch_folders(tmp_path: Path) -> list[Path]:
-    return list((tmp_path / "temporary").glob("sentifactory-*/tmp"))
+def list_remains(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.03, 0.06, 0.1, 0.15, 0.25, 0.4, 0.8])
@@ -42,7 +44,7 @@ def test_kill_9_while_starting_leaves_nothing(
     driver.kill()
     assert driver.wait(5) == -signal.SIGKILL
     family.wait_for(0, within_s=8)
-    assert scratch_folders(tmp_path) == []
+    assert list_remains(tmp_path) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -58,7 +60,7 @@ def test_signal_while_answering_leaves_nothing(
     driver.send_signal(number)
     assert driver.wait(10) != 0
     family.wait_for(0, within_s=8)
-    assert scratch_folders(tmp_path) == []
+    assert list_remains(tmp_path) == []
 
 
 def test_ctrl_c_while_starting_leaves_nothing(family, start_driver, fake_vllm, model_folder) -> None:
@@ -75,7 +77,7 @@ def test_an_orderly_run_ends_orderly(tmp_path, family, start_driver, fake_vllm, 
     assert [read_stage(driver), read_stage(driver), read_stage(driver)] == ["start", "ready", "done"]
     assert driver.wait(10) == 0
     assert family.list_alive() == []  # ended before `done` was said, not some time after it
-    assert list((tmp_path / "temporary").iterdir()) == []
+    assert list_remains(tmp_path) == []
 
 
 def test_a_family_deaf_to_sigterm_is_killed(family, start_driver, fake_vllm, model_folder) -> None:
@@ -88,12 +90,12 @@ def test_a_family_deaf_to_sigterm_is_killed(family, start_driver, fake_vllm, mod
 
 
 @pytest.mark.parametrize("victim", ["guard", "supervisor", "server", "engine-and-server"])
-@pytest.mark.parametrize("stage", ["starting", "answering"])
+@pytest.mark.parametrize("stage", ["starting", "answering", "half-dead"])
 def test_kill_9_of_a_link_ends_the_chain(victim, stage, family, start_driver, fake_vllm, model_folder) -> None:
-    fake_vllm(start_delay_s=30 if stage == "starting" else 0, answer_delay_s=0.1)
+    fake_vllm(start_delay_s=30 if stage == "starting" else 0, answer_delay_s=0.1, is_half_dead=stage == "half-dead")
     driver = start_driver(model_folder)
     assert read_stage(driver) == "start"
-    if stage == "answering":
+    if stage != "starting":
         assert read_stage(driver) == "ready"
     family.find("worker", within_s=10)
     guard = family.find("--guard", within_s=1)
@@ -114,6 +116,25 @@ def test_a_stopped_server_is_ended_too(family, start_driver, fake_vllm, model_fo
         process.suspend()
     driver.kill()
     family.wait_for(0, within_s=30)
+
+
+def test_processes_below_a_half_dead_one_are_found(family) -> None:
+    # The first thread ends, the others go on: /proc calls it a zombie. A killed vLLM passes through that state.
+    script = f"""
+import ctypes, subprocess, threading, time
+subprocess.Popen(["sleep", "1000"], start_new_session=True)
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).syscall({SYSCALL_EXIT[platform.machine()]}, 0)
+"""
+    half_dead = subprocess.Popen([sys.executable, "-c", script])
+    sleeper = family.find("1000", within_s=10)
+    deadline = time.monotonic() + 10
+    while psutil.Process(half_dead.pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert psutil.Process(half_dead.pid).status() == psutil.STATUS_ZOMBIE
+    assert {half_dead.pid, sleeper.pid} <= set(supervisor.list_descendants(psutil.Process().pid))
+    half_dead.kill()
+    half_dead.wait()
 
 
 def test_a_copy_of_the_pipe_in_another_process_does_not_keep_the_server_alive(family, tmp_path) -> None:

@@ -52,7 +52,7 @@ def test_kill_9_while_vllm_answers_leaves_nothing(family, start_driver, gemma_ch
 
 
 def test_two_passes_in_another_order_give_the_same_replies(vllm_base: VllmEngine, reviews: list[Review]) -> None:
-    reviews = reviews[8:32]  # twelve of each label
+    reviews = reviews[8:32]  # of both labels
     first = vllm_base.predict(reviews)
     # Other neighbours in the batch, other prompts cached, fewer at once.
     few = OpenAiEngine(vllm_base.address, "base", BINARY_SENTIMENT, concurrency=7)

@@ -119,7 +119,7 @@ class ServerProcess:
     def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         # Isolated and without site-packages: the guard is there in some 20 ms and depends on nothing of ours.
         guard = [sys.executable, "-I", "-S", supervisor.__file__, "--guard", f"--parent={os.getpid()}"]
-        guard += [f"--grace_s={GRACE_S}", f"--scratch={self._scratch}"]
+        guard += [f"--grace_s={GRACE_S}", f"--scratch={self._scratch}", f"--remains={self._folder}"]
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("wb") as log:
             return subprocess.Popen(

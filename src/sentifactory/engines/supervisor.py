@@ -49,7 +49,11 @@ def call_prctl(option: int, value: int) -> None:
 
 
 def list_descendants(ancestor: int) -> list[int]:
-    """Return the ids of all living processes below a process, nearest first (empty where there is no /proc)."""
+    """Return the ids of all processes below a process, nearest first (empty where there is no /proc).
+
+    Zombies are among them: a process whose first thread has ended looks like one while its other threads run on, and
+    while a killed server with many threads is on its way out, its children still stand below such a zombie.
+    """
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -57,9 +61,8 @@ def list_descendants(ancestor: int) -> list[int]:
         except OSError:
             continue  # it ended while we looked
         # The name in parentheses may hold spaces and parentheses itself: the fields count from the last one.
-        state, parent = text.rpartition(")")[2].split()[:2]
-        if state != "Z":
-            children.setdefault(int(parent), []).append(int(entry.parent.name))
+        parent = text.rpartition(")")[2].split()[1]
+        children.setdefault(int(parent), []).append(int(entry.parent.name))
     found = list(children.get(ancestor, []))
     for pid in found:  # grows while it is read: breadth first
         found.extend(children.get(pid, []))
@@ -96,7 +99,7 @@ class Supervisor:
         with watch_process(self._parent) as parent:
             self._child = self._start_child()
             sources = [source for source in (sys.stdin.fileno(), wake, parent) if source is not None]
-            while not self._is_child_gone() and not self._is_end_wanted(sources, wake):
+            while not self._has_exited() and not self._is_end_wanted(sources, wake):
                 pass
         self._end_all()
         return self._exit_code if self._exit_code is not None else 0
@@ -129,53 +132,60 @@ class Supervisor:
         # The parent's pipe says nothing until it closes; a process descriptor becomes readable when it has ended.
         return bool(ready)
 
-    def _is_child_gone(self) -> bool:
-        """Collect ended children (adopted ones too) and return whether the one that was started is among them."""
+    def _has_exited(self) -> bool:
+        """Collect ended children, adopted ones too; return whether the one that was started is among them."""
+        self._is_childless()
+        return self._exit_code is not None
+
+    def _is_childless(self) -> bool:
+        """Collect ended children; return whether no process is left below this one.
+
+        The kernel says so, and it cannot be wrong: who is orphaned anywhere below becomes our child in the same
+        instant. Reading /proc file by file could miss a process that changes its parent meanwhile.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return True
             if pid == 0:
-                return self._exit_code is not None
+                return False
             if pid == self._child.pid:
                 code = os.waitstatus_to_exitcode(status)
                 self._exit_code = code if code >= 0 else 128 - code
 
     def _end_all(self) -> None:
-        me = os.getpid()
-        if not self._is_child_gone():
+        if not self._has_exited():
             if self._child.stdin is not None:
                 self._child.stdin.close()
             send_signal(self._child.pid, signal.SIGTERM)
-            self._wait_until(lambda: self._exit_code is not None, self._grace_s)
-        if not self._signal_and_wait(signal.SIGTERM, lambda pid: True, TERM_WAIT_S):
-            self._signal_and_wait(signal.SIGKILL, lambda pid: not is_resource_tracker(pid), TRACKER_WAIT_S)
-            deadline = time.monotonic() + KILL_WAIT_S
-            while list_descendants(me) and time.monotonic() < deadline:
-                self._signal_and_wait(signal.SIGKILL, lambda pid: True, POLL_S)
-        if not Path("/proc").is_dir():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._child.pid, signal.SIGKILL)
-            self._wait_until(lambda: self._exit_code is not None, KILL_WAIT_S)
+            self._wait_until(self._has_exited, self._grace_s)
+        if self._signal_and_wait(signal.SIGTERM, lambda pid: True, TERM_WAIT_S):
+            return
+        if self._signal_and_wait(signal.SIGKILL, lambda pid: not is_resource_tracker(pid), TRACKER_WAIT_S):
+            return
+        deadline = time.monotonic() + KILL_WAIT_S
+        while time.monotonic() < deadline:
+            if self._signal_and_wait(signal.SIGKILL, lambda pid: True, 2 * POLL_S):
+                return
 
     def _signal_and_wait(self, number: int, is_meant: Callable[[int], bool], wait_s: float) -> bool:
-        """Send a signal to the descendants that are meant; return whether no descendant is left in time."""
-        me = os.getpid()
-        for pid in list_descendants(me):
+        """Send a signal to the descendants that are meant; return whether none at all is left in time."""
+        for pid in list_descendants(os.getpid()):
             if is_meant(pid):
                 send_signal(pid, number)
-        return self._wait_until(lambda: not list_descendants(me), wait_s)
+        if not Path("/proc").is_dir() and not self._has_exited():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, number)
+        return self._wait_until(self._is_childless, wait_s)
 
     def _wait_until(self, is_done: Callable[[], bool], wait_s: float) -> bool:
         deadline = time.monotonic() + wait_s
-        while True:
-            self._is_child_gone()
-            if is_done():
-                return True
+        while not is_done():
             if time.monotonic() >= deadline:
                 return False
             time.sleep(POLL_S)
+        return True
 
 
 def watch_signals() -> int:
@@ -211,6 +221,7 @@ def main() -> int:
     parser.add_argument("--parent", type=int, required=True, help="process that the server is for")
     parser.add_argument("--grace_s", type=float, default=5.0, help="seconds for an orderly end")
     parser.add_argument("--scratch", default="", help="temporary folder of the server, removed at the end")
+    parser.add_argument("--remains", default="", help="folder removed as well when the parent is no longer there")
     parser.add_argument("--guard", action="store_true", help="start a second supervisor below this one")
     options, command = parser.parse_known_args()
     command = command[1:] if command[:1] == ["--"] else command
@@ -224,6 +235,8 @@ def main() -> int:
     finally:
         if options.scratch:
             shutil.rmtree(options.scratch, ignore_errors=True)
+        if options.remains and os.getppid() != options.parent:
+            shutil.rmtree(options.remains, ignore_errors=True)
 
 
 if __name__ == "__main__":
