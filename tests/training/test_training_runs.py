@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from sentifactory.task import BINARY_SENTIMENT
+
 pytestmark = pytest.mark.slow
 
 DEMO = "train_freeze/gemma3_270m_freeze_demo.yaml"
@@ -48,7 +50,11 @@ def count_layers(model: Path) -> int:
 
 
 def test_demo_recipe_leaves_a_checkpoint_that_loads_and_a_run_card(
-    run_recipe: Run, tiny_gemma: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    run_recipe: Run,
+    tiny_gemma: Path,
+    hostile_reviews: tuple[str, ...],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -71,6 +77,14 @@ def test_demo_recipe_leaves_a_checkpoint_that_loads_and_a_run_card(
     words_in = tokenizer.apply_chat_template([{"role": "user", "content": "很好"}], add_generation_prompt=True)
     ids = torch.tensor([words_in["input_ids"] if hasattr(words_in, "keys") else words_in])
     assert model.generate(ids, max_new_tokens=2, do_sample=False).shape[1] > ids.shape[1]
+
+    base = AutoTokenizer.from_pretrained(tiny_gemma)
+    for text in ("很好", *hostile_reviews):
+        messages = BINARY_SENTIMENT.render_messages(text)
+        asked = [t.apply_chat_template(messages, add_generation_prompt=True) for t in (base, tokenizer)]
+        assert asked[0] == asked[1]
+    configs = [json.loads((folder / "generation_config.json").read_text()) for folder in (tiny_gemma, output)]
+    assert configs[0]["eos_token_id"] == configs[1]["eos_token_id"]
 
     assert json.loads((output / "run.json").read_text(encoding="utf-8")) == json.loads(json.dumps(card))
     assert card["status"] == "finished"

@@ -129,4 +129,7 @@ def hold_output_folder(output_dir: Path) -> Iterator[None]:
                 where=str(output_dir),
                 next_step="wait for it, or choose another output_dir",
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            (output_dir / LOCK_NAME).unlink(missing_ok=True)

@@ -50,7 +50,7 @@ def train_recipe(
         overrides: `key=value` words that win over the file.
         is_accelerated: False runs LLaMA-Factory as it is (with progress and run card).
         is_verbose: show LLaMA-Factory's log on stderr in place of writing it to a file in the output folder.
-        listeners: further callbacks for the trainer, called before ours.
+        listeners: further callbacks for the trainer, called before ours; each gets our own as `watcher`.
 
     Raises:
         ConfigError: when the recipe, its data or its model cannot be used, or the disk is full.
@@ -68,6 +68,8 @@ def train_recipe(
         with ExitStack() as stack:
             watcher = TrainingWatcher(settings, card, stack, is_accelerated=is_accelerated)
             try:
+                for listener in listeners:
+                    listener.watcher = watcher
                 _run(recipe, settings, card, watcher, [*listeners, watcher], log_file)
             finally:
                 if not watcher.has_begun and card["status"] != "finished":

@@ -18,7 +18,7 @@ def divert_stdout(stream: TextIO) -> Iterator[None]:
     """Send everything that is written to stdout to another open file, from C libraries as well."""
     sys.stdout.flush()
     saved = os.dup(1)
-    os.dup2(stream.fileno(), 1)
+    os.dup2(_find_descriptor(stream), 1)
     try:
         # Both: the file descriptor for what is not Python, and the name for a sys.stdout that is not the descriptor.
         with redirect_stdout(stream):
@@ -27,6 +27,14 @@ def divert_stdout(stream: TextIO) -> Iterator[None]:
         sys.stdout.flush()
         os.dup2(saved, 1)
         os.close(saved)
+
+
+def _find_descriptor(stream: TextIO) -> int:
+    """Return the file descriptor of a stream, or stderr's where the stream is none of the system's."""
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):
+        return 2
 
 
 @contextmanager

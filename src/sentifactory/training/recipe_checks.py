@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import types
 import typing
 from collections.abc import Iterator
@@ -131,6 +132,8 @@ def check_required(recipe: Recipe) -> Iterator[str]:
     for key, example in (("model_name_or_path", "a model folder or hub name"), ("output_dir", "saves/my-run")):
         if not recipe.settings.get(key):
             yield f"{key} is missing: give {example}"
+    if os.environ.get("USE_RAY", "").lower() in ("1", "true", "yes", "on", "y", "t"):
+        yield "USE_RAY is set: runs on a Ray cluster are started with llamafactory-cli train, or unset it"
     if recipe.settings.get("do_train") and not recipe.settings.get("dataset"):
         yield "dataset is missing: name a data set of dataset_info.json"
 
