@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import dataclasses
 import json
+import mmap
 import os
 import platform
 import signal
@@ -168,6 +169,12 @@ def run_relative(role: str, behaviour: Behaviour) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if role == "engine":
         start_relative("worker")
+    if role == "worker" and behaviour.is_stubborn:
+        # As vLLM's message queues have it; nobody but the supervisor will free it.
+        with open(f"/dev/shm/psm_{os.getpid()}_{time.time_ns()}", "w+b") as file:
+            file.truncate(4096)
+            memory = mmap.mmap(file.fileno(), 4096)
+            memory[0] = 1
     while True:
         time.sleep(3600)
 

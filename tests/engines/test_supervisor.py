@@ -63,6 +63,22 @@ def test_signal_while_answering_leaves_nothing(
     assert list_remains(tmp_path) == []
 
 
+def test_a_family_deaf_to_sigterm_is_killed_and_its_shared_memory_freed(
+    family, start_driver, fake_vllm, model_folder
+) -> None:
+    fake_vllm(is_stubborn=True, answer_delay_s=0.1)
+    driver = start_driver(model_folder)
+    assert [read_stage(driver), read_stage(driver)] == ["start", "ready"]
+    worker = family.find("worker", within_s=5)
+    deadline = time.monotonic() + 5
+    while not (files := supervisor.list_shared_memory([worker.pid])) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [file.exists() for file in files] == [True]
+    driver.kill()
+    family.wait_for(0, within_s=30)
+    assert [file.exists() for file in files] == [False]
+
+
 def test_ctrl_c_while_starting_leaves_nothing(family, start_driver, fake_vllm, model_folder) -> None:
     fake_vllm(start_delay_s=30)
     driver = start_driver(model_folder)
@@ -78,15 +94,6 @@ def test_an_orderly_run_ends_orderly(tmp_path, family, start_driver, fake_vllm, 
     assert driver.wait(10) == 0
     assert family.list_alive() == []  # ended before `done` was said, not some time after it
     assert list_remains(tmp_path) == []
-
-
-def test_a_family_deaf_to_sigterm_is_killed(family, start_driver, fake_vllm, model_folder) -> None:
-    fake_vllm(is_stubborn=True, answer_delay_s=0.1)
-    driver = start_driver(model_folder)
-    assert [read_stage(driver), read_stage(driver)] == ["start", "ready"]
-    family.wait_for(FAMILY_SIZE + 1, within_s=5)
-    driver.kill()
-    family.wait_for(0, within_s=30)
 
 
 @pytest.mark.parametrize("victim", ["guard", "supervisor", "server", "engine-and-server"])
@@ -137,7 +144,8 @@ ctypes.CDLL(None).syscall({SYSCALL_EXIT[platform.machine()]}, 0)
     half_dead.wait()
 
 
-def test_a_copy_of_the_pipe_in_another_process_does_not_keep_the_server_alive(family, tmp_path) -> None:
+@pytest.mark.parametrize("delay_s", [0.0, 0.05, 1.0])
+def test_a_copy_of_the_pipe_in_another_process_does_not_keep_the_server_alive(delay_s, family) -> None:
     # A fork of the comparison (a data loader, say) may hold the pipe open for longer than the comparison lives.
     script = f"""
 import os, subprocess, sys, time
@@ -146,11 +154,11 @@ os.set_inheritable(writer, True)
 subprocess.Popen([sys.executable, {supervisor.__file__!r}, "--guard", f"--parent={{os.getpid()}}",
                   "--", "sleep", "1000"], stdin=reader)
 subprocess.Popen(["sleep", "60"], close_fds=False)
-time.sleep(0.5)
+time.sleep({delay_s})
 os._exit(0)
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=10)
-    family.wait_for(1, within_s=8)  # the sleeper that is not ours to end
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
+    assert family.wait_for(1, within_s=15)[0].cmdline() == ["sleep", "60"]  # which is not ours to end
 
 
 def test_the_exit_code_of_the_server_comes_through(tmp_path) -> None:
