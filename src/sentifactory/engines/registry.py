@@ -116,6 +116,8 @@ def build_engine(
         return OpenAiEngine(
             kind, model or None, task, name=name, max_new_tokens=max_new_tokens, concurrency=concurrency
         )
+    if model.startswith("~"):
+        model = str(Path(model).expanduser())
     if kind == "transformers":
         from sentifactory.engines.transformers import TransformersEngine
 
