@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
+import sys
 import traceback
+from pathlib import Path
 
 from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.training.recipe import NEXT_STEP, Recipe
@@ -12,6 +13,12 @@ from sentifactory.training.recipe import NEXT_STEP, Recipe
 _DISK_FULL_WORDS = ("No space left", "Disk quota exceeded", "PytorchStreamWriter failed", "os error 28")
 # What LLaMA-Factory and the libraries under it raise before the first step for a recipe they cannot use.
 _REFUSALS = (ValueError, OSError, ImportError, NotImplementedError, KeyError, TypeError, AttributeError)
+
+
+def _stands_in(filename: str, package: str) -> bool:
+    """Return whether a source file belongs to an imported package; a checkout's folder may bear the same name."""
+    module = sys.modules.get(package)
+    return module is not None and Path(filename).is_relative_to(Path(str(module.__file__)).parent)
 
 
 def describe_error(error: BaseException) -> str:
@@ -51,8 +58,8 @@ def explain_failure(error: Exception, recipe: Recipe, *, has_begun: bool) -> Sen
             "freeze_trainable_layers",
         )
     frames = traceback.extract_tb(error.__traceback__)
-    is_theirs = any("llamafactory" in frame.filename.split(os.sep) for frame in frames)
-    is_ours = "sentifactory" in frames[-1].filename.split(os.sep) if frames else False
+    is_theirs = any(_stands_in(frame.filename, "llamafactory") for frame in frames)
+    is_ours = bool(frames) and _stands_in(frames[-1].filename, "sentifactory")
     if has_begun or is_ours or not is_theirs or not isinstance(error, _REFUSALS):
         return None
     next_step = "mend the recipe; --verbose shows LLaMA-Factory's log"
