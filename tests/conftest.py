@@ -9,14 +9,14 @@ from pathlib import Path
 # No test may reach for a model hub; set before anything imports transformers.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# A suite that is started in the background inherits ignored signals, and so would the processes that tests interrupt.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
 import pytest
 from tiny_models import build_tiny_gemma, build_tiny_qwen
 
 from sentifactory.models.store import fetch_pretrained
+
+# A suite that is started in the background inherits ignored signals, and so would the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
