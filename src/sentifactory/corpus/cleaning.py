@@ -22,6 +22,11 @@ _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 class Reason(StrEnum):
     """Why a row is in none of the parts."""
 
+    BROKEN_ROW = "broken row"  # cells too many or too few, quotes that do not match, no JSON, NUL bytes
+    UNKNOWN_LABEL = "unknown label"
+    NO_LABEL = "no label"
+    MIDDLE_STARS = "middle stars"  # neither above nor below the stated threshold
+    TOO_LONG = "too long"  # more tokens than the model that will be trained may see
     EMPTY = "empty"
     REPEAT = "repeat"
     BOTH_LABELS = "more than one label"
@@ -108,3 +113,12 @@ def clean_reviews(reviews: Iterable[Review], labels: Sequence[str]) -> Cleaned:
 
 def _name_label(label: int | None, labels: Sequence[str]) -> str:
     return "no label" if label is None else labels[label]
+
+
+def clean_text(text: str) -> tuple[str, dict[str, int]]:
+    """Return a review without what no reader sees or means, and how many changes of each kind that took.
+
+    The second part is empty when nothing was changed.
+    """
+    stripped = text.strip()
+    return stripped, {"outer whitespace": 1} if stripped != text else {}

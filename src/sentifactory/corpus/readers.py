@@ -7,11 +7,13 @@ any other. Not covered yet: other formats and other encodings; both are named in
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.labels import build_label_index, describe_labels, find_label
+from sentifactory.corpus.manifest import InputFile, hash_file
 from sentifactory.errors import DataError, SentiFactoryError
 from sentifactory.records import Review, Source
 from sentifactory.task import Task
@@ -21,6 +23,63 @@ LABEL_COLUMNS = ("label", "sentiment", "标签")
 # csv refuses cells over 128 KiB by default; a long review is still a review. The largest value every platform takes.
 _MAX_CELL_CHARS = 2**31 - 1
 _LISTED_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What the user says about a file; None: it is recognised.
+
+    Attributes:
+        text_column: header of the column that holds the reviews.
+        label_column: header of the column that holds the labels.
+        domain_column: header of the column that says what a review is about.
+        label_map: label name, answer value or index of the task by the word in the file; nothing else is accepted then.
+        star_threshold: stars above it are positive, below it negative; exactly so many are rejected.
+        encoding: name of the text encoding, as Python knows it.
+    """
+
+    text_column: str | None = None
+    label_column: str | None = None
+    domain_column: str | None = None
+    label_map: Mapping[str, str] | None = None
+    star_threshold: float | None = None
+    encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row of an otherwise sound file that is no review.
+
+    Attributes:
+        source: file and line.
+        reason: the kind of fault, to be counted by.
+        text: the review where it is known, else the row as it stands.
+        detail: what exactly is wrong, with the bad value in it.
+    """
+
+    source: Source
+    reason: Reason
+    text: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """All rows of a source: each is either a review or rejected.
+
+    Attributes:
+        reviews: in the order of the file; rows without a text are among them (whoever cleans counts them).
+        rejected: in the order of the file.
+        encoding: the text encoding that was found or given; None for formats that have none (Parquet, Excel).
+        format: csv, tsv, jsonl, json, parquet, excel, ...
+        inputs: the files read; their rows add up to reviews and rejected.
+    """
+
+    reviews: list[Review]
+    rejected: list[RejectedRow]
+    encoding: str | None
+    format: str
+    inputs: list[InputFile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +147,17 @@ def read_reviews(path: str | Path, task: Task) -> list[Review]:
             "The file has a header and no rows", where=str(path), next_step="give a file with at least one review"
         )
     return reviews
+
+
+def read_source(source: str | Path, task: Task, options: ReadOptions | None = None) -> Intake:
+    """Read a file as reviews and rejected rows.
+
+    Raises:
+        DataError: when the file as a whole cannot be used.
+    """
+    reviews = read_reviews(source, task)
+    inputs = [InputFile(str(source), hash_file(Path(source)), len(reviews))]
+    return Intake(reviews, [], "utf-8", "csv", inputs)
 
 
 def _describe_unknown_label(row: RawRow, index: dict[str, int]) -> DataError:

