@@ -25,7 +25,14 @@ _RARE = _TABLE_SIZE  # no character: it marks those that are not looked up
 # Ideographs are most of a Chinese review and all alike: one of them says how the others of its block are compared.
 _IDEOGRAPHS = ((0x3400, 0x4DC0), (0x4E00, 0xA000))
 # Latin with its punctuation, symbols, kana, full-width forms, emoji.
-_LOOKED_UP = ((0x20, 0x300), (0x2000, 0x2100), (0x2190, 0x2800), (0x3000, 0x3100), (0xFF00, 0xFF66), (0x1F000, 0x1FB00))
+_LOOKED_UP = (
+    (0x20, 0x300),
+    (0x2000, 0x2100),
+    (0x2190, 0x2800),
+    (0x3000, 0x3100),
+    (0xFF00, 0xFF66),
+    (0x1F000, 0x1FB00),
+)
 
 
 def make_keys(texts: Sequence[str]) -> list[str]:

@@ -8,9 +8,9 @@ of the longer key (`cleaning.normalise_text`: without punctuation, spaces, case 
 - 8 to 15: one character substituted, deleted or inserted;
 - from 16 on: at least 0.8 similar, where similarity = 1 - edit distance / length.
 
-With 40 bands of 4 rows a pair that shares half of its shingles is a candidate with 92 %, one that shares 0.6 (the usual
-one in ten substituted: 0.68) with 99.6 %, and one that shares a tenth with 0.4 %. Not covered: paraphrases, a review
-quoted within a longer one.
+With 40 bands of 4 rows a pair that shares half of its shingles is a candidate with 92 %, one that shares 0.6 with
+99.6 % (one character in ten substituted leaves 0.68), and one that shares a tenth with 0.4 %. Not covered:
+paraphrases, a review quoted within a longer one.
 """
 
 from __future__ import annotations
@@ -88,6 +88,11 @@ def join_groups(n_keys: int, pairs: NearPairs) -> NDArray[np.int64]:
 
     edges = coo_matrix((np.ones(len(pairs.left), np.int8), (pairs.left, pairs.right)), shape=(n_keys, n_keys))
     return connected_components(edges, directed=False)[1].astype(np.int64)
+
+
+def describe_rule() -> dict[str, float | int]:
+    """Return the rule for the manifest."""
+    return {"min_chars": MIN_CHARS, "one_edit_below_chars": LOOSE_CHARS, "min_similarity": MIN_SIMILARITY}
 
 
 def _empty_pairs() -> NearPairs:

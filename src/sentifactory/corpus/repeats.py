@@ -1,7 +1,7 @@
 """Leaves out what says the same twice: empty rows, repeats, and texts that stand under two labels.
 
 Which texts are the same is told by their comparison keys. Near repeats are not left out: they are two reviews, which
-may even differ in their label for good reason ("不错" against "不太错"); they only stay in one part (`near`, `ordering`).
+may even differ in their label for good reason (one "不" more or less); they only stay in one part.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sentifactory.corpus.cleaning import Reason, Rejected
-from sentifactory.errors import ConfigError
 from sentifactory.records import Review
 
-DROP = "drop"
 MAJORITY = "majority"
-CONFLICT_CHOICES = (DROP, MAJORITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +31,14 @@ class Distinct:
     rejected: list[Rejected]
 
 
-def check_conflict_choice(choice: str) -> None:
-    """Raise a ConfigError for a choice that there is not."""
-    if choice not in CONFLICT_CHOICES:
-        raise ConfigError(
-            f"The choice is {choice!r}", where="--on_conflict", expected=" or ".join(CONFLICT_CHOICES)
-        )
-
-
 def leave_out_repeats(
-    reviews: Sequence[Review], keys: Sequence[str], labels: Sequence[str], on_conflict: str = DROP
+    reviews: Sequence[Review], keys: Sequence[str], labels: Sequence[str], on_conflict: str = "drop"
 ) -> Distinct:
     """Part reviews into those that stay and those that are left out; every review is in exactly one heap.
 
-    The first of several repeats stays. Of a text that stands under two labels none stays (`drop`), because which one is
-    right is not known; or the first row under the label that most of its rows have (`majority`), and none if there is
-    no such label.
+    The first of several repeats stays. Of a text that stands under two labels none stays (`drop`), because which one
+    is right is not known; or the first row under the label that most of its rows have (`majority`), and none if there
+    is no such label.
 
     Args:
         reviews: the rows in the order of the file.
@@ -57,7 +46,6 @@ def leave_out_repeats(
         labels: the task's label names, for the reasons.
         on_conflict: `drop` or `majority`.
     """
-    check_conflict_choice(on_conflict)
     first_of: dict[str, int] = {}
     more_of: dict[str, list[int]] = {}  # only of keys that stand more than once: most do not
     rejected: list[Rejected] = []
