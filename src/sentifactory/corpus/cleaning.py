@@ -1,7 +1,6 @@
-"""Leaves out the rows that would spoil training or a fair test, each with its reason, and cleans what stays.
+"""Cleans reviews of what no reader sees, counted by kind, and says which texts are the same and why rows are left out.
 
-Covered: empty rows, repeats (exact after normalisation) and texts that stand under two labels; what no reader sees
-(`clean_text`), counted by kind. Normalisation (NFKC and more) serves comparison only. Not covered: near repeats.
+Normalisation (NFKC and more) serves comparison only. Not covered: finding the repeats, which is done by `repeats`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -59,14 +57,6 @@ class Rejected:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cleaned:
-    """All rows that came in, in two heaps."""
-
-    kept: list[Review]
-    rejected: list[Rejected]
-
-
 @lru_cache(maxsize=65536)
 def _keep_pictures(run: str) -> str:
     """Return what counts in a run of characters that are no words: emoji and other pictures, and combining marks."""
@@ -93,43 +83,6 @@ def normalise_text(text: str) -> str:
     if words:
         return unicodedata.normalize("NFKC", words)
     return "".join(char for char in folded if unicodedata.category(char)[0] not in "ZC")
-
-
-def clean_reviews(reviews: Iterable[Review], labels: Sequence[str]) -> Cleaned:
-    """Part reviews into those that stay and those that are left out; every review is in exactly one heap.
-
-    The first of several repeats stays. Of a text that stands under two labels none stays: which one is right is not
-    known.
-
-    Args:
-        reviews: the rows in the order of the file.
-        labels: the task's label names, for the reasons.
-    """
-    groups: dict[str, list[Review]] = {}
-    rejected: list[Rejected] = []
-    for review in reviews:
-        key = normalise_text(review.text)
-        if key:
-            groups.setdefault(key, []).append(review)
-        else:
-            rejected.append(Rejected(review, Reason.EMPTY))
-    kept: list[Review] = []
-    for group in groups.values():
-        first = group[0]
-        other = next((review for review in group if review.label != first.label), None)
-        if other is None:
-            kept.append(first)
-            rejected += [Rejected(repeat, Reason.REPEAT, f"as {first.source}") for repeat in group[1:]]
-            continue
-        for review in group:
-            against = other if review.label == first.label else first
-            detail = f"{_name_label(against.label, labels)} in {against.source}"
-            rejected.append(Rejected(review, Reason.BOTH_LABELS, detail))
-    return Cleaned(kept, rejected)
-
-
-def _name_label(label: int | None, labels: Sequence[str]) -> str:
-    return "no label" if label is None else labels[label]
 
 
 def clean_text(text: str) -> tuple[str, dict[str, int]]:
