@@ -1,7 +1,8 @@
 """Finds the labels that are probably wrong, for a person to look at. It changes nothing.
 
-Each review is judged by a TF-IDF model that was trained on the other folds. What cleanlab makes of these
-out-of-fold probabilities is a list of suspects, not of errors: sarcasm, mixed reviews and rare words are on it too.
+Each review is judged by a TF-IDF model that was trained on the other folds; every label that it contradicts is listed,
+ranked by cleanlab's label quality, and cleanlab says how many of them are probably wrong. These are suspects, not
+errors: sarcasm, mixed reviews and rare words are among them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SCORE_DIGITS = 4
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A label that is probably wrong.
+    """A label that the other reviews contradict.
 
     Attributes:
         review: the review as it was given.
@@ -34,6 +35,8 @@ class Doubt:
         suggested: index of the label that the other reviews speak for.
         quality: cleanlab's label quality, 0 to 1: the probability of the given label.
         probability: that of the suggested label.
+        is_probable: whether cleanlab counts it among the labels that are probably wrong. In small sets its estimate is
+            low: look at the first others as well.
     """
 
     review: Review
@@ -41,6 +44,7 @@ class Doubt:
     suggested: int
     quality: float
     probability: float
+    is_probable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,11 @@ class DoubtSearch:
     n_passed_over: int
     agreement: float
 
+    @property
+    def n_probable(self) -> int:
+        """How many of the labels are probably wrong, by cleanlab's estimate."""
+        return sum(doubt.is_probable for doubt in self.doubts)
+
 
 def find_doubtful(
     reviews: Sequence[Review],
@@ -68,7 +77,7 @@ def find_doubtful(
     seed: int = DEFAULT_SEED,
     groups: Sequence[Hashable] | None = None,
 ) -> DoubtSearch:
-    """Return the reviews whose label is probably wrong, most doubtful first.
+    """Return the reviews whose label the others contradict, most doubtful first.
 
     Args:
         reviews: the reviews; those without a text or a label are passed over.
@@ -93,10 +102,8 @@ def find_doubtful(
     given = np.array([classes.index(review.label) for review in known if review.label is not None], dtype=int)
     folds = _assign_folds([groups[position] for position in positions], given, known, labels, n_folds, seed)
     shares = _compute_shares([review.text for review in known], given, folds, seed)
-    is_doubtful, quality = _judge(given, shares)
-    others = shares.copy()
-    others[np.arange(len(given)), given] = -1.0
-    suggested = others.argmax(axis=1)
+    is_probable, quality = _judge(given, shares)
+    suggested = shares.argmax(axis=1)
     doubts = [
         Doubt(
             known[row],
@@ -104,11 +111,12 @@ def find_doubtful(
             classes[suggested[row]],
             round(float(quality[row]), SCORE_DIGITS),
             round(float(shares[row, suggested[row]]), SCORE_DIGITS),
+            bool(is_probable[row]),
         )
-        for row in np.flatnonzero(is_doubtful)
+        for row in np.flatnonzero(suggested != given)
     ]
     doubts.sort(key=lambda doubt: (doubt.quality, doubt.position))
-    agreement = round(float((shares.argmax(axis=1) == given).mean()), SCORE_DIGITS)
+    agreement = round(float((suggested == given).mean()), SCORE_DIGITS)
     return DoubtSearch(doubts, len(known), len(reviews) - len(known), agreement)
 
 
@@ -189,15 +197,14 @@ def _compute_shares(texts: Sequence[str], given: np.ndarray, folds: np.ndarray, 
 
 
 def _judge(given: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which labels cleanlab doubts, and the quality of every label.
+    """Return which labels are probably wrong, and the quality of every label.
 
     Confident learning says how many labels of each kind are wrong; the least probable ones are taken. On planted
-    errors this list holds more true ones than the other filters' lists of that length, and scores adjusted by class
-    are far worse where the classes are unequal.
+    errors this takes more true ones than the other filters do in as many rows. Scores are not adjusted by class: that
+    is far worse where the classes are unequal.
     """
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
     quality = get_label_quality_scores(given, shares, method="self_confidence")
-    flagged = find_label_issues(given, shares, filter_by="low_self_confidence", n_jobs=1)
-    return flagged & (shares.argmax(axis=1) != given), quality
+    return find_label_issues(given, shares, filter_by="low_self_confidence", n_jobs=1), quality

@@ -54,7 +54,7 @@ class TokenCounter:
     """
 
     def __init__(self, folder: str | Path, task: Task) -> None:
-        self._tokenizer = _load_tokenizer(Path(folder))
+        self._tokenizer = load_tokenizer(Path(folder))
         self._task = task
         kinds = json.dumps(json.loads(self._tokenizer.to_str()).get("normalizer"))
         self._may_lengthen = any(kind in kinds for kind in _MAY_LENGTHEN)
@@ -134,7 +134,12 @@ def limit_tokens(
     return Limited([review for review in kept if id(review) not in gone], rejected, n_cut, counter.n_task_tokens)
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a model folder, which neither cuts nor pads.
+
+    Raises:
+        ConfigError: when there is no tokenizer.json that can be read.
+    """
     path = folder / "tokenizer.json"
     next_step = "name the folder of the model that will be trained, such as saves/pretrained/gemma-3-270m"
     if not path.is_file():
