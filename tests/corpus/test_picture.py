@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from made_reviews import build_tokenizer, make_reviews, make_text, write_csv
 
+from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.findings import build_findings
 from sentifactory.corpus.inspected import load_inspected
 from sentifactory.corpus.picture import SAMPLES_PER_LABEL, PictureOptions, build_picture
 from sentifactory.corpus.prepare import prepare_reviews
 from sentifactory.corpus.quoting import TEXT_LIMIT, quote_for_terminal
+from sentifactory.corpus.wording import REASONS_ZH
 from sentifactory.task import BINARY_SENTIMENT
 
 LABELS = BINARY_SENTIMENT.labels
@@ -189,6 +191,10 @@ def test_one_label_alone_is_shown_too(tmp_path: Path) -> None:
     assert picture["parts"]["file"]["labels"] == {"negative": 0, "positive": 8}
     assert "only the label 'positive'" in picture["doubtful"]["skipped"]
     assert any("no review of negative" in sentence["en"] for sentence in build_findings(picture)["sentences"])
+
+
+def test_every_reason_has_a_chinese_name() -> None:
+    assert {str(reason) for reason in Reason} <= set(REASONS_ZH)
 
 
 def test_a_terminal_gets_pictures_of_control_characters() -> None:

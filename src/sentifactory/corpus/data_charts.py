@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sentifactory.corpus.findings import name_label, name_part, name_reason
+from sentifactory.corpus.wording import name_label, name_part, name_reason
 
 WIDTH = 760
 BAR_LEFT = 150

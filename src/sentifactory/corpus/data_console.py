@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sentifactory.corpus.findings import build_findings, name_part
+from sentifactory.corpus.findings import build_findings
 from sentifactory.corpus.quoting import quote_for_terminal
+from sentifactory.corpus.wording import name_part
 
 if TYPE_CHECKING:
     from rich.console import Console

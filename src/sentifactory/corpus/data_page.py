@@ -16,9 +16,10 @@ from sentifactory.corpus.data_charts import (
     choose_tones,
     sum_domains,
 )
-from sentifactory.corpus.findings import build_findings, count, name_label, name_part, name_reason
+from sentifactory.corpus.findings import build_findings
 from sentifactory.corpus.near import MIN_SIMILARITY
 from sentifactory.corpus.quoting import TEXT_LIMIT
+from sentifactory.corpus.wording import count, name_label, name_part, name_reason
 
 TEMPLATE = "data_report.html.j2"
 WEAK_AGREEMENT = 0.75

@@ -6,29 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sentifactory.corpus.wording import count, name_label, name_part, name_reason
+
 BAD, NOTE, GOOD = "bad", "note", "good"
 # From this ratio on, accuracy alone says little.
 UNEQUAL_RATIO = 1.5
-
-LABELS_ZH = {"negative": "负面", "positive": "正面", "neutral": "中性", "unlabelled": "无标签"}
-PARTS = {
-    "train": ("training", "训练集"),
-    "val": ("validation", "验证集"),
-    "test": ("test", "测试集"),
-    "file": ("file", "文件"),
-}
-REASONS_ZH = {
-    "broken row": "残缺行",
-    "unknown label": "未知标签",
-    "no label": "无标签",
-    "middle stars": "中间星级",
-    "too long": "过长",
-    "empty": "空白",
-    "repeat": "重复",
-    "near repeat": "近似重复",
-    "more than one label": "标签矛盾",
-    "surplus": "富余",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,39 +47,6 @@ def build_findings(picture: Mapping[str, Any]) -> dict[str, Any]:
         "headline": {"en": en, "zh": zh},
         "sentences": [asdict(finding) for finding in found],
     }
-
-
-def name_label(label: str) -> tuple[str, str]:
-    """Return a label's name in English and in Chinese."""
-    return label, LABELS_ZH.get(label, label)
-
-
-def name_part(part: str) -> tuple[str, str]:
-    """Return the name of a part in English and in Chinese.
-
-    Example:
-        >>> name_part("fold_0/val")
-        ('fold 0', '第 0 折')
-    """
-    if part.startswith("fold_"):
-        number = part.removeprefix("fold_").split("/")[0]
-        return f"fold {number}", f"第 {number} 折"
-    return PARTS.get(part, (part, part))
-
-
-def name_reason(reason: str) -> tuple[str, str]:
-    """Return why a row was left out, in English and in Chinese."""
-    return reason, REASONS_ZH.get(reason, reason)
-
-
-def count(number: int, one: str, several: str | None = None) -> str:
-    """Return a number with its noun.
-
-    Example:
-        >>> count(1, "review"), count(1200, "review")
-        ('1 review', '1,200 reviews')
-    """
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def _write_headline(picture: Mapping[str, Any], kind: str) -> tuple[str, str]:
