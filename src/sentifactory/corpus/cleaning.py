@@ -149,7 +149,9 @@ def _drop_invisible(text: str) -> str:
             )
         if _is_direction_mark(char):
             if has_leftwards is None:
-                has_leftwards = any(unicodedata.bidirectional(other) in ("R", "AL") for other in text)
+                has_leftwards = any(
+                    unicodedata.bidirectional(other) in ("R", "AL") for other in text if not _is_direction_mark(other)
+                )
             return char if has_leftwards else ""
         return ""
 

@@ -32,7 +32,6 @@ _CANDIDATES = ("gb18030", "big5", "cp1252")
 _ZEROS_IN_UTF8 = 0.2
 _ZEROS_ELSEWHERE = 0.005
 _GOOD_FOR_ONE_BAD = 4
-_NAMED_BY_USER = "name the encoding with --encoding, or save the file as UTF-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +148,8 @@ def _find_encoding(path: Path, found: _Bytes) -> str:
         wide = _find_byte_order(found.head)
         if wide is not None and _is_decodable(path, wide):
             return wide
+        if not is_utf8:
+            raise _describe_unknown(path, found)
     if is_utf8 or found.is_cut or _is_nearly_utf8(found.around):
         return "utf-8"
     return _ask_library(path, found)
@@ -168,7 +169,8 @@ def _find_byte_order(head: bytes) -> str | None:
 def _is_nearly_utf8(around: bytes) -> bool:
     shown = around.decode("utf-8", "replace")
     n_bad = shown.count("\ufffd")
-    n_good = len(shown) - n_bad - sum(shown.count(chr(code)) for code in range(128))
+    # Characters of three bytes and more: those of two come about by chance in GB18030.
+    n_good = sum(char >= "\u0800" for char in shown) - n_bad
     return n_good >= _GOOD_FOR_ONE_BAD * n_bad
 
 
@@ -176,18 +178,34 @@ def _ask_library(path: Path, found: _Bytes) -> str:
     from charset_normalizer import from_bytes
 
     lines = found.around.splitlines(keepends=True)
-    if len(lines) > 2:  # the first and the last may begin or end within a character
-        lines = lines[1:-1]
-    best = from_bytes(b"".join(lines), cp_isolation=list(_CANDIDATES)).best()
+    if len(found.around) < found.n_bytes and len(lines) > 2:
+        lines = lines[1:-1]  # the first may begin, and the last may end, within a character
+    sample = b"".join(lines)
+    if _is_gb2312(sample) and _is_decodable(path, "gb18030"):
+        return "gb18030"
+    best = from_bytes(sample, cp_isolation=list(_CANDIDATES)).best()
     guess = best.encoding if best else "gb18030"  # undecided: by far the commonest of the three
     if guess == "cp1252" or (best is None and not _is_decodable(path, guess)):
-        number, byte = _find_line(path, found.bad_at or 0)
-        raise DataError(
-            f"The encoding cannot be found: byte 0x{byte:02X} is not UTF-8, nor is this GB18030, Big5 or UTF-16",
-            where=f"{path}, line {number}",
-            next_step=_NAMED_BY_USER,
-        )
+        raise _describe_unknown(path, found)
     return guess
+
+
+def _describe_unknown(path: Path, found: _Bytes) -> DataError:
+    number, byte = _find_line(path, found.bad_at or 0)
+    return DataError(
+        f"The encoding cannot be found: byte 0x{byte:02X} is not UTF-8, nor is this GB18030, Big5 or UTF-16",
+        where=f"{path}, line {number}",
+        next_step="name the encoding with --encoding, or save the file as UTF-8",
+    )
+
+
+def _is_gb2312(sample: bytes) -> bool:
+    """Whether a sample is of the 6,763 usual characters, whose both bytes are high: in Big5 two of five are not."""
+    try:
+        sample.decode("gb2312")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_decodable(path: Path, encoding: str) -> bool:
