@@ -31,7 +31,7 @@ def pairs_of(keys: list[str]) -> set[tuple[int, int]]:
         ("外卖大哥态度很好", "外卖小妹态度很好", False),  # two edits of eight
         ("味道很好送餐速度也很快啊啊", "味道很好送餐速度也靠谱啊啊", False),  # two edits of 13
         (LONG, LONG.replace("地铁", "火车"), True),
-        (LONG, LONG.replace("地铁站旁边早餐", "火车站对面晚饭"), True),  # 5 edits of 27
+        (LONG, LONG.replace("地铁站旁边早", "火车站对面晚"), True),  # 5 edits of 27
         (LONG, LONG.replace("地铁站旁边早餐也", "公园里头没有饭但"), False),
         (LONG, LONG[:20], False),
         (LONG, LONG[:22], True),

@@ -53,7 +53,7 @@ def arrange_folds(
         raise ConfigError(f"The number is {n_folds}", where="--folds", expected="at least 2")
     deck = Deck(reviews, labels, plan.seed, groups)
     test_counts = count_by_label(plan.test_size, deck.count_left(), plan.eval_classes, "--test_size")
-    test = deck.deal(test_counts)
+    test = deck.deal(test_counts, "--test_size")
     folds = _deal_folds(deck, n_folds)
     parts: dict[str, list[Review]] = {}
     for fold, rows in enumerate(folds):
@@ -125,7 +125,7 @@ def hold_out_domains(
     test_deck = Deck([reviews[row] for row in held_rows], labels, plan.seed, [numbers[row] for row in held_rows])
     sizes = test_deck.count_left()
     counts = count_by_label(plan.test_size, sizes, plan.eval_classes, "--test_size") if plan.test_size >= 1 else sizes
-    rows = range(len(held_rows)) if counts == sizes else test_deck.deal(counts)
+    rows = range(len(held_rows)) if counts == sizes else test_deck.deal(counts, "--test_size")
     chosen = set(rows)
     surplus += [test_deck.reviews[row] for row in range(len(held_rows)) if row not in chosen]
     split = Split(rest.train, rest.val, test_deck.spread(test_deck.sort_by_label(rows)))

@@ -106,10 +106,16 @@ def _write_csv(path: Path, reviews: Sequence[Review], task: Task, has_domains: b
 
 def _write_jsonl(path: Path, reviews: Sequence[Review], task: Task, formatting: str) -> None:
     encode = json.JSONEncoder(ensure_ascii=False).encode
+    # Of a line only the prompt hangs on the review; the rest is made once for each label.
+    empty = encode(task.render_prompt(""))
+    frames: dict[int | None, list[str]] = {}
+    for label in range(len(task.labels)):
+        messages = task.render_messages("", label)
+        frames[label] = encode({"messages": messages} if formatting == SHAREGPT else _as_alpaca(messages)).split(empty)
     with path.open("w", encoding="utf-8", newline="") as stream:
         for review in reviews:
-            messages = task.render_messages(review.text, review.label)
-            stream.write(encode({"messages": messages} if formatting == SHAREGPT else _as_alpaca(messages)) + "\n")
+            before, after = frames[review.label]
+            stream.write(f"{before}{encode(task.render_prompt(review.text))}{after}\n")
 
 
 def _as_alpaca(messages: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -83,8 +83,10 @@ class Gate:
                 )
         return replace(self._options.make_plan(), balance=self._options.balance or NONE)
 
-    def arrange_and_prove(self, folder: Path, formatting: str) -> tuple[Arrangement, dict[str, Any]]:
-        """Part the reviews, write the parts, and compare what was written.
+    def write_proven(
+        self, folder: Path, arrangement: Arrangement, formatting: str
+    ) -> tuple[Arrangement, dict[str, Any]]:
+        """Write the parts, and compare what was written.
 
         Should the proof find near repeats in two parts that the search over all reviews had missed (it compares each
         review of a very large family of look-alikes with some of the others only), they are joined and parted again.
@@ -95,7 +97,6 @@ class Gate:
         Raises:
             LeakError: when official splits share texts and the user did not say what to do then.
         """
-        arrangement = self._arrange()
         while True:
             export.write_parts(folder, arrangement.parts, self.task, formatting)
             overlaps = _prove(folder, arrangement)
@@ -109,13 +110,18 @@ class Gate:
                         for one in overlaps
                     ]
                 )
-                arrangement = self._arrange()
+                arrangement = self.arrange()
             elif self._options.on_leak == "drop":
                 arrangement = drop_leaks(arrangement, overlaps)
             else:
                 raise refuse_leaks(arrangement.parts, overlaps, self.loaded[0].name)
 
-    def _arrange(self) -> Arrangement:
+    def arrange(self) -> Arrangement:
+        """Part the reviews.
+
+        Raises:
+            DataError: when there are too few of them.
+        """
         labels, groups = self.task.labels, self.groups.numbers
         if self._official is not None:
             split = Split(self._reviews, self._kept_apart.val, self._kept_apart.test)

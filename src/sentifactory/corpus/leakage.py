@@ -12,8 +12,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from sentifactory.corpus.cleaning import Reason
+from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.keys import make_keys
 from sentifactory.corpus.near import find_near_pairs
+from sentifactory.corpus.readers import read_source
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
 
@@ -136,25 +139,31 @@ def check_leaks(train: Sequence[Review], test: Sequence[Review]) -> LeakReport:
 
 
 def check_leaks_in_files(
-    train_files: Sequence[str | Path], test_files: Sequence[str | Path], task: Task = BINARY_SENTIMENT
+    train_files: Sequence[str | Path],
+    test_files: Sequence[str | Path],
+    task: Task = BINARY_SENTIMENT,
+    options: ReadOptions | None = None,
 ) -> LeakReport:
     """Compare training files with test files, in any format that `readers.read_source` reads.
 
-    Rows whose label the task does not know are compared as well: a text leaks whatever stands beside it.
+    Rows that are rejected for their label are compared as well: a text leaks whatever stands beside it.
+
+    Args:
+        train_files: CSV, JSONL in sharegpt or alpaca form, and all others that can be read.
+        test_files: the same.
+        task: its prompt is looked for in training files, and its labels are expected.
+        options: how to read the files.
 
     Raises:
         DataError: when a file cannot be used.
     """
-    return check_leaks(_read_texts(train_files, task), _read_texts(test_files, task))
+    return check_leaks(_read_texts(train_files, task, options), _read_texts(test_files, task, options))
 
 
-def _read_texts(files: Sequence[str | Path], task: Task) -> list[Review]:
-    from sentifactory.corpus.cleaning import Reason
-    from sentifactory.corpus.readers import read_source
-
+def _read_texts(files: Sequence[str | Path], task: Task, options: ReadOptions | None) -> list[Review]:
     reviews: list[Review] = []
     for file in files:
-        intake = read_source(file, task)
+        intake = read_source(file, task, options)
         reviews += intake.reviews
         reviews += [Review(row.text, None, row.source) for row in intake.rejected if row.reason != Reason.BROKEN_ROW]
     return reviews

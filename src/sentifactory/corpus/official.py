@@ -29,7 +29,7 @@ def arrange_official(split: Split, task: Task, plan: SplitPlan, groups: Sequence
     val = split.val
     if not val:
         counts = count_by_label(plan.val_size, sizes, plan.eval_classes, "--val_size")
-        val = deck.spread(deck.sort_by_label(deck.deal(counts)))
+        val = deck.spread(deck.sort_by_label(deck.deal(counts, "--val_size")))
     train, surplus = deck.deal_train(plan, sizes, "the others are in val")
     return Arrangement({"train": train, "val": val, "test": split.test}, ("train", "val", "test"), surplus)
 

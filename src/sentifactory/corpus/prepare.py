@@ -83,8 +83,9 @@ def prepare_reviews(
     parts = options.gate.name_parts()
     _check_folder(data_folder, name, " ".join(sources), parts)
     gate = Gate(loaded, task, options.gate)
+    arrangement = gate.arrange()
     with replace_directory(data_folder / name) as folder:
-        arrangement, leak_check = gate.arrange_and_prove(folder, options.formatting)
+        arrangement, leak_check = gate.write_proven(folder, arrangement, options.formatting)
         manifest = _finish(folder, gate, arrangement, leak_check, _list_settings(name, sources, gate, options))
     register_datasets(
         data_folder, name, [part for part, reviews in arrangement.parts.items() if reviews], options.formatting

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 BALANCED = "balanced"
 STRATIFIED = "stratified"
-# A group of near repeats that would fill more of a val or test part than this goes to training: a test of one text in
-# many forms tells little.
+# A group of near repeats that would fill more of a val or test part than this goes to training, if it can: a test of
+# one text in many forms tells little.
 _LARGEST_GROUP_SHARE = 0.05
 _ALWAYS_FITS = 4
+# Where groups do not fit in the last places, a part may stay so much smaller than asked for.
+_MISSING_SHARE = 0.1
+_MISSING_ROWS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +113,40 @@ class Deck:
             piles[self.label_of(row)].append(row)
         return piles
 
-    def deal(self, counts: Sequence[int]) -> list[int]:
-        """Take so many rows of each label from the blocks, the first that fit."""
-        wanted = list(counts)
+    def deal(self, counts: Sequence[int], option: str) -> list[int]:
+        """Take so many rows of each label from the blocks, the first that fit; large groups only if nothing else is.
+
+        Raises:
+            DataError: when groups of near repeats leave the part much smaller than asked for.
+        """
+        wanted, dealt = list(counts), []
+        for largest in (max(_ALWAYS_FITS, int(sum(counts) * _LARGEST_GROUP_SHARE)), len(self.reviews)):
+            dealt += self._deal_small(wanted, largest)
+        n_wanted = sum(counts)
+        if n_wanted - len(dealt) > max(_MISSING_ROWS, n_wanted * _MISSING_SHARE) or (n_wanted and not dealt):
+            raise DataError(
+                f"Only {len(dealt)} of {n_wanted} reviews can be taken without tearing near repeats apart",
+                where=option,
+                expected="reviews that are not variations of each other",
+                next_step="look at them in near_repeats.csv after a run with 0 for this size, or give more reviews",
+            )
+        return dealt
+
+    def _deal_small(self, wanted: list[int], largest: int) -> list[int]:
+        """Take blocks of at most `largest` rows, and count what is wanted down."""
         n_wanted = sum(wanted)
-        largest = max(_ALWAYS_FITS, int(n_wanted * _LARGEST_GROUP_SHARE))
         dealt: list[int] = []
         left: list[list[int]] = []
         for place, block in enumerate(self.blocks):
             if len(dealt) == n_wanted:
                 left += self.blocks[place:]
                 break
-            needed = Counter(map(self.label_of, block))
-            if len(block) <= largest and all(wanted[label] >= n for label, n in needed.items()):
+            needed = [0] * len(wanted)
+            for row in block:
+                needed[self.label_of(row)] += 1
+            if len(block) <= largest and all(map(int.__le__, needed, wanted)):
                 dealt += block
-                for label, n in needed.items():
-                    wanted[label] -= n
+                wanted[:] = map(int.__sub__, wanted, needed)
             else:
                 left.append(block)
         self.blocks = left
@@ -187,7 +208,8 @@ def split_reviews(
                 f"test {n_test}, which leaves none for training",
                 next_step="give more reviews of this label, or a smaller --val_size and --test_size",
             )
-    test, val = (deck.spread(deck.sort_by_label(deck.deal(counts))) for counts in (test_counts, val_counts))
+    test = deck.spread(deck.sort_by_label(deck.deal(test_counts, "--test_size")))
+    val = deck.spread(deck.sort_by_label(deck.deal(val_counts, "--val_size")))
     train, surplus = deck.deal_train(plan, sizes, "their near repeats stand in val and test")
     return Split(train, val, test), surplus
 
