@@ -231,6 +231,18 @@ def test_training_files_are_read_back(tmp_path: Path, form: str) -> None:
     ]
 
 
+def test_training_files_of_unknown_prompts_give_up_their_reviews(tmp_path: Path) -> None:
+    asked = Task("other", ("bad", "good"), "mood", (0, 1), "How is this? {text}\nAnswer in JSON.")
+    texts = ["很好", "很好用", "太差", "H", "."]
+    rows = [{"messages": asked.render_messages(text, number % 2)} for number, text in enumerate(texts)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)).replace("mood", "sentiment"), encoding="utf-8")
+    assert [review.text for review in read_reviews(path, BINARY_SENTIMENT)] == texts
+    same = [{"instruction": "同一句话", "output": "正面"}] * 2
+    path.write_text("\n".join(map(json.dumps, same)), encoding="utf-8")
+    assert [(review.text, review.label) for review in read_reviews(path, BINARY_SENTIMENT)] == [("同一句话", 1)] * 2
+
+
 @given(
     st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), st.integers(0, 1)))
 )

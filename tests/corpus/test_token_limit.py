@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_models import build_qwen_tokenizer
@@ -26,11 +28,16 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return target
 
 
-def count(folder: Path, text: str) -> int:
-    """Count tokens of prompt and longest answer, the plain way."""
+@cache
+def load_tokenizer(folder: Path) -> Any:
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def count(folder: Path, text: str) -> int:
+    """Count tokens of prompt and longest answer, the plain way."""
+    tokenizer = load_tokenizer(folder)
     prompt = tokenizer.encode(BINARY_SENTIMENT.render_prompt(text)).ids
     return len(prompt) + len(tokenizer.encode(BINARY_SENTIMENT.render_answer(0), add_special_tokens=False).ids)
 

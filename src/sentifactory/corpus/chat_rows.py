@@ -1,13 +1,14 @@
 """Reads training files back: the review and its label out of a chat (sharegpt, OpenAI messages) or an alpaca row.
 
 So that any training file can be held against any test file. A prompt of the task (or of a built-in task) gives up the
-review in it, in the form in which it was shown to the model; any other prompt counts as a review as a whole.
+review in it, in the form in which it was shown to the model. Of other prompts, what all rows of the file have in
+common at the beginning and at the end is taken for the question, and what is between for the review.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sentifactory.corpus.columns import LABEL_COLUMNS, TEXT_COLUMNS, Columns, normalise_name
@@ -32,27 +33,27 @@ def find_chat_reader(
     chat = next((key for key in _CHAT_KEYS if key in table.header), None)
     if chat is not None:
         at = table.header.index(chat)
-        return _read_chats(table.iter_rows(Columns(at, at, None, has_chats=True)), task)
+        return _read_answers(lambda: _read_chats(table.iter_rows(Columns(at, at, None, has_chats=True))), task)
     if all(key in table.header for key in _ALPACA_KEYS):
         at, answer_at = (table.header.index(key) for key in _ALPACA_KEYS)
         extra_at = table.header.index("input") if "input" in table.header else None
-        return _read_alpaca(table.iter_rows(Columns(at, answer_at, extra_at)), task)
+        return _read_answers(lambda: _read_alpaca(table.iter_rows(Columns(at, answer_at, extra_at))), task)
     return None
 
 
-def _read_chats(rows: Iterator[RawRow | BrokenRow], task: Task) -> Iterator[RawRow | BrokenRow]:
+def _read_chats(rows: Iterator[RawRow | BrokenRow]) -> Iterator[RawRow | BrokenRow]:
+    """Yield prompt and answer of each chat, in the places of text and label."""
     for row in rows:
         if isinstance(row, BrokenRow):
             yield row
             continue
         try:
-            turns = json.loads(row.text)
-            prompt = next(words for speaker, words in map(_read_turn, turns) if speaker in _USERS)
-            answer = next((words for speaker, words in map(_read_turn, turns) if speaker in _MODELS), "")
-        except (ValueError, TypeError, AttributeError, KeyError, StopIteration):
+            turns = [_read_turn(turn) for turn in json.loads(row.text)]
+            prompt = next(words for speaker, words in turns if speaker in _USERS)
+        except (ValueError, TypeError, AttributeError, StopIteration):
             yield BrokenRow(row.line, "the chat has no turn of a user", row.text)
             continue
-        yield _make_row(row.line, prompt, answer, task)
+        yield RawRow(row.line, prompt, next((words for speaker, words in turns if speaker in _MODELS), ""), "")
 
 
 def _read_turn(turn: dict[str, Any]) -> tuple[str, str]:
@@ -63,22 +64,31 @@ def _read_turn(turn: dict[str, Any]) -> tuple[str, str]:
     return speaker, words
 
 
-def _read_alpaca(rows: Iterator[RawRow | BrokenRow], task: Task) -> Iterator[RawRow | BrokenRow]:
+def _read_alpaca(rows: Iterator[RawRow | BrokenRow]) -> Iterator[RawRow | BrokenRow]:
     for row in rows:
         if isinstance(row, BrokenRow):
             yield row
+        else:
+            yield RawRow(row.line, f"{row.text}\n{row.domain}" if row.domain else row.text, row.label, "")
+
+
+def _read_answers(open_rows: Callable[[], Iterator[RawRow | BrokenRow]], task: Task) -> Iterator[RawRow | BrokenRow]:
+    """Yield the rows with the review instead of the prompt, and the answer value instead of the answer."""
+    frame: tuple[str, str] | None = None
+    for row in open_rows():
+        if isinstance(row, BrokenRow):
+            yield row
             continue
-        prompt = f"{row.text}\n{row.domain}" if row.domain else row.text
-        yield _make_row(row.line, prompt, row.label, task)
+        review = find_review(row.text, task)
+        if review is None:
+            frame = frame or find_frame(other.text for other in open_rows() if not isinstance(other, BrokenRow))
+            review = row.text[len(frame[0]) : len(row.text) - len(frame[1])]
+        label = task.parse_answer(row.label)
+        yield RawRow(row.line, review, row.label if label is None else str(task.answer_values[label]), "")
 
 
-def _make_row(line: int, prompt: str, answer: str, task: Task) -> RawRow:
-    label = task.parse_answer(answer)
-    return RawRow(line, find_review(prompt, task), answer if label is None else str(task.answer_values[label]), "")
-
-
-def find_review(prompt: str, task: Task) -> str:
-    """Return the review in a prompt of the task or of a built-in one; the whole prompt where there is none.
+def find_review(prompt: str, task: Task) -> str | None:
+    """Return the review in a prompt of the task or of a built-in one, None where it is neither.
 
     Example:
         >>> from sentifactory.task import BINARY_SENTIMENT
@@ -89,4 +99,31 @@ def find_review(prompt: str, task: Task) -> str:
         before, after = asked.prompt_template.split(TEXT_SLOT)
         if prompt.startswith(before) and prompt.endswith(after) and len(prompt) >= len(before) + len(after):
             return prompt[len(before) : len(prompt) - len(after)]
-    return prompt
+    return None
+
+
+def find_frame(prompts: Iterable[str]) -> tuple[str, str]:
+    """Return what all prompts begin with, and what they end with; ("", "") where they are one and the same.
+
+    Example:
+        >>> find_frame(["Good? 很好 Answer:", "Good? 太差 Answer:"])
+        ('Good? ', ' Answer:')
+    """
+    texts = iter(prompts)
+    first = next(texts, "")
+    before = after = first
+    shortest = len(first)
+    for text in texts:
+        before = before[: _count_common(before, text)]
+        n_after = _count_common(after[::-1], text[::-1])
+        after = after[len(after) - n_after :]
+        shortest = min(shortest, len(text))
+    if before == first:
+        return "", ""
+    return before, after[max(0, len(before) + len(after) - shortest) :]
+
+
+def _count_common(one: str, other: str) -> int:
+    """Return how many characters two texts have in common at their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
