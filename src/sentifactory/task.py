@@ -35,6 +35,7 @@ class Task:
         answer_key: the key of the JSON answer.
         answer_values: the JSON value that stands for each label, in the same order.
         prompt_template: the user turn, with `{text}` exactly once.
+        synonyms: other words for each label that are accepted in files of reviews, in the same order; () for none.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Task:
     answer_key: str
     answer_values: tuple[int | str, ...]
     prompt_template: str
+    synonyms: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.prompt_template.count(TEXT_SLOT) != 1:
@@ -50,6 +52,8 @@ class Task:
             raise ValueError(f"task {self.name}: the prompt must not begin or end with blanks")
         if len(self.labels) != len(self.answer_values) or len(set(self.answer_values)) != len(self.labels):
             raise ValueError(f"task {self.name}: every label needs an answer value of its own")
+        if self.synonyms and len(self.synonyms) != len(self.labels):
+            raise ValueError(f"task {self.name}: synonyms must be given for every label or for none")
 
     def render_prompt(self, text: str) -> str:
         """Return the user turn for one review.
@@ -83,6 +87,13 @@ class Task:
         if label is not None:
             messages.append({"role": "assistant", "content": self.render_answer(label)})
         return messages
+
+    def render_alpaca(self, text: str, label: int) -> dict[str, str]:
+        """Return a row of LLaMA-Factory's alpaca form. It is trained on in the same words as `render_messages`.
+
+        The prompt stands as a whole in `instruction`: what is in `input` would be joined to it by a line break.
+        """
+        return {"instruction": self.render_prompt(text), "input": "", "output": self.render_answer(label)}
 
     def parse_answer(self, reply: str) -> int | None:
         r"""Return the label index that a reply states, or None when it states none, or more than one.

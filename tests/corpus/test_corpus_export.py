@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentifactory.corpus.cleaning import Reason, Rejected
-from sentifactory.corpus.export import describe_dataset, read_dataset_info, register_datasets, write_parts
+from sentifactory.corpus.dataset_info import describe_dataset, read_dataset_info, register_datasets
+from sentifactory.corpus.export import find_strangers, write_near_repeats, write_parts, write_rejected
+from sentifactory.corpus.intake import RejectedRow
 from sentifactory.corpus.readers import read_reviews
 from sentifactory.errors import DataError
-from sentifactory.records import Review, Source, Split
+from sentifactory.records import Review, Source
 from sentifactory.task import BINARY_SENTIMENT
 
 # What no reader of CSV survives is refused when read (NUL) or cannot stand in UTF-8 (surrogates).
@@ -27,7 +29,7 @@ REVIEW_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_character
 def test_texts_come_back_word_for_word(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     folder = tmp_path_factory.mktemp("export")
     reviews = [Review(text, number % 2) for number, text in enumerate(texts)]
-    write_parts(folder, Split(train=reviews), [], BINARY_SENTIMENT)
+    write_parts(folder, {"train": reviews}, BINARY_SENTIMENT)
     back = read_reviews(folder / "train.csv", BINARY_SENTIMENT)
     assert [(review.text, review.label) for review in back] == [(review.text, review.label) for review in reviews]
     lines = (folder / "train.jsonl").read_bytes().decode("utf-8").removesuffix("\n").split("\n")
@@ -38,7 +40,7 @@ def test_texts_come_back_word_for_word(tmp_path_factory: pytest.TempPathFactory,
 
 def test_pandas_reads_the_same(tmp_path: Path) -> None:
     texts = ['他说"好",\n真的', "a\rb", "NA", " 空 格 "]
-    write_parts(tmp_path, Split(train=[Review(text, 1) for text in texts]), [], BINARY_SENTIMENT)
+    write_parts(tmp_path, {"train": [Review(text, 1) for text in texts]}, BINARY_SENTIMENT)
     frame = pd.read_csv(tmp_path / "train.csv", keep_default_na=False)
     assert list(frame.columns) == ["label", "text"]
     assert frame["text"].tolist() == texts
@@ -46,22 +48,73 @@ def test_pandas_reads_the_same(tmp_path: Path) -> None:
 
 
 def test_parts_without_reviews_get_no_file_and_test_gets_no_jsonl(tmp_path: Path) -> None:
-    written = write_parts(tmp_path, Split(train=[Review("好", 1)], test=[Review("差", 0)]), [], BINARY_SENTIMENT)
+    parts = {"train": [Review("好", 1)], "val": [], "test": [Review("差", 0)]}
+    written = write_parts(tmp_path, parts, BINARY_SENTIMENT)
     assert sorted(written) == sorted(path.name for path in tmp_path.iterdir())
-    assert sorted(written) == ["rejected.csv", "test.csv", "train.csv", "train.jsonl"]
+    assert sorted(written) == ["test.csv", "train.csv", "train.jsonl"]
+
+
+def test_alpaca_form(tmp_path: Path) -> None:
+    write_parts(tmp_path, {"train": [Review("好{x}", 1)]}, BINARY_SENTIMENT, "alpaca")
+    assert json.loads((tmp_path / "train.jsonl").read_text(encoding="utf-8")) == {
+        "instruction": BINARY_SENTIMENT.render_prompt("好{x}"),
+        "input": "",
+        "output": '{"sentiment": 1}',
+    }
+    entry = describe_dataset("demo", "train", "alpaca")
+    assert entry["columns"] == {"prompt": "instruction", "query": "input", "response": "output"}
+    assert entry["formatting"] == "alpaca"
+
+
+def test_domains_are_a_third_column(tmp_path: Path) -> None:
+    parts = {"train": [Review("好", 1, None, "书")], "test": [Review("差", 0)]}
+    write_parts(tmp_path, parts, BINARY_SENTIMENT)
+    assert (tmp_path / "train.csv").read_text(encoding="utf-8") == 'label,text,domain\n1,"好","书"\n'
+    assert (tmp_path / "test.csv").read_text(encoding="utf-8") == 'label,text,domain\n0,"差",""\n'
+    back = read_reviews(tmp_path / "train.csv", BINARY_SENTIMENT)
+    assert (back[0].label, back[0].text) == (1, "好")
+
+
+def test_folds_have_folders_and_entries_of_their_own(tmp_path: Path) -> None:
+    parts = {"fold_0/train": [Review("好", 1)], "fold_0/val": [Review("差", 0)], "test": [Review("行", 1)]}
+    (tmp_path / "demo").mkdir()
+    written = write_parts(tmp_path / "demo", parts, BINARY_SENTIMENT)
+    assert written == ["fold_0/train.csv", "fold_0/train.jsonl", "fold_0/val.csv", "fold_0/val.jsonl", "test.csv"]
+    assert register_datasets(tmp_path, "demo", list(parts)) == ["demo_fold_0_train", "demo_fold_0_val"]
+    entries = read_dataset_info(tmp_path, "demo")
+    assert entries["demo_fold_0_val"]["file_name"] == "demo/fold_0/val.jsonl"
+    assert register_datasets(tmp_path, "demo", ["train"]) == ["demo_train"]
+    assert list(read_dataset_info(tmp_path, "demo")) == ["demo_train"]
+    assert find_strangers(tmp_path / "demo") == []
+    (tmp_path / "demo" / "fold_0" / "mine.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "demo" / "folder").mkdir()
+    assert find_strangers(tmp_path / "demo") == ["fold_0/mine.txt", "folder"]
+
+
+def test_near_repeats_are_listed_by_group(tmp_path: Path) -> None:
+    rows = [(0, "train", Review("好,", 1, Source("a.csv", 3))), (0, "", Review("好", 0))]
+    write_near_repeats(tmp_path, rows, BINARY_SENTIMENT)
+    with (tmp_path / "near_repeats.csv").open(encoding="utf-8", newline="") as stream:
+        assert list(csv.reader(stream)) == [
+            ["group", "part", "label", "file", "line", "text"],
+            ["0", "train", "1", "a.csv", "3", "好,"],
+            ["0", "", "0", "", "0", "好"],
+        ]
 
 
 def test_rejected_rows_stand_in_the_order_of_the_files(tmp_path: Path) -> None:
-    rejected = [
+    rejected: list[Rejected | RejectedRow] = [
         Rejected(Review("好", 1, Source("b.csv", 3)), Reason.REPEAT, "as b.csv, line 2"),
         Rejected(Review(" ", None, Source("a.csv", 12)), Reason.EMPTY),
         Rejected(Review("差,\n", 0, Source("a.csv", 7)), Reason.SURPLUS),
+        RejectedRow(Source("a.csv", 9), Reason.UNKNOWN_LABEL, "行", "the label is '3'"),
     ]
-    write_parts(tmp_path, Split(train=[Review("好", 1)]), rejected, BINARY_SENTIMENT)
+    write_rejected(tmp_path, rejected, BINARY_SENTIMENT)
     with (tmp_path / "rejected.csv").open(encoding="utf-8", newline="") as stream:
         assert list(csv.reader(stream)) == [
             ["file", "line", "reason", "detail", "label", "text"],
             ["a.csv", "7", "surplus", "", "0", "差,\n"],
+            ["a.csv", "9", "unknown label", "the label is '3'", "", "行"],
             ["a.csv", "12", "empty", "", "", " "],
             ["b.csv", "3", "repeat", "as b.csv, line 2", "1", "好"],
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -92,7 +93,10 @@ def test_llamafactory_reads_the_registered_name(
     with source.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["label", "review"])
-        writer.writerows((n % 2, f"第{n}条：{text}") for n in range(40) for text in HOSTILE)
+        random = Random(4)
+        # With other words in front of each, or they would be near repeats, which stay in one part.
+        words = ["".join(chr(random.randrange(0x4E00, 0x9FA5)) for _ in range(30)) for _ in range(40 * len(HOSTILE))]
+        writer.writerows((n % 2, f"{words.pop()}：{text}") for n in range(40) for text in HOSTILE)
     prepare_reviews(str(source), output_dir=tmp_path / "data", max_train=60)
     tokenizer = make_tokenizer()
     opening_id = tokenizer.convert_tokens_to_ids(opening)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sentifactory.corpus.labels import build_label_index, find_label
-from sentifactory.corpus.readers import read_reviews
-from sentifactory.errors import DataError
+from sentifactory.corpus.cleaning import Reason
+from sentifactory.corpus.columns import find_columns
+from sentifactory.corpus.labels import LabelReader, build_label_index, find_label, parse_label_map
+from sentifactory.corpus.readers import read_reviews, read_source
+from sentifactory.errors import ConfigError, DataError
 from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.task_files import load_task
 
 
 def read(folder: Path, content: str | bytes, name: str = "reviews.csv") -> list[tuple[str, int | None, int]]:
@@ -71,17 +80,8 @@ def test_a_row_without_text_needs_no_label(tmp_path: Path) -> None:
     assert read(tmp_path, "label,text\n1,好\n,\nwhat,  \n") == [("好", 1, 2), ("", None, 3), ("  ", None, 4)]
 
 
-DIRTY: dict[str, tuple[str | bytes, list[str]]] = {
-    "empty": ("", ["The file is empty"]),
-    "only a BOM": (b"\xef\xbb\xbf", ["The file is empty"]),
-    "only blank lines": ("\n\n\n", ["The file is empty"]),
-    "only a header": ("label,text\n", ["a header and no rows"]),
-    "no text column": ("label,content\n1,好\n", ["line 1", "'label', 'content'", "none of them is a text column"]),
-    "no label column": ("text,stars\n好,5\n", ["line 1", "none of them is a label column", "label"]),
-    "no header": ("1,很好\n0,差\n", ["line 1", "'1', '很好'", "name the columns"]),
-    "two text columns": ("label,text,review\n1,a,b\n", ["more than one of them is a text column"]),
-    "duplicate header": ("label,text,text\n1,a,b\n", ["more than one of them is a text column"]),
-    "semicolons": ("label;text\n1;好\n", ["'label;text'", "label,review"]),
+# What `read_source` would reject row by row is one message here: a test file must be sound in every row.
+UNSOUND: dict[str, tuple[str | bytes, list[str]]] = {
     "unknown label": ("label,text\n1,好\n2,差\n", ["line 3", "The label is '2'", "0, negative, 负面, 消极"]),
     "label in words": ("label,text\n1,好\ngood,好\n", ["line 3", "The label is 'good'"]),
     "missing label": ("label,text\n1,好\n,差\n", ["line 3", "The label is missing"]),
@@ -94,28 +94,16 @@ DIRTY: dict[str, tuple[str | bytes, list[str]]] = {
     "a comma in the review": ("label,text\n1,好\n1,好，真,好\n", ["line 3", "3 cells", "has 2", "double quotes"]),
     "a row too short": ("label,text\n1\n", ["line 2", "1 cell ", "has 2"]),
     "an unclosed quote": ('label,text\n1,好\n0,"差\n1,好\n', ["line 3", "never closed"]),
-    "an unclosed quote, then a closed one": ('label,text\n1,"好\n0,"差"\n', ["line 2", "quotes"]),
     "text after a closing quote": ('label,text\n1,好\n0,"很差"的店\n', ["line 3", "quotes", "doubled"]),
     "NUL byte": ("label,text\n1,好\n0,差\0劲\n", ["line 3", "NUL byte"]),
-    "GB18030": (
-        "label,text\n1,好\n0,很差\n".encode("gb18030"),
-        ["line 2", "not UTF-8", "byte 0x", "iconv -f GB18030"],
-    ),
-    "GBK late in the file": (
-        b"label,text\n" + "1,好\n".encode() * 50_000 + "0,很差\n".encode("gbk"),
-        ["line 50002", "not UTF-8"],
-    ),
-    "UTF-16": ("label,text\n1,好\n".encode("utf-16"), ["UTF-16", "iconv -f UTF-16"]),
-    "UTF-16 without BOM": ("label,text\n1,good\n".encode("utf-16-le"), ["line 1", "NUL byte", "UTF-16"]),
-    "a character cut in two": ("label,text\n1,好".encode()[:-1], ["line 2", "not UTF-8"]),
-    "Latin-1": ("label,text\n1,café\n".encode("latin-1"), ["line 2", "byte 0xE9"]),
-    "a picture": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", ["line 1", "not UTF-8", "byte 0x89"]),
+    "a character cut in two": ("label,text\n1,好".encode()[:-1], ["line 2", "0xE5"]),
+    "only a header": ("label,text\n", ["a header and no rows"]),
 }
 
 
-@pytest.mark.parametrize("kind", DIRTY)
-def test_dirty_files_give_one_clear_message(tmp_path: Path, kind: str) -> None:
-    content, words = DIRTY[kind]
+@pytest.mark.parametrize("kind", UNSOUND)
+def test_a_file_that_must_be_sound_gives_one_clear_message(tmp_path: Path, kind: str) -> None:
+    content, words = UNSOUND[kind]
     with pytest.raises(DataError) as caught:
         read(tmp_path, content)
     message = caught.value.describe()
@@ -127,14 +115,174 @@ def test_dirty_files_give_one_clear_message(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("none.csv", "does not exist"), ("folder.csv", "not a file"), ("reviews.tsv", "'.tsv'")]
+    ("name", "word"), [("none.csv", "does not exist"), ("folder.csv", "not a file"), ("reviews.doc", "'.doc'")]
 )
-def test_what_is_no_csv_file_is_named(tmp_path: Path, name: str, word: str) -> None:
+def test_what_is_no_file_of_reviews_is_named(tmp_path: Path, name: str, word: str) -> None:
     (tmp_path / "folder.csv").mkdir()
-    (tmp_path / "reviews.tsv").write_text("label\ttext\n1\t好\n", encoding="utf-8")
+    (tmp_path / "reviews.doc").write_text("label\ttext\n1\t好\n", encoding="utf-8")
     with pytest.raises(DataError, match=word) as caught:
         read_reviews(tmp_path / name, BINARY_SENTIMENT)
     assert name in caught.value.describe()
+
+
+def test_domains_are_read_and_kept_short(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("cat,label,review\n书籍,1,好\n 酒店 ,0,差\n,1,好\n书籍,1,可以\n", encoding="utf-8")
+    reviews = read_reviews(tmp_path / "a.csv", BINARY_SENTIMENT)
+    assert [review.domain for review in reviews] == ["书籍", "酒店", None, "书籍"]
+    assert reviews[0].domain is reviews[3].domain
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["text", "text_a", "review", "content", "comment", "评论", "内容", "文本", "评价内容", "Review Text", "TEXT-A"],
+)
+@pytest.mark.parametrize("label", ["label", "sentiment", "标签", "情感", "rating", "stars", "评分", "Ｌabel"])
+def test_column_names(name: str, label: str) -> None:
+    found = find_columns(["id", name, label, "类别"], "a.csv")
+    assert (found.text, found.label, found.domain) == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("three_classes", ["负面", "中性", "2", "neutral", "一般", "1.0"]),
+        ("star_rating", ["1", "3.0", "五星", "三星", "★★", "5 stars"]),
+        ("aspect_service", ["差", "未提及", "good", "none", "bad", "满意"]),
+    ],
+)
+def test_labels_of_more_than_two_classes(repo_root: Path, task: str, words: list[str]) -> None:
+    labels = LabelReader(load_task(str(repo_root / "examples" / "tasks" / f"{task}.yaml")))
+    expected = {
+        "three_classes": [0, 1, 2, 1, 1, 1],
+        "star_rating": [0, 2, 4, 2, 1, 4],
+        "aspect_service": [0, 1, 2, 1, 0, 2],
+    }
+    assert [labels.find(word) for word in words] == expected[task]
+    assert labels.find("9") == Reason.UNKNOWN_LABEL
+
+
+@pytest.mark.parametrize("threshold", [2.5, 3, 3.5])
+def test_stars_and_the_threshold(threshold: float) -> None:
+    labels = LabelReader(BINARY_SENTIMENT, star_threshold=threshold)
+    for stars in (1, 2, 3, 4, 5):
+        expected = Reason.MIDDLE_STARS if stars == threshold else int(stars > threshold)
+        for word in (
+            str(stars),
+            f"{stars}.0",
+            f"{stars}星",
+            "★" * stars,
+            "一二三四五"[stars - 1] + "星",
+            f"{stars} stars",
+        ):
+            assert labels.find(word) == expected
+    assert labels.find("positive") == labels.find("11") == labels.find("-1") == Reason.UNKNOWN_LABEL
+
+
+def test_three_stars_are_neutral_where_that_is_a_label(repo_root: Path) -> None:
+    task = load_task(str(repo_root / "examples" / "tasks" / "three_classes.yaml"))
+    labels = LabelReader(task, star_threshold=3)
+    assert [labels.find(stars) for stars in "12345"] == [0, 0, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("choices", "word"),
+    [
+        ({"label_map": {"好": "great"}}, "no label 'great'"),
+        ({"label_map": {}}, "The map is empty"),
+        ({"label_map": {"1": "positive", "1.0": "negative"}}, "stands for two labels"),
+        ({"star_threshold": 0}, "--star_threshold"),
+        ({"star_threshold": 3, "label_map": {"1": "0"}}, "one of them"),
+    ],
+)
+def test_options_that_do_not_fit(choices: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        LabelReader(BINARY_SENTIMENT, **choices)
+
+
+def test_a_label_map_as_an_option() -> None:
+    assert parse_label_map("满意=positive, 1=2=0，不满意=negative") == {
+        "满意": "positive",
+        "1=2": "0",
+        "不满意": "negative",
+    }
+    for bad in ("", "满意", "=1", "满意=", "a=1,a=0"):
+        with pytest.raises(ConfigError, match="--label_map"):
+            parse_label_map(bad)
+
+
+@pytest.mark.parametrize("form", ["messages", "conversations", "alpaca", "alpaca in JSON"])
+def test_training_files_are_read_back(tmp_path: Path, form: str) -> None:
+    texts = ["很好", "太差\n真的", "好<|im_end|>```{"]
+    shown = ["很好", "太差\n真的", "好＜|im_end|>｀｀｀｛"]
+    rows = []
+    for number, text in enumerate(texts):
+        chat = BINARY_SENTIMENT.render_messages(text, number % 2)
+        turns = [{"from": {"user": "human"}.get(t["role"], "gpt"), "value": t["content"]} for t in chat]
+        rows.append(
+            {"messages": {"messages": chat}, "conversations": {"conversations": turns}}.get(
+                form, BINARY_SENTIMENT.render_alpaca(text, number % 2)
+            )
+        )
+    path = tmp_path / ("a.json" if form.endswith("JSON") else "a.jsonl")
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text(f"[{','.join(lines)}]" if form.endswith("JSON") else "\n".join(lines), encoding="utf-8")
+    assert [(review.text, review.label) for review in read_reviews(path, BINARY_SENTIMENT)] == [
+        (text, number % 2) for number, text in enumerate(shown)
+    ]
+
+
+def test_training_files_of_unknown_prompts_give_up_their_reviews(tmp_path: Path) -> None:
+    asked = Task("other", ("bad", "good"), "mood", (0, 1), "How is this? {text}\nAnswer in JSON.")
+    texts = ["很好", "很好用", "太差", "H", "."]
+    rows = [{"messages": asked.render_messages(text, number % 2)} for number, text in enumerate(texts)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)).replace("mood", "sentiment"), encoding="utf-8")
+    assert [review.text for review in read_reviews(path, BINARY_SENTIMENT)] == texts
+    same = [{"instruction": "同一句话", "output": "正面"}] * 2
+    path.write_text("\n".join(map(json.dumps, same)), encoding="utf-8")
+    assert [(review.text, review.label) for review in read_reviews(path, BINARY_SENTIMENT)] == [("同一句话", 1)] * 2
+
+
+@given(
+    st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), st.integers(0, 1)))
+)
+@settings(max_examples=60)
+def test_what_csv_and_json_write_is_read_back_word_for_word(rows: list[tuple[str, int]]) -> None:
+    with TemporaryDirectory() as folder:
+        for suffix in (".csv", ".jsonl", ".json", ".tsv"):
+            if suffix == ".tsv":  # a line with as many tabs as the header counts as a row there, quotes or not
+                rows = [(text.replace("\t", " "), label) for text, label in rows]
+            path = Path(folder, f"a{suffix}")
+            with path.open("w", encoding="utf-8", newline="") as stream:
+                if suffix in (".csv", ".tsv"):
+                    writer = csv.writer(stream, delimiter=",\t"[suffix == ".tsv"], quoting=csv.QUOTE_NONNUMERIC)
+                    writer.writerow(["label", "text"])
+                    writer.writerows((label, text) for text, label in rows)
+                elif suffix == ".jsonl":
+                    stream.writelines(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
+                else:
+                    json.dump([{"text": text, "label": label} for text, label in rows], stream, ensure_ascii=False)
+            if rows:
+                assert [(review.text, review.label) for review in read_reviews(path, BINARY_SENTIMENT)] == rows
+            else:
+                with pytest.raises(DataError):
+                    read_reviews(path, BINARY_SENTIMENT)
+
+
+@given(st.binary(max_size=200), st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".txt"]), st.booleans())
+@settings(max_examples=300)
+def test_any_bytes_give_rows_or_a_message(content: bytes, suffix: str, has_header: bool) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, f"a{suffix}")
+        path.write_bytes((b"label,text\n1,ok\n" if has_header else b"") + content)
+        try:
+            intake = read_source(path, BINARY_SENTIMENT)
+        except DataError as error:
+            assert "\n" not in error.describe()  # noqa: PT017 - the other outcome is tested below
+        else:
+            assert intake.inputs[0].n_rows == len(intake.reviews) + len(intake.rejected) > 0
+            for row in [*intake.reviews, *intake.rejected]:
+                row.text.encode()
 
 
 def test_the_answer_values_of_a_task_come_before_names_and_other_words() -> None:

@@ -98,7 +98,7 @@ def test_the_split_does_not_follow_the_file() -> None:
     st.sampled_from([BALANCED, STRATIFIED]),
     st.one_of(st.none(), st.integers(2, 100)),
 )
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_plan_places_every_review_once_or_says_why_not(
     n_negative: int, n_positive: int, val: float, test: float, eval_classes: str, max_train: int | None
 ) -> None:

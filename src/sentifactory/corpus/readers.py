@@ -1,227 +1,187 @@
-"""Reads reviews from files: recognised columns, recognised labels, and the line on which each row really begins.
+"""Reads reviews from files of any kind: the right rows with the line on which each begins, or one clear message.
 
-Covered: CSV in UTF-8 with or without BOM. A cell is text and nothing else: "NA", "null" and "None" are reviews like
-any other. Not covered yet: other formats and other encodings; both are named in the error.
+A fault of a row in an otherwise sound file rejects the row, with line and reason; a fault of the file is a DataError.
+Every row becomes a review or is rejected, and none is lost. A cell is text and nothing else: "NA", "null" and "None"
+are reviews like any other.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
-from sentifactory.corpus.labels import build_label_index, describe_labels, find_label
-from sentifactory.errors import DataError, SentiFactoryError
+from sentifactory.corpus.chat_rows import find_chat_reader
+from sentifactory.corpus.cleaning import Reason
+from sentifactory.corpus.columns import find_columns
+from sentifactory.corpus.delimited import open_delimited
+from sentifactory.corpus.encodings import inspect_text, show_undecodable
+from sentifactory.corpus.intake import Intake, ReadOptions, RejectedRow
+from sentifactory.corpus.json_files import open_json, open_json_lines
+from sentifactory.corpus.labels import LabelReader
+from sentifactory.corpus.manifest import InputFile
+from sentifactory.corpus.row_faults import describe_other_labels, describe_rejected, refuse_unsound
+from sentifactory.corpus.table_files import open_excel, open_parquet
+from sentifactory.corpus.tables import BrokenRow, Table
+from sentifactory.errors import DataError
 from sentifactory.records import Review, Source
 from sentifactory.task import Task
 
-TEXT_COLUMNS = ("text", "text_a", "review", "评论")
-LABEL_COLUMNS = ("label", "sentiment", "标签")
-# csv refuses cells over 128 KiB by default; a long review is still a review. The largest value every platform takes.
-_MAX_CELL_CHARS = 2**31 - 1
-_LISTED_LINES = 5
+_TEXT_OPENERS: dict[str, Callable[..., Table]] = {
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), open_delimited),
+    **dict.fromkeys((".jsonl", ".ndjson"), open_json_lines),
+    ".json": open_json,
+}
+_BINARY_OPENERS: dict[str, Callable[[Path], Table]] = {
+    **dict.fromkeys((".parquet", ".pq"), open_parquet),
+    **dict.fromkeys((".xlsx", ".xlsm"), open_excel),
+}
+FILE_SUFFIXES = frozenset({*_TEXT_OPENERS, *_BINARY_OPENERS})
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """The two cells of a row that matter, as they stand in the file."""
+def read_source(source: str | Path, task: Task, options: ReadOptions | None = None) -> Intake:
+    """Read a file as reviews and rejected rows.
 
-    text: str
-    label: str
-    source: Source
+    Args:
+        source: a .csv, .tsv, .txt, .jsonl, .json, .parquet or .xlsx file.
+        task: says which labels there are.
+        options: what the user says about it.
 
-
-@dataclass(slots=True)
-class _Problems:
-    """Collects the bad rows of a file: the first is told in full, the others by their lines, all in one message."""
-
-    first: DataError | None = None
-    more_lines: list[int] = field(default_factory=list)
-    n_more: int = 0
-
-    def add(self, line: int, error: DataError) -> None:
-        if self.first is None:
-            self.first = error
-            return
-        self.n_more += 1
-        if len(self.more_lines) < _LISTED_LINES:
-            self.more_lines.append(line)
-
-    def raise_first(self) -> None:
-        if self.first is None:
-            return
-        what = self.first.what
-        if self.n_more:
-            lines = ", ".join(map(str, self.more_lines)) + (", ..." if self.n_more > len(self.more_lines) else "")
-            what += f" ({self.n_more} more bad row{'s' * (self.n_more > 1)}: line{'s' * (self.n_more > 1)} {lines})"
-        raise DataError(
-            what, where=self.first.where, expected=self.first.expected, next_step=self.first.next_step
-        ) from self.first
+    Raises:
+        DataError: when the file as a whole cannot be used: it is missing, empty, of another kind, in no encoding that
+            can be found, lacks a column, has no usable row, more broken rows than sound ones, or labels that are not
+            those of the task.
+        ConfigError: when an option does not fit.
+    """
+    intake, labels = _read_file(Path(source), str(source), task, options or ReadOptions())
+    refuse_unsound(intake, str(source), labels)
+    return intake
 
 
-def read_reviews(path: str | Path, task: Task) -> list[Review]:
-    """Read a labelled CSV file as reviews, in the order of the file.
+def read_reviews(path: str | Path, task: Task, options: ReadOptions | None = None) -> list[Review]:
+    """Read a labelled file of which every row must be sound, in the order of the file.
 
     Rows without a text are kept (with or without a label), so that whoever cleans the reviews can count them.
 
     Args:
-        path: a `.csv` file with a text column and a label column (a `qid` and other columns are passed over).
+        path: as for `read_source`.
         task: says which labels there are.
+        options: what the user says about it.
 
     Raises:
-        DataError: when the file is missing, empty, not a CSV file in UTF-8, lacks a column, or has a row that is
-            broken or carries an unknown label. Nothing of it is returned then.
+        DataError: as `read_source`, and when any row is broken or carries no known label. Nothing is returned then.
+        ConfigError: when an option does not fit.
     """
-    path = Path(path)
-    index = build_label_index(task)
-    problems = _Problems()
-    reviews: list[Review] = []
-    for row in _iter_rows(path, problems):
-        label = find_label(row.label, index)
-        if label is None and row.text.strip():
-            problems.add(row.source.line, _describe_unknown_label(row, index))
-        reviews.append(Review(row.text, label, row.source))
-    problems.raise_first()
-    if not reviews:
-        raise DataError(
-            "The file has a header and no rows", where=str(path), next_step="give a file with at least one review"
-        )
-    return reviews
+    intake, labels = _read_file(Path(path), str(path), task, options or ReadOptions())
+    if intake.rejected:
+        raise describe_rejected(intake.rejected, labels)
+    refuse_unsound(intake, str(path), labels)
+    return intake.reviews
 
 
-def _describe_unknown_label(row: RawRow, index: dict[str, int]) -> DataError:
-    word = row.label if len(row.label) <= 40 else row.label[:40] + "…"
-    return DataError(
-        f"The label is {word!r}" if word.strip() else "The label is missing",
-        where=str(row.source),
-        expected=describe_labels(index),
-        next_step="correct or remove the row",
-    )
+def _read_file(path: Path, name: str, task: Task, options: ReadOptions) -> tuple[Intake, LabelReader]:
+    labels = LabelReader(task, options.label_map, options.star_threshold)
+    table = _open_file(path, options)
+    reviews, rejected = collect_rows(table, name, task, options, labels)
+    inputs = [InputFile(name, table.sha256, len(reviews) + len(rejected))]
+    return Intake(reviews, rejected, table.encoding, table.format, inputs), labels
 
 
-def _iter_rows(path: Path, problems: _Problems) -> Iterator[RawRow]:
-    """Yield the rows of a CSV file; rows of the wrong length go to `problems`."""
-    records = _iter_csv(path)
-    first = next(records, None)
-    if first is None:
-        raise DataError("The file is empty", where=str(path), expected="a header and reviews, as in label,review")
-    header = first[1]
-    text_column = _find_column(header, TEXT_COLUMNS, "text", path)
-    label_column = _find_column(header, LABEL_COLUMNS, "label", path)
-    for line, cells in records:
-        source = Source(str(path), line)
-        if len(cells) != len(header):
-            problems.add(
-                line,
-                DataError(
-                    f"The row has {len(cells)} cell{'s' * (len(cells) != 1)} and the header has {len(header)}",
-                    where=str(source),
-                    next_step="put the review in double quotes if it holds a comma or a line break",
-                ),
-            )
-            continue
-        yield RawRow(cells[text_column], cells[label_column], source)
-
-
-def _find_column(header: Sequence[str], known: Sequence[str], kind: str, path: Path) -> int:
-    """Return the position of the one column whose name is known.
-
-    Raises:
-        DataError: when there is none, or more than one.
-    """
-    names = [name.strip().casefold() for name in header]
-    found = [position for position, name in enumerate(names) if name in known]
-    if len(found) == 1:
-        return found[0]
-    shown = ", ".join(repr(name if len(name) <= 30 else name[:30] + "…") for name in header[:10])
-    raise DataError(
-        f"The columns are {shown}, and {'none' if not found else 'more than one'} of them is a {kind} column",
-        where=f"{path}, line 1",
-        expected=f"one column named {' or '.join(known)}",
-        next_step="name the columns in the first line, as in label,review",
-    )
-
-
-def _iter_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line on which each record begins (from 1) and its cells; blank lines are no records.
-
-    Raises:
-        DataError: when the file cannot be read, is not UTF-8, holds NUL bytes, or its quotes do not match.
-    """
-    _check_readable(path)
-    csv.field_size_limit(_MAX_CELL_CHARS)
-    begins_at = 1
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            records = csv.reader(_refuse_nul(stream, path), strict=True)
-            for cells in records:
-                if cells:
-                    yield begins_at, cells
-                begins_at = records.line_num + 1
-    except UnicodeDecodeError:
-        raise _describe_encoding(path) from None
-    except OSError as error:
-        raise DataError(f"The file cannot be read ({error.strerror})", where=str(path)) from error
-    except csv.Error as error:
-        raise DataError(
-            "A quoted cell is never closed" if "end of data" in str(error) else f"The row is broken ({error})",
-            where=f"{path}, line {begins_at}",
-            expected="cells that begin and end with a double quote, with quotes inside them doubled",
-            next_step="correct the quotes of this row",
-        ) from error
-
-
-def _check_readable(path: Path) -> None:
-    """Raise a DataError unless `path` is a CSV file."""
+def _open_file(path: Path, options: ReadOptions) -> Table:
+    suffix = path.suffix.lower()
+    kinds = ".csv, .tsv, .jsonl, .json, .parquet or .xlsx"
     if not path.exists():
         raise DataError("The file does not exist", where=str(path), next_step="check the path")
     if not path.is_file():
-        raise DataError("This is not a file", where=str(path), expected="a CSV file")
-    if path.suffix.lower() != ".csv":
+        raise DataError("This is not a file", where=str(path), expected=f"a {kinds} file")
+    if suffix not in FILE_SUFFIXES:
         raise DataError(
             f"Files of the kind {path.suffix or 'without an ending'!r} are not read",
             where=str(path),
-            expected="a .csv file",
-            next_step="export the reviews as CSV in UTF-8",
+            expected=f"a {kinds} file",
+            next_step="save the workbook as .xlsx" if suffix == ".xls" else "export the reviews as CSV in UTF-8",
         )
+    if path.stat().st_size == 0:
+        raise DataError("The file is empty", where=str(path), expected="a header and reviews, as in label,review")
+    if suffix in _BINARY_OPENERS:
+        return _BINARY_OPENERS[suffix](path)
+    return _TEXT_OPENERS[suffix](inspect_text(path, options.encoding))
 
 
-def _refuse_nul(lines: Iterator[str], path: Path) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
-        if "\0" in line:
-            raise DataError(
-                "The line holds a NUL byte, so this is no text in UTF-8",
-                where=f"{path}, line {number}",
-                next_step="save the file as CSV in UTF-8 (a file in UTF-16 looks like this)",
-            )
-        yield line
+def collect_rows(
+    table: Table, name: str, task: Task, options: ReadOptions, labels: LabelReader
+) -> tuple[list[Review], list[RejectedRow]]:
+    """Return the rows of a table as reviews and rejected rows.
+
+    Args:
+        table: an open file of any format.
+        name: of the file, as the user gave it.
+        task: says which labels there are.
+        options: what the user says about it.
+        labels: reads the label cells.
+
+    Raises:
+        DataError: when the columns cannot be found.
+    """
+    rows = find_chat_reader(table, task, options.text_column, options.label_column)
+    has_stars = False
+    if rows is None:
+        columns = find_columns(
+            table.header,
+            table.header_at,
+            text=options.text_column,
+            label=options.label_column,
+            domain=options.domain_column,
+        )
+        rows = table.iter_rows(columns)
+        has_stars = columns.has_stars and labels.wants_threshold
+    reviews: list[Review] = []
+    rejected: list[RejectedRow] = []
+    domains: dict[str, str | None] = {"": None}  # one string for each name, however many rows carry it
+    find_label = labels.find
+    for row in rows:
+        source = Source(name, row.line)
+        if isinstance(row, BrokenRow):
+            rejected.append(RejectedRow(source, Reason.BROKEN_ROW, show_undecodable(row.shown), row.detail))
+            continue
+        _, text, cell, domain = row
+        fault = _find_bad_character(text, table.is_sound)
+        if fault:
+            rejected.append(RejectedRow(source, Reason.BROKEN_ROW, show_undecodable(text), fault))
+            continue
+        found = find_label(cell)
+        label = found if isinstance(found, int) else None
+        if not isinstance(found, int) and text and not text.isspace():
+            rejected.append(RejectedRow(source, found, text, _describe_label(found, cell)))
+            continue
+        if domain not in domains:
+            domains[domain] = show_undecodable(domain.strip()) or None
+        reviews.append(Review(text, label, source, domains[domain]))
+    if has_stars and any(row.reason == Reason.UNKNOWN_LABEL for row in rejected):
+        raise describe_other_labels(rejected, len(reviews) + len(rejected), labels)  # 1 of 5 stars is not positive
+    return reviews, rejected
 
 
-def _describe_encoding(path: Path) -> SentiFactoryError:
-    """Return an error with the first line that is not UTF-8."""
-    with path.open("rb") as stream:
-        start = stream.read(2)
-        stream.seek(0)
-        if start in (b"\xff\xfe", b"\xfe\xff"):
-            what, where, encoding = "The file is in UTF-16, not in UTF-8", str(path), "UTF-16"
-        else:
-            number, byte = _find_undecodable(stream)
-            what, where = f"The file is not UTF-8 (byte 0x{byte:02X})", f"{path}, line {number}"
-            encoding = "GB18030"  # by far the commonest other encoding of Chinese text
-    return DataError(
-        what,
-        where=where,
-        expected="UTF-8",
-        next_step=f"save it as UTF-8, or convert it: iconv -f {encoding} -t UTF-8 {path.name} > utf8.csv",
-    )
+def _find_bad_character(text: str, is_sound: bool) -> str:
+    """Return what makes a text no text, or "": a zero byte, or half a character."""
+    if "\0" in text:
+        return "the review holds a NUL byte"
+    if is_sound or text.isascii():
+        return ""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        if 0xDC80 <= code <= 0xDCFF:
+            return f"the review holds byte 0x{code - 0xDC00:02X}, which does not fit the encoding of the file"
+        return f"the review holds half a character (\\u{code:04x})"
+    return ""
 
 
-def _find_undecodable(lines: Iterator[bytes]) -> tuple[int, int]:
-    number = 0
-    for number, line in enumerate(lines, start=1):
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            return number, line[error.start]
-    return number, 0
+def _describe_label(reason: Reason, cell: str) -> str:
+    if reason == Reason.NO_LABEL:
+        return "the label is missing"
+    return f"the label is {_shorten(show_undecodable(cell))!r}"
+
+
+def _shorten(word: str) -> str:
+    return word if len(word) <= 40 else word[:40] + "…"

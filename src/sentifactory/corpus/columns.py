@@ -1,0 +1,125 @@
+"""Recognises the columns that hold the review, its label and its domain; what is ambiguous is asked, not guessed."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sentifactory.errors import DataError
+
+TEXT_COLUMNS = (
+    *(
+        "text",
+        "text_a",
+        "review",
+        "reviews",
+        "review_text",
+        "review_body",
+        "content",
+        "comment",
+        "comments",
+        "sentence",
+    ),
+    *("评论", "评论内容", "评价", "评价内容", "内容", "文本", "正文", "句子"),
+)
+# Their cells are counts of stars: whoever asks for two labels must say where the line between them is.
+STAR_COLUMNS = ("rating", "ratings", "star", "stars", "score", "评分", "星级", "打分", "星")
+LABEL_COLUMNS = (
+    *("label", "labels", "sentiment", "polarity", "标签", "情感", "情感标签", "情感倾向", "情感极性"),
+    *STAR_COLUMNS,
+)
+DOMAIN_COLUMNS = ("cat", "category", "domain", "类别", "领域", "品类", "分类", "类目")
+_SHOWN_NAMES = 10
+_SHOWN_CHARS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Positions of the columns in the header.
+
+    Attributes:
+        text: that of the reviews.
+        label: that of the labels.
+        domain: that of the domains, or None where there is none.
+        has_stars: whether the name of the label column says that it holds stars.
+        has_chats: whether the cells of the text column are whole chats, to be handed on as JSON.
+    """
+
+    text: int
+    label: int
+    domain: int | None
+    has_stars: bool = False
+    has_chats: bool = False
+
+
+def find_columns(
+    header: Sequence[str],
+    where: str,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    domain: str | None = None,
+) -> Columns:
+    """Return the positions of the columns, by the given names or by those that are known.
+
+    Raises:
+        DataError: when a name is not there, or more than one column could be meant.
+    """
+    text_at = _find_column(header, text, TEXT_COLUMNS, "text", where)
+    label_at = _find_column(header, label, LABEL_COLUMNS, "label", where)
+    domain_at = _find_column(header, domain, DOMAIN_COLUMNS, "domain", where, is_needed=False)
+    if text_at is None or label_at is None:
+        raise RuntimeError("a column that is needed was not found and not reported")
+    return Columns(text_at, label_at, domain_at, normalise_name(header[label_at]) in STAR_COLUMNS)
+
+
+def normalise_name(name: str) -> str:
+    """Return a column name in the form in which names are compared.
+
+    Example:
+        >>> normalise_name(" Text-A ")
+        'text_a'
+    """
+    folded = unicodedata.normalize("NFKC", name).strip().strip("\ufeff").strip().casefold()
+    return "_".join(folded.replace("-", " ").replace("_", " ").split())
+
+
+def _find_column(
+    header: Sequence[str], given: str | None, known: Sequence[str], kind: str, where: str, *, is_needed: bool = True
+) -> int | None:
+    option = f"--{kind}_column"
+    if given is not None:
+        exact = [position for position, name in enumerate(header) if name == given]
+        found = exact or [
+            position for position, name in enumerate(header) if normalise_name(name) == normalise_name(given)
+        ]
+        if not found:
+            raise DataError(
+                f"There is no column {given!r}; the columns are {_show_names(header)}", where=where, next_step=option
+            )
+    else:
+        found = [position for position, name in enumerate(header) if normalise_name(name) in known]
+    if len(found) == 1:
+        return found[0]
+    if not found and not is_needed:
+        return None
+    if found:
+        candidates = [header[position] for position in found]
+        is_repeated = len(set(candidates)) < len(candidates)
+        raise DataError(
+            f"More than one column could be the {kind} column: {_show_names(candidates)}",
+            where=where,
+            next_step="give each column a name of its own" if is_repeated else f"say which with {option}",
+        )
+    raise DataError(
+        f"The columns are {_show_names(header)}, and none of them is a {kind} column",
+        where=where,
+        expected=f"one column named {', '.join(known[:4])}, {known[-3]}, ...",
+        next_step=f"name the columns in the first line, as in label,review, or say which one it is with {option}",
+    )
+
+
+def _show_names(names: Sequence[str]) -> str:
+    shown = [repr(name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "…") for name in names[:_SHOWN_NAMES]]
+    return ", ".join(shown) + (", ..." if len(names) > _SHOWN_NAMES else "")

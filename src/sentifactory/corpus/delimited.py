@@ -1,0 +1,207 @@
+"""Reads CSV and TSV row by row. A row that is broken is told, and reading goes on with the line after its first.
+
+Covered: commas, tabs, semicolons and bars between cells; quoted cells with line breaks; a quote that is never closed,
+or closed and followed by text; cells too many or too few. Tab-separated files are often written without quoting, so in
+them a quote that does not make sense as a quote is a character like any other.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from sentifactory.corpus.columns import Columns
+from sentifactory.corpus.encodings import TextFile
+from sentifactory.corpus.tables import BrokenRow, RawRow, Table
+from sentifactory.errors import DataError
+
+# csv refuses cells over 128 KiB by default; a long review is still a review. The largest value every platform takes.
+_MAX_CELL_CHARS = 2**31 - 1
+_DELIMITERS = ",\t;|"
+_QUOTE_HINT = "put the review in double quotes if it holds a {} or a line break"
+
+Record = tuple[int, list[str]] | BrokenRow
+
+
+def open_delimited(text: TextFile) -> Table:
+    """Open a CSV or TSV file.
+
+    Raises:
+        DataError: when it is empty.
+    """
+    csv.field_size_limit(_MAX_CELL_CHARS)
+    delimiter = _find_delimiter(text)
+    begins_at, header = _read_header(text, delimiter)
+    kind = {",": "csv", "\t": "tsv"}.get(delimiter, f"csv separated by {delimiter}")
+    return Table(
+        format=kind,
+        encoding=text.encoding,
+        header=header,
+        header_at=f"{text.path}, line {begins_at}",
+        is_sound=text.is_sound,
+        sha256=text.sha256,
+        iter_rows=partial(_iter_rows, text, delimiter, len(header)),
+    )
+
+
+def refuse_empty(path: Path) -> NoReturn:
+    """Raise the error for a file without a row."""
+    raise DataError("The file is empty", where=str(path), expected="a header and reviews, as in label,review")
+
+
+def _find_delimiter(text: TextFile) -> str:
+    """Return what separates the cells of the first line: what the ending of the file promises, if it is there."""
+    with text.open() as stream:
+        first = next((line for line in stream if line.strip()), None)
+    if first is None:
+        refuse_empty(text.path)
+    promised = "\t" if text.path.suffix.lower() in (".tsv", ".tab") else ","
+    return next((char for char in promised + _DELIMITERS if char in first), promised)
+
+
+def _read_header(text: TextFile, delimiter: str) -> tuple[int, list[str]]:
+    with text.open() as stream:
+        first = next(_iter_records(stream, delimiter), None)
+    if first is None:
+        refuse_empty(text.path)
+    if isinstance(first, BrokenRow):
+        raise DataError(
+            f"The header is broken: {first.detail}",
+            where=f"{text.path}, line {first.line}",
+            expected="column names, as in label,review",
+        )
+    return first
+
+
+def _iter_rows(text: TextFile, delimiter: str, width: int, columns: Columns) -> Iterator[RawRow | BrokenRow]:
+    with text.open() as stream:
+        records = _iter_records(stream, delimiter)
+        next(records)
+        for record in records:
+            if isinstance(record, BrokenRow):
+                yield record
+                continue
+            line, cells = record
+            if len(cells) != width and (len(cells) < width or any(cells[width:])):
+                yield _describe_ragged(line, cells, width, delimiter)
+                continue
+            domain = "" if columns.domain is None else cells[columns.domain]
+            yield RawRow(line, cells[columns.text], cells[columns.label], domain)
+
+
+def _describe_ragged(line: int, cells: list[str], width: int, delimiter: str) -> BrokenRow:
+    name = {",": "comma", "\t": "tab", ";": "semicolon"}.get(delimiter, delimiter)
+    counts = f"the row has {len(cells)} cell{'s' * (len(cells) != 1)} and the header has {width}"
+    return BrokenRow(line, f"{counts}; {_QUOTE_HINT.format(name)}", delimiter.join(cells))
+
+
+class _Lines:
+    """Hands out the lines of a file, and can hand out again those of the record that is being read."""
+
+    __slots__ = ("_again", "_stream", "number", "taken")
+
+    def __init__(self, stream: Iterator[str]) -> None:
+        self._stream = stream
+        self._again: list[str] = []
+        self.taken: list[str] = []
+        self.number = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.pop() if self._again else next(self._stream)
+        self.taken.append(line)
+        self.number += 1
+        return line
+
+    def go_back_to(self, n_taken: int) -> None:
+        """Hand out again all lines of the record but the first `n_taken`."""
+        rest = self.taken[n_taken:]
+        self.number -= len(rest)
+        self._again.extend(reversed(rest))
+        del self.taken[n_taken:]
+
+
+def _iter_records(stream: Iterator[str], delimiter: str) -> Iterator[Record]:
+    """Yield the line on which each record begins (from 1) and its cells; blank lines are no records."""
+    lines = _Lines(stream)
+    return _iter_tsv(lines) if delimiter == "\t" else _iter_csv(lines, delimiter)
+
+
+def _iter_csv(lines: _Lines, delimiter: str) -> Iterator[Record]:
+    while True:
+        records = csv.reader(lines, delimiter=delimiter, strict=True)
+        begins_at = lines.number + 1
+        lines.taken.clear()
+        try:
+            for cells in records:
+                if cells:
+                    yield begins_at, cells
+                begins_at = lines.number + 1
+                lines.taken.clear()
+            return
+        except csv.Error as error:
+            # Reading on after its first line finds the next sound row again, wherever the quote went wrong.
+            lines.go_back_to(1)
+            yield BrokenRow(begins_at, _describe_quotes(error), lines.taken[0].rstrip("\r\n"))
+
+
+def _describe_quotes(error: csv.Error) -> str:
+    if "end of data" in str(error):
+        return "a quoted cell is never closed"
+    return "the quotes of the row do not match; quotes inside a quoted cell must be doubled"
+
+
+def _iter_tsv(lines: _Lines) -> Iterator[Record]:
+    width = 0
+    for line in lines:
+        begins_at = lines.number
+        del lines.taken[:-1]
+        body = line.rstrip("\r\n")
+        if not body:
+            continue
+        cells = body.split("\t")
+        width = width or len(cells)
+        if '"' in body:
+            cells = _unquote(cells) or _join_quoted(lines, width) or cells
+        yield begins_at, cells
+
+
+def _unquote(cells: list[str]) -> list[str] | None:
+    """Return cells without the quotes around them, or None where a quote is opened and not closed in its cell."""
+    plain = []
+    for cell in cells:
+        if cell.startswith('"'):
+            inside = cell[1:-1].replace('""', "")
+            if len(cell) < 2 or not cell.endswith('"') or '"' in inside:
+                return None
+            cell = cell[1:-1].replace('""', '"')
+        plain.append(cell)
+    return plain
+
+
+def _join_quoted(lines: _Lines, width: int) -> list[str] | None:
+    """Return the record that begins with the line just taken and goes on over others, or None where none does.
+
+    A line that would be a whole row on its own is no part of a cell: then the quote was a character of the review.
+    """
+
+    def iter_lines() -> Iterator[str]:
+        yield lines.taken[0]
+        for line in lines:
+            if line.count("\t") == width - 1:
+                return
+            yield line
+
+    try:
+        cells = next(csv.reader(iter_lines(), delimiter="\t", strict=True))
+    except csv.Error:
+        cells = []
+    if len(cells) == width:
+        return cells
+    lines.go_back_to(1)
+    return None

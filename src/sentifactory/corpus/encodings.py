@@ -1,0 +1,254 @@
+"""Finds the encoding of a text file, and says whether every byte of it fits.
+
+In this order, which on short Chinese files is right more often than asking the library alone: a byte order mark; all
+of the file is UTF-8; bytes of zero (UTF-16 without a mark); nearly all of it is UTF-8 (a few broken bytes); and for
+the rest charset-normalizer decides between GB18030, Big5 and Western European. Left to choose among all encodings it
+knows, it takes one Chinese review in three for Korean; between these three it erred in 1 of 240 files of one review.
+Not covered: single-byte encodings, which cannot be told apart; they must be named.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from sentifactory.errors import ConfigError, DataError
+
+_CHUNK_BYTES = 1 << 20
+_SAMPLE_BYTES = 1 << 16
+_MARKS = (  # the longer ones first: the mark of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_CANDIDATES = ("gb18030", "big5", "cp1252")
+# Above these shares zero bytes are the upper halves of UTF-16. ASCII in UTF-16 is valid UTF-8, half of it zeros.
+_ZEROS_IN_UTF8 = 0.2
+_ZEROS_ELSEWHERE = 0.005
+_GOOD_FOR_ONE_BAD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A text file and how to read it.
+
+    Attributes:
+        path: where it is.
+        encoding: as Python names it.
+        is_sound: whether every byte fits the encoding; if not, `open` shows the others as lone surrogates.
+        sha256: of its bytes.
+        n_bytes: its size.
+    """
+
+    path: Path
+    encoding: str
+    is_sound: bool
+    sha256: str
+    n_bytes: int
+
+    def open(self, newline: str = "") -> TextIO:
+        """Open it for reading; lines keep their ends."""
+        errors = "strict" if self.is_sound else "surrogateescape"
+        return self.path.open(encoding=self.encoding, newline=newline, errors=errors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    """What one pass over a file tells.
+
+    Attributes:
+        head: its first bytes.
+        around: the bytes around the first one that is not UTF-8; empty where there is none.
+        bad_at: where that one is, or None.
+        is_cut: whether the only fault is a character broken off by the end of the file.
+        n_zeros: how many bytes are zero.
+    """
+
+    head: bytes
+    around: bytes
+    bad_at: int | None
+    is_cut: bool
+    n_zeros: int
+    n_bytes: int
+    sha256: str
+
+
+def inspect_text(path: Path, encoding: str | None = None) -> TextFile:
+    """Return a text file with its encoding, found or given.
+
+    Raises:
+        DataError: when the file cannot be read, or its encoding cannot be found.
+        ConfigError: when there is no encoding of the given name.
+    """
+    try:
+        found = _scan_bytes(path)
+        encoding = _find_encoding(path, found) if encoding is None else _check_name(encoding)
+        is_sound = found.bad_at is None if encoding in ("utf-8", "utf-8-sig") else _is_decodable(path, encoding)
+    except OSError as error:
+        raise DataError(f"The file cannot be read ({error.strerror})", where=str(path)) from error
+    if not is_sound and encoding.startswith(("utf-16", "utf-32")):
+        raise DataError(
+            f"The file is in {encoding.upper()}, and some of its bytes do not fit (it may have been cut off)",
+            where=str(path),
+            next_step="save it again, as UTF-8 if you can",
+        )
+    return TextFile(path, encoding, is_sound, found.sha256, found.n_bytes)
+
+
+def _check_name(encoding: str) -> str:
+    try:
+        name = codecs.lookup(encoding).name
+        "".encode(name)  # some codecs do not make text, such as base64
+    except LookupError:
+        raise ConfigError(
+            f"There is no encoding {encoding!r}", where="--encoding", expected="utf-8, gb18030, utf-16, big5, ..."
+        ) from None
+    return "utf-8-sig" if name == "utf-8" else name  # the same, and a byte order mark is no part of the text
+
+
+def _scan_bytes(path: Path) -> _Bytes:
+    """Read a file once: its hash, its zeros, and the first byte that is not UTF-8."""
+    digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
+    head, around, tail = b"", b"", b""
+    bad_at: int | None = None
+    is_cut = False
+    n_bytes = n_zeros = 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            n_zeros += chunk.count(0)
+            head = head or chunk[:_SAMPLE_BYTES]
+            if bad_at is None:
+                n_pending = len(decoder.getstate()[0])
+                try:
+                    decoder.decode(chunk)
+                except UnicodeDecodeError as error:
+                    bad_at = n_bytes - n_pending + error.start
+                    start = max(0, bad_at - n_bytes - _SAMPLE_BYTES // 2)
+                    around = (b"" if start else tail) + chunk[start : start + _SAMPLE_BYTES]
+                tail = chunk[-_SAMPLE_BYTES // 2 :]
+            n_bytes += len(chunk)
+    if bad_at is None and (pending := decoder.getstate()[0]):
+        bad_at, is_cut, around = n_bytes - len(pending), True, tail
+    return _Bytes(head, around, bad_at, is_cut, n_zeros, n_bytes, digest.hexdigest())
+
+
+def _find_encoding(path: Path, found: _Bytes) -> str:
+    for mark, encoding in _MARKS:
+        if found.head.startswith(mark):
+            return encoding
+    is_utf8 = found.bad_at is None
+    if found.n_zeros > found.n_bytes * (_ZEROS_IN_UTF8 if is_utf8 else _ZEROS_ELSEWHERE):
+        wide = _find_byte_order(found.head)
+        if wide is not None and _is_decodable(path, wide):
+            return wide
+        if not is_utf8:
+            raise _describe_unknown(path, found)
+    if is_utf8 or found.is_cut or _is_nearly_utf8(found.around):
+        return "utf-8"
+    return _ask_library(path, found)
+
+
+def _find_byte_order(head: bytes) -> str | None:
+    """Return the UTF-16 in which a text has more ends of lines and cells: one of the two has them all.
+
+    None where the text then holds zeros, as pictures and archives do.
+    """
+    even = head[: len(head) // 2 * 2]
+    texts = {encoding: even.decode(encoding, "replace") for encoding in ("utf-16-le", "utf-16-be")}
+    best = max(texts, key=lambda encoding: sum(map(texts[encoding].count, "\n\r,\t")))
+    return None if "\0" in texts[best] else best
+
+
+def _is_nearly_utf8(around: bytes) -> bool:
+    shown = around.decode("utf-8", "replace")
+    n_bad = shown.count("\ufffd")
+    # Characters of three bytes and more: those of two come about by chance in GB18030.
+    n_good = sum(char >= "\u0800" for char in shown) - n_bad
+    return n_good >= _GOOD_FOR_ONE_BAD * n_bad
+
+
+def _ask_library(path: Path, found: _Bytes) -> str:
+    from charset_normalizer import from_bytes
+
+    lines = found.around.splitlines(keepends=True)
+    if len(found.around) < found.n_bytes and len(lines) > 2:
+        lines = lines[1:-1]  # the first may begin, and the last may end, within a character
+    sample = b"".join(lines)
+    if _is_gb2312(sample) and _is_decodable(path, "gb18030"):
+        return "gb18030"
+    best = from_bytes(sample, cp_isolation=list(_CANDIDATES)).best()
+    guess = best.encoding if best else "gb18030"  # undecided: by far the commonest of the three
+    if guess == "cp1252" or (best is None and not _is_decodable(path, guess)):
+        raise _describe_unknown(path, found)
+    return guess
+
+
+def _describe_unknown(path: Path, found: _Bytes) -> DataError:
+    number, byte = _find_line(path, found.bad_at or 0)
+    return DataError(
+        f"The encoding cannot be found: byte 0x{byte:02X} is not UTF-8, nor is this GB18030, Big5 or UTF-16",
+        where=f"{path}, line {number}",
+        next_step="name the encoding with --encoding, or save the file as UTF-8",
+    )
+
+
+def _is_gb2312(sample: bytes) -> bool:
+    """Whether a sample is of the 6,763 usual characters, whose both bytes are high: in Big5 two of five are not."""
+    try:
+        sample.decode("gb2312")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_decodable(path: Path, encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeError:
+        return False
+    return True
+
+
+def _find_line(path: Path, offset: int) -> tuple[int, int]:
+    """Return the number of the line that holds the byte at an offset, and the byte."""
+    number = 1
+    with path.open("rb") as stream:
+        while offset > 0:
+            chunk = stream.read(min(offset, _CHUNK_BYTES))
+            if not chunk:
+                break
+            number += chunk.count(b"\n")
+            offset -= len(chunk)
+        return number, (stream.read(1) or b"\0")[0]
+
+
+def show_undecodable(text: str) -> str:
+    r"""Return a text whose lone surrogates and zero bytes are spelt out, so that it can be written anywhere.
+
+    Example:
+        >>> show_undecodable("caf\udce9")
+        'caf\\xE9'
+    """
+    if text.isascii() and "\0" not in text:
+        return text
+    shown = io.StringIO()
+    for char in text:
+        code = ord(char)
+        if 0xDC80 <= code <= 0xDCFF:
+            shown.write(f"\\x{code - 0xDC00:02X}")
+        elif 0xD800 <= code <= 0xDFFF:
+            shown.write(f"\\u{code:04x}")
+        else:
+            shown.write("\\0" if code == 0 else char)
+    return shown.getvalue()

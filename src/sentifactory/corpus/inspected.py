@@ -1,0 +1,234 @@
+"""Loads what is to be looked at: a data set that `data prepare` wrote, or a single file. Nothing is changed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sentifactory.corpus.cleaning import Reason, normalise_text
+from sentifactory.corpus.export import MANIFEST, REJECTED
+from sentifactory.corpus.intake import ReadOptions
+from sentifactory.corpus.manifest import hash_file
+from sentifactory.corpus.readers import read_source
+from sentifactory.errors import ConfigError, DataError
+from sentifactory.records import Review
+from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.task_files import load_task
+
+PARTS = ("train", "val", "test")
+# Of folds the val parts are looked at: together they hold every review once.
+FOLDS = "fold_*/val.csv"
+SINGLE_PART = "file"
+_MAX_CELL_CHARS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that is in none of the parts, as a person reads it."""
+
+    file: str
+    line: int
+    reason: str
+    detail: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedData:
+    """Reviews by part, and all that is known about where they came from.
+
+    Attributes:
+        name: of the data set, or of the file.
+        is_prepared: whether `data prepare` wrote it; else there is one part, `file`.
+        task: gives the labels their names.
+        parts: reviews with a text, by part.
+        files: the file of each part.
+        hashes: SHA-256 of each of these files.
+        left_out: rows that are in no part.
+        manifest: as it stands in manifest.json; {} for a single file.
+        manifest_sha256: of the bytes of manifest.json; "" for a single file.
+        outputs: name of each part's file as the manifest has it.
+        encoding: the text encoding of a single file.
+    """
+
+    name: str
+    is_prepared: bool
+    task: Task
+    parts: dict[str, list[Review]]
+    files: dict[str, str]
+    hashes: dict[str, str]
+    left_out: list[LeftOut]
+    manifest: dict[str, Any] = field(default_factory=dict)
+    manifest_sha256: str = ""
+    outputs: dict[str, str] = field(default_factory=dict)
+    encoding: str | None = None
+
+    def reviews(self) -> list[Review]:
+        """Return the reviews of all parts, in the order of the parts."""
+        return [review for part in self.parts.values() for review in part]
+
+    def part_of(self) -> list[str]:
+        """Return the part of each review of `reviews()`."""
+        return [name for name, part in self.parts.items() for _ in part]
+
+    def changed_files(self) -> list[str]:
+        """Return the part files whose bytes are not those that the manifest tells of."""
+        stated = self.manifest.get("outputs", {})
+        return [name for part, name in self.outputs.items() if stated.get(name, {}).get("sha256") != self.hashes[part]]
+
+    def count_copies(self) -> dict[str, int]:
+        """Return how many rows of each part are copies that up-sampling made, as the manifest tells."""
+        return {part: int(self.manifest.get("parts", {}).get(part, {}).get("copies", 0)) for part in self.parts}
+
+
+def load_inspected(
+    name_or_file: str,
+    *,
+    dataset_dir: str | Path = "data",
+    task_name: str | None = None,
+    options: ReadOptions | None = None,
+) -> InspectedData:
+    """Load a prepared data set by its name or folder, or a single file of reviews.
+
+    Args:
+        name_or_file: a file, a folder that `data prepare` wrote, or its name under `dataset_dir`.
+        dataset_dir: the folder that holds the prepared data sets.
+        task_name: name or YAML file of the task; None: the one in the manifest, or binary sentiment for a file.
+        options: how to read a single file.
+
+    Raises:
+        DataError: when there is no such data, or it cannot be used.
+        ConfigError: when there is no such task.
+    """
+    path = Path(name_or_file)
+    if path.is_file():
+        return _load_file(path, load_task(task_name or BINARY_SENTIMENT.name), options)
+    for folder in (path, Path(dataset_dir) / name_or_file):
+        if (folder / MANIFEST).is_file():
+            return _load_folder(folder, task_name)
+    root = Path(dataset_dir)
+    known = sorted(found.parent.name for found in root.glob(f"*/{MANIFEST}")) if root.is_dir() else []
+    raise DataError(
+        f"There is no file and no prepared data set {name_or_file!r}",
+        expected=f"a file of reviews, or the name of a data set in {dataset_dir}"
+        + (f" ({', '.join(known)})" if known else ""),
+        next_step=f"check the path, or run sentifactory data prepare {name_or_file}",
+    )
+
+
+def _load_file(path: Path, task: Task, options: ReadOptions | None) -> InspectedData:
+    intake = read_source(path, task, options)
+    left_out = [
+        LeftOut(row.source.file, row.source.line, str(row.reason), row.detail, row.text) for row in intake.rejected
+    ]
+    kept = []
+    for review in intake.reviews:
+        if normalise_text(review.text):
+            kept.append(review)
+        else:
+            line = review.source.line if review.source else 0
+            left_out.append(LeftOut(str(path), line, str(Reason.EMPTY), "", review.text))
+    return InspectedData(
+        name=path.name,
+        is_prepared=False,
+        task=task,
+        parts={SINGLE_PART: kept},
+        files={SINGLE_PART: str(path)},
+        hashes={SINGLE_PART: intake.inputs[0].sha256},
+        left_out=sorted(left_out, key=lambda row: row.line),
+        encoding=intake.encoding,
+    )
+
+
+def _load_folder(folder: Path, task_name: str | None) -> InspectedData:
+    manifest = _read_manifest(folder / MANIFEST)
+    task = _find_task(manifest, task_name, folder / MANIFEST)
+    found = [folder / f"{part}.csv" for part in PARTS if (folder / f"{part}.csv").is_file()]
+    found = found or sorted(folder.glob(FOLDS), key=lambda path: int(path.parent.name.removeprefix("fold_")))
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    if not files:
+        raise DataError(
+            "The folder has none of the files train.csv, val.csv and test.csv",
+            where=str(folder),
+            next_step=f"run sentifactory data prepare {manifest.get('source', '')}".rstrip(),
+        )
+    intakes = {part: read_source(path, task) for part, path in files.items()}
+    return InspectedData(
+        name=str(manifest.get("name", folder.name)),
+        is_prepared=True,
+        task=task,
+        parts={part: intake.reviews for part, intake in intakes.items()},
+        files={part: str(path) for part, path in files.items()},
+        hashes={part: intake.inputs[0].sha256 for part, intake in intakes.items()},
+        left_out=list(_iter_left_out(folder / REJECTED)),
+        manifest=manifest,
+        manifest_sha256=hash_file(folder / MANIFEST),
+        outputs={part: path.relative_to(folder).as_posix() for part, path in files.items()},
+    )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    again = "run sentifactory data prepare again"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"The manifest is not JSON ({error})", where=str(path), next_step=again) from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("task"), dict):
+        raise DataError("The manifest names no task", where=str(path), next_step=again)
+    return manifest
+
+
+def _find_task(manifest: dict[str, Any], task_name: str | None, path: Path) -> Task:
+    """Return the task that the data set was prepared for.
+
+    Raises:
+        DataError: when its labels are not those of the manifest.
+        ConfigError: when the task is not known by its name alone.
+    """
+    stated = manifest["task"]
+    try:
+        task = load_task(task_name or str(stated.get("name")))
+    except ConfigError as error:
+        if task_name:
+            raise
+        raise ConfigError(
+            f"The data set was prepared for the task {stated.get('name')!r}, which is not built in",
+            where=str(path),
+            next_step="give its YAML file by --task",
+        ) from error
+    if list(task.labels) != list(stated.get("labels", [])):
+        raise DataError(
+            f"The task {task.name} has the labels {', '.join(task.labels)}",
+            where=str(path),
+            expected=f"those of the manifest: {', '.join(map(str, stated.get('labels', [])))}",
+            next_step="give the task that the data set was prepared for by --task",
+        )
+    return task
+
+
+def _iter_left_out(path: Path) -> Iterator[LeftOut]:
+    """Yield the rows of rejected.csv; none where there is no such file.
+
+    Raises:
+        DataError: when it is not the file that `data prepare` writes.
+    """
+    if not path.is_file():
+        return
+    previous = csv.field_size_limit(_MAX_CELL_CHARS)
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream, strict=True):
+                line = int(row["line"])
+                yield LeftOut(row["file"], line, row["reason"], row.get("detail") or "", row["text"] or "")
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"The list of rejected rows is broken ({error})",
+            where=str(path),
+            next_step="run sentifactory data prepare again",
+        ) from error
+    finally:
+        csv.field_size_limit(previous)

@@ -1,0 +1,238 @@
+"""Finds the reviews of a test part that training has seen: word for word after normalisation, or nearly so.
+
+The same rules as everywhere in this room: `cleaning.normalise_text` says what is the same text, `near` what is a near
+repeat. Not covered: reviews that only mean the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from sentifactory.corpus.cleaning import Reason
+from sentifactory.corpus.intake import ReadOptions
+from sentifactory.corpus.keys import make_keys
+from sentifactory.corpus.near import find_near_pairs
+from sentifactory.corpus.readers import read_source
+from sentifactory.records import Review
+from sentifactory.task import BINARY_SENTIMENT, Task
+
+EXACT = "exact"
+NEAR = "near"
+_SHOWN_CHARS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Two rows of two parts that hold the same text.
+
+    Attributes:
+        part: the earlier part, such as "train".
+        row: the first row of that part with this text, from 0.
+        other_part: the later part, such as "test".
+        other_row: the row of that part, from 0.
+        kind: `exact` (after normalisation) or `near`.
+        similarity: 1 for `exact`, else 1 - edit distance / length of the normalised texts.
+    """
+
+    part: str
+    row: int
+    other_part: str
+    other_row: int
+    kind: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeakPair:
+    """A test review and the training review that it repeats."""
+
+    train: Review
+    test: Review
+    kind: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeakReport:
+    """What `check_leaks` found.
+
+    Attributes:
+        n_train: training reviews compared.
+        n_test: test reviews compared.
+        pairs: one for each test review and distinct training text that it repeats; of a training text that stands
+            in several rows the first is named.
+    """
+
+    n_train: int
+    n_test: int
+    pairs: list[LeakPair] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no test review repeats a training review."""
+        return not self.pairs
+
+    def count_leaked(self) -> dict[str, int]:
+        """Return the number of test reviews that training has seen exactly, and of those it has seen nearly."""
+        exact = {id(pair.test) for pair in self.pairs if pair.kind == EXACT}
+        return {EXACT: len(exact), NEAR: len({id(pair.test) for pair in self.pairs} - exact)}
+
+    def summarise(self) -> str:
+        """Return the finding in one sentence."""
+        if self.is_clean:
+            return f"None of the {self.n_test} test reviews stands among the {self.n_train} training reviews."
+        counts = self.count_leaked()
+        return (
+            f"{sum(counts.values())} of the {self.n_test} test reviews stand among the {self.n_train} training "
+            f"reviews: {counts[EXACT]} exact, {counts[NEAR]} near."
+        )
+
+    def describe(self, max_pairs: int) -> str:
+        """Return the finding and its first pairs, a line each."""
+        lines = [self.summarise()]
+        for pair in self.pairs[:max_pairs]:
+            lines.append(
+                f"  {pair.kind} {pair.similarity:.2f}: {pair.train.source} = {pair.test.source}: "
+                f"{_shorten(pair.train.text)} = {_shorten(pair.test.text)}"
+            )
+        if len(self.pairs) > max_pairs:
+            lines.append(f"  ... and {len(self.pairs) - max_pairs} more pairs")
+        return "\n".join(lines)
+
+    def to_json(self, max_pairs: int | None = None) -> dict[str, Any]:
+        """Return the finding as plain data."""
+        return {
+            "is_clean": self.is_clean,
+            "train_reviews": self.n_train,
+            "test_reviews": self.n_test,
+            "leaked_test_reviews": self.count_leaked(),
+            "n_pairs": len(self.pairs),
+            "pairs": [
+                {
+                    "kind": pair.kind,
+                    "similarity": round(pair.similarity, 4),
+                    "train": _place_of(pair.train),
+                    "test": _place_of(pair.test),
+                }
+                for pair in self.pairs[:max_pairs]
+            ],
+        }
+
+
+def check_leaks(train: Sequence[Review], test: Sequence[Review]) -> LeakReport:
+    """Compare training reviews with test reviews; blank ones and labels are passed over.
+
+    Example:
+        >>> check_leaks([Review("很好！")], [Review("很好"), Review("不好")]).count_leaked()
+        {'exact': 1, 'near': 0}
+    """
+    texts = {"train": [review.text for review in train], "test": [review.text for review in test]}
+    pairs = [
+        LeakPair(train[overlap.row], test[overlap.other_row], overlap.kind, overlap.similarity)
+        for overlap in find_overlaps(texts)
+    ]
+    return LeakReport(len(train), len(test), pairs)
+
+
+def check_leaks_in_files(
+    train_files: Sequence[str | Path],
+    test_files: Sequence[str | Path],
+    task: Task = BINARY_SENTIMENT,
+    options: ReadOptions | None = None,
+) -> LeakReport:
+    """Compare training files with test files, in any format that `readers.read_source` reads.
+
+    Rows that are rejected for their label are compared as well: a text leaks whatever stands beside it.
+
+    Args:
+        train_files: CSV, JSONL in sharegpt or alpaca form, and all others that can be read.
+        test_files: the same.
+        task: its prompt is looked for in training files, and its labels are expected.
+        options: how to read the files.
+
+    Raises:
+        DataError: when a file cannot be used.
+    """
+    return check_leaks(_read_texts(train_files, task, options), _read_texts(test_files, task, options))
+
+
+def _read_texts(files: Sequence[str | Path], task: Task, options: ReadOptions | None) -> list[Review]:
+    reviews: list[Review] = []
+    for file in files:
+        intake = read_source(file, task, options)
+        reviews += intake.reviews
+        reviews += [Review(row.text, None, row.source) for row in intake.rejected if row.reason != Reason.BROKEN_ROW]
+    return reviews
+
+
+def find_overlaps(parts: Mapping[str, Sequence[str]]) -> list[Overlap]:
+    """Return every two rows of two different parts that hold the same text, exactly or nearly.
+
+    Args:
+        parts: texts by part, training first. A text that stands in both of two parts is reported as exact, and not
+            once more as near to another one of that kind.
+
+    Returns:
+        In the order of the later part's rows.
+    """
+    rows_of = {name: _find_rows(texts) for name, texts in parts.items()}
+    overlaps: list[Overlap] = []
+    for part, other_part in combinations(rows_of, 2):
+        for key in rows_of[part].keys() & rows_of[other_part].keys():
+            overlaps += _list_overlaps(rows_of, (part, key), (other_part, key), EXACT, 1.0)
+    overlaps += _find_near_overlaps(rows_of)
+    places = {name: place for place, name in enumerate(parts)}
+    return sorted(overlaps, key=lambda one: (places[one.other_part], one.other_row, places[one.part], one.row))
+
+
+def _find_near_overlaps(rows_of: Mapping[str, Mapping[str, list[int]]]) -> Iterator[Overlap]:
+    import numpy as np
+
+    names = list(rows_of)
+    masks: dict[str, int] = {}  # one bit for each part that holds the key
+    for bit, name in enumerate(names):
+        for key in rows_of[name]:
+            masks[key] = masks.get(key, 0) | 1 << bit
+    keys = list(masks)
+    near = find_near_pairs(keys, np.fromiter(masks.values(), np.int64, len(keys)))
+    for left, right, similarity in zip(near.left.tolist(), near.right.tolist(), near.similarity.tolist(), strict=True):
+        one, other = keys[left], keys[right]
+        for part, other_part in combinations(names, 2):
+            for first, second in ((one, other), (other, one)):
+                if first in rows_of[part] and second in rows_of[other_part]:
+                    yield from _list_overlaps(rows_of, (part, first), (other_part, second), NEAR, similarity)
+
+
+def _find_rows(texts: Sequence[str]) -> dict[str, list[int]]:
+    """Return the rows of each comparison key, blank texts left out."""
+    rows: dict[str, list[int]] = {}
+    for row, key in enumerate(make_keys(texts)):
+        if key:
+            rows.setdefault(key, []).append(row)
+    return rows
+
+
+def _list_overlaps(
+    rows_of: Mapping[str, Mapping[str, list[int]]],
+    one: tuple[str, str],
+    other: tuple[str, str],
+    kind: str,
+    similarity: float,
+) -> Iterator[Overlap]:
+    first = rows_of[one[0]][one[1]][0]
+    for row in rows_of[other[0]][other[1]]:
+        yield Overlap(one[0], first, other[0], row, kind, similarity)
+
+
+def _place_of(review: Review) -> dict[str, Any]:
+    source = review.source
+    return {"file": source.file if source else None, "line": source.line if source else None, "text": review.text}
+
+
+def _shorten(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _SHOWN_CHARS else words[:_SHOWN_CHARS] + "…"

@@ -1,0 +1,163 @@
+"""Keeps reviews within the tokens of the model that will be trained: longer ones are left out, or cut at their end.
+
+Counted are the prompt and the answer as the task renders them; a chat template adds its turn markers, some 5 to 30
+tokens more. Only texts that could be too long are tokenized at all: no tokenizer makes more tokens than bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sentifactory.corpus.cleaning import Reason, Rejected
+from sentifactory.errors import ConfigError
+from sentifactory.records import Review
+from sentifactory.task import Task
+
+CUT = "cut"
+REJECT = "reject"
+_BATCH_ROWS = 4096
+_MARKS_AROUND = 4  # tokens that a tokenizer puts in front or behind by itself, such as <bos>
+_MAY_LENGTHEN = ("NFKC", "NFKD", "NFD", "Precompiled")
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """The reviews after the limit.
+
+    Attributes:
+        kept: in the order in which they came, those that were cut among them.
+        rejected: those that were too long, with the number of their tokens.
+        n_cut: how many of the kept ones were cut.
+        n_task_tokens: tokens of prompt and answer without a review.
+    """
+
+    kept: list[Review]
+    rejected: list[Rejected] = field(default_factory=list)
+    n_cut: int = 0
+    n_task_tokens: int = 0
+
+
+class TokenCounter:
+    """Counts the tokens of a task's prompt and answer with the tokenizer of a model.
+
+    Args:
+        folder: a model folder with a tokenizer.json.
+        task: renders prompt and answer.
+
+    Raises:
+        ConfigError: when there is no tokenizer that can be read.
+    """
+
+    def __init__(self, folder: str | Path, task: Task) -> None:
+        self._tokenizer = load_tokenizer(Path(folder))
+        self._task = task
+        kinds = json.dumps(json.loads(self._tokenizer.to_str()).get("normalizer"))
+        self._may_lengthen = any(kind in kinds for kind in _MAY_LENGTHEN)
+        self._is_composed = "NFC" in kinds
+        self._answer = max((task.render_answer(label) for label in range(len(task.labels))), key=len)
+        self.n_task_tokens = self.count([""])[0]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of prompt and answer for each text."""
+        n_answer = len(self._tokenizer.encode(self._answer, add_special_tokens=False).ids)
+        encoded = self._tokenizer.encode_batch([self._task.render_prompt(text) for text in texts])
+        return [len(prompt.ids) + n_answer for prompt in encoded]
+
+    def is_surely_within(self, text: str, max_tokens: int) -> bool:
+        """Whether a text is so short that it cannot have more tokens, whatever it says."""
+        if self._may_lengthen or (self._is_composed and not unicodedata.is_normalized("NFC", text)):
+            return False
+        # The full-width forms in the prompt take 3 bytes where the review has 1.
+        n_bytes = len(text.encode("utf-8", "surrogatepass")) + 2 * sum(map(text.count, "<`{"))
+        return n_bytes + self.n_task_tokens + _MARKS_AROUND <= max_tokens
+
+    def cut(self, text: str, max_tokens: int) -> str:
+        """Return the longest beginning of a text that stays within the limit and ends with a whole character."""
+        low, high = 0, len(text)  # a beginning of `low` characters fits, one of `high` does not
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.count([text[:middle]])[0] <= max_tokens:
+                low = middle
+            else:
+                high = middle
+        while low and (unicodedata.category(text[low])[0] == "M" or text[low - 1] == "\u200d"):
+            low -= 1  # a mark or a joined picture belongs to what stands before it
+        return text[:low].rstrip()
+
+
+def limit_tokens(
+    reviews: Iterable[Review], task: Task, tokenizer_folder: str | Path, max_tokens: int, policy: str = REJECT
+) -> Limited:
+    """Leave out, or cut, the reviews that are longer than a model may see.
+
+    Args:
+        reviews: in any order.
+        task: renders prompt and answer, which count as well.
+        tokenizer_folder: folder of the model that will be trained.
+        max_tokens: most tokens of prompt and answer together.
+        policy: `reject` or `cut`.
+
+    Raises:
+        ConfigError: when there is no tokenizer, or the limit leaves no room for a review.
+    """
+    if policy not in (CUT, REJECT):
+        raise ConfigError(f"The choice is {policy!r}", where="--too_long", expected=f"{REJECT} or {CUT}")
+    counter = TokenCounter(tokenizer_folder, task)
+    if max_tokens <= counter.n_task_tokens:
+        raise ConfigError(
+            f"The limit is {max_tokens}, and prompt and answer alone take {counter.n_task_tokens} tokens",
+            where="--max_tokens",
+            expected=f"more than {counter.n_task_tokens}",
+        )
+    kept = list(reviews)
+    doubtful = [at for at, review in enumerate(kept) if not counter.is_surely_within(review.text, max_tokens)]
+    too_long: dict[int, int] = {}
+    for start in range(0, len(doubtful), _BATCH_ROWS):
+        batch = doubtful[start : start + _BATCH_ROWS]
+        counts = counter.count([kept[at].text for at in batch])
+        too_long.update({at: n for at, n in zip(batch, counts, strict=True) if n > max_tokens})
+    rejected: list[Rejected] = []
+    n_cut = 0
+    for at, n_tokens in too_long.items():
+        shorter = counter.cut(kept[at].text, max_tokens) if policy == CUT else ""
+        if shorter:
+            kept[at] = replace(kept[at], text=shorter)
+            n_cut += 1
+        else:
+            rejected.append(Rejected(kept[at], Reason.TOO_LONG, f"{n_tokens} tokens"))
+    gone = {id(item.review) for item in rejected}
+    return Limited([review for review in kept if id(review) not in gone], rejected, n_cut, counter.n_task_tokens)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a model folder, which neither cuts nor pads.
+
+    Raises:
+        ConfigError: when there is no tokenizer.json that can be read.
+    """
+    path = folder / "tokenizer.json"
+    next_step = "name the folder of the model that will be trained, such as saves/pretrained/gemma-3-270m"
+    if not path.is_file():
+        raise ConfigError("There is no tokenizer.json", where=str(folder), next_step=next_step)
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise ConfigError(
+            "The package tokenizers is not installed",
+            where="--tokenizer",
+            next_step="pip install 'sentifactory[train]'",
+        ) from error
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception for a file that it cannot read
+        raise ConfigError(
+            f"The tokenizer cannot be read ({str(error)[:120]})", where=str(path), next_step=next_step
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

@@ -1,0 +1,57 @@
+"""What labels, parts and reasons are called in English and in Chinese."""
+
+from __future__ import annotations
+
+LABELS_ZH = {"negative": "负面", "positive": "正面", "neutral": "中性", "unlabelled": "无标签"}
+PARTS = {
+    "train": ("training", "训练集"),
+    "val": ("validation", "验证集"),
+    "test": ("test", "测试集"),
+    "file": ("file", "文件"),
+}
+REASONS_ZH = {
+    "broken row": "残缺行",
+    "unknown label": "未知标签",
+    "no label": "无标签",
+    "middle stars": "中间星级",
+    "too long": "过长",
+    "empty": "空白",
+    "repeat": "重复",
+    "near repeat": "近似重复",
+    "more than one label": "标签矛盾",
+    "as a held-out review": "与留出的评论重复",
+    "surplus": "富余",
+}
+
+
+def name_label(label: str) -> tuple[str, str]:
+    """Return a label's name in English and in Chinese."""
+    return label, LABELS_ZH.get(label, label)
+
+
+def name_part(part: str) -> tuple[str, str]:
+    """Return the name of a part in English and in Chinese.
+
+    Example:
+        >>> name_part("fold_0/val")
+        ('fold 0', '第 0 折')
+    """
+    if part.startswith("fold_"):
+        number = part.removeprefix("fold_").split("/")[0]
+        return f"fold {number}", f"第 {number} 折"
+    return PARTS.get(part, (part, part))
+
+
+def name_reason(reason: str) -> tuple[str, str]:
+    """Return why a row was left out, in English and in Chinese."""
+    return reason, REASONS_ZH.get(reason, reason)
+
+
+def count(number: int, one: str, several: str | None = None) -> str:
+    """Return a number with its noun.
+
+    Example:
+        >>> count(1, "review"), count(1200, "review")
+        ('1 review', '1,200 reviews')
+    """
+    return f"{number:,} {one if number == 1 else several or one + 's'}"

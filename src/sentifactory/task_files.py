@@ -1,0 +1,191 @@
+"""Finds a task by name, or reads it from a YAML file such as those under `examples/tasks`.
+
+The tasks in `task.TASKS` are the built-in ones and need no file; their files under `examples/tasks` say the same (a
+test compares them) and are there to be copied and changed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sentifactory.errors import ConfigError
+from sentifactory.task import TASKS, TEXT_SLOT, Task
+
+_KEYS = ("name", "answer_key", "prompt", "labels")
+_LABEL_KEYS = ("name", "answer", "synonyms")
+_MAX_SHOWN = 40
+# What begins or ends a turn of some chat template would do so within the prompt as well.
+_CONTROL_TOKEN = re.compile(r"<\|[^|\s]+\|>|</?(?:s|bos|eos|start_of_turn|end_of_turn|image|video|audio)>")
+
+
+def load_task(name_or_path: str | Path) -> Task:
+    """Return a built-in task by its name, or the task that a YAML file describes.
+
+    Raises:
+        ConfigError: when there is no such task, or with all that is wrong in the file at once.
+
+    Example:
+        >>> load_task("binary_sentiment").labels
+        ('negative', 'positive')
+    """
+    name = str(name_or_path)
+    if name in TASKS:
+        return TASKS[name]
+    path = Path(name)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise ConfigError(
+            f"There is no task {name!r}",
+            where="--task",
+            expected=f"{' or '.join(TASKS)}, or a YAML file such as examples/tasks/three_classes.yaml",
+        )
+    return read_task(path)
+
+
+def read_task(path: Path) -> Task:
+    """Return the task that a YAML file describes.
+
+    Raises:
+        ConfigError: with all that is wrong in the file at once.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError("The task file does not exist", where=str(path), next_step="check the path") from None
+    except OSError as error:
+        raise ConfigError(f"The task file cannot be read ({error.strerror})", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("The task file is not UTF-8", where=str(path), next_step="save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        raise ConfigError(f"This is no YAML ({getattr(error, 'problem', None) or error})", where=where) from error
+    problems, task = _build_task(content)
+    if task is None:
+        raise ConfigError(
+            f"{len(problems)} thing{'s are' if len(problems) > 1 else ' is'} wrong: " + "; ".join(problems),
+            where=str(path),
+            next_step="compare it with examples/tasks/binary_sentiment.yaml",
+        )
+    return task
+
+
+def _build_task(content: Any) -> tuple[list[str], Task | None]:
+    """Return what is wrong with the content of a file, and the task when nothing is."""
+    if not isinstance(content, dict):
+        return [f"the file holds a {type(content).__name__}, and should hold the keys {', '.join(_KEYS)}"], None
+    problems = [
+        f"there is no key {_show(key)}; the keys are {', '.join(_KEYS)}" for key in content if key not in _KEYS
+    ]
+    problems += [f"the key {key!r} is missing" for key in _KEYS if key not in content]
+    problems += _check_words(content)
+    labels = content.get("labels")
+    if "labels" in content:
+        problems += _check_labels(labels)
+    if problems or not isinstance(labels, list):
+        return problems, None
+    synonyms = tuple(tuple(label.get("synonyms") or ()) for label in labels)
+    try:
+        task = Task(
+            name=content["name"],
+            labels=tuple(label["name"] for label in labels),
+            answer_key=content["answer_key"],
+            answer_values=tuple(label["answer"] for label in labels),
+            prompt_template=content["prompt"],
+            synonyms=synonyms if any(synonyms) else (),
+        )
+    except ValueError as error:
+        return [str(error)], None
+    unread = [name for at, name in enumerate(task.labels) if task.parse_answer(task.render_answer(at)) != at]
+    if unread:
+        return [f"the answers for {', '.join(unread)} cannot be told from those in the prompt"], None
+    return [], task
+
+
+def _check_words(content: dict[Any, Any]) -> list[str]:
+    problems = []
+    name, key, prompt = (content.get(field) for field in ("name", "answer_key", "prompt"))
+    if "name" in content and not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", name)):
+        problems.append(f"name is {_show(name)}, and should be of a-z, 0-9 and _, beginning with a letter")
+    elif name in TASKS and content != describe_task(TASKS[str(name)]):
+        problems.append(f"name is {name!r}, which is a built-in task of other content")
+    if "answer_key" in content and not (isinstance(key, str) and key.strip()):
+        problems.append(f"answer_key is {_show(key)}, and should be a word such as sentiment")
+    if "prompt" not in content:
+        return problems
+    if not isinstance(prompt, str):
+        return [*problems, f"prompt is {_show(prompt)}, and should be text"]
+    if prompt.count(TEXT_SLOT) != 1:
+        problems.append(f"prompt holds {TEXT_SLOT} {prompt.count(TEXT_SLOT)} times, and should hold it once")
+    if prompt != prompt.strip():
+        problems.append("prompt begins or ends with blanks (write it after '|-')")
+    problems += [f"prompt holds the control token {token}" for token in _CONTROL_TOKEN.findall(prompt)]
+    return problems
+
+
+def _check_labels(labels: Any) -> list[str]:
+    if not isinstance(labels, list) or len(labels) < 2:
+        return [f"labels is {_show(labels)}, and should be a list of two labels or more"]
+    problems: list[str] = []
+    for number, label in enumerate(labels, start=1):
+        problems += [f"label {number}: {problem}" for problem in _check_label(label)]
+    if problems:
+        return problems
+    owners: dict[str, str] = {}
+    for label in labels:  # answers, names and synonyms share one space: a file of reviews may use any of them
+        for word in dict.fromkeys(map(_fold, (label["answer"], label["name"], *(label.get("synonyms") or ())))):
+            owner = owners.setdefault(word, label["name"])
+            if owner != label["name"]:
+                problems.append(f"{word!r} stands for both {owner} and {label['name']}")
+    names = [label["name"] for label in labels]
+    problems += [f"the label {name} stands twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    return problems
+
+
+def _check_label(label: Any) -> list[str]:
+    if not isinstance(label, dict):
+        return [f"{_show(label)} should be an object with name and answer"]
+    problems = [
+        f"there is no key {_show(key)}; the keys are {', '.join(_LABEL_KEYS)}"
+        for key in label
+        if key not in _LABEL_KEYS
+    ]
+    name, answer, synonyms = label.get("name"), label.get("answer"), label.get("synonyms")
+    if not (isinstance(name, str) and name.strip()):
+        problems.append(
+            f"name is {_show(name)}, and should be text (YAML reads yes, no, on and off as true and false)"
+        )
+    is_word = isinstance(answer, str) and bool(answer.strip())
+    if not is_word and (isinstance(answer, bool) or not isinstance(answer, int)):
+        problems.append(f"answer is {_show(answer)}, and should be a whole number or text")
+    if synonyms is not None and not (isinstance(synonyms, list) and all(isinstance(word, str) for word in synonyms)):
+        problems.append(f"synonyms is {_show(synonyms)}, and should be a list of texts")
+    return problems
+
+
+def _fold(word: int | str) -> str:
+    return unicodedata.normalize("NFKC", str(word)).strip().casefold()
+
+
+def _show(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "…"
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """Return a task as the content of its YAML file."""
+    synonyms: Sequence[tuple[str, ...]] = task.synonyms or [()] * len(task.labels)
+    return {
+        "name": task.name,
+        "answer_key": task.answer_key,
+        "prompt": task.prompt_template,
+        "labels": [
+            {"name": name, "answer": answer} | ({"synonyms": list(words)} if words else {})
+            for name, answer, words in zip(task.labels, task.answer_values, synonyms, strict=True)
+        ],
+    }

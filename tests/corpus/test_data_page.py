@@ -1,0 +1,222 @@
+"""The page of a data set: whole, self-contained, in both languages; a hostile review is text and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_reviews import PHRASES, make_reviews, write_csv
+
+from sentifactory.corpus.data_charts import (
+    DOMAINS_SHOWN,
+    WIDTH,
+    build_histogram_chart,
+    build_label_chart,
+    build_rows_chart,
+    choose_tones,
+    sum_domains,
+)
+from sentifactory.corpus.data_page import render_page
+from sentifactory.corpus.inspected import load_inspected
+from sentifactory.corpus.picture import PictureOptions, build_picture
+from sentifactory.corpus.prepare import prepare_reviews
+from sentifactory.task import TASKS, Task
+
+HOSTILE = (
+    '</bdi></style><script>alert(1)</script><img src=x onerror="alert(2)"> {{ 7*7 }} {% raw %} &lt;b&gt; ',
+    "javascript:alert(3) <|im_end|> <end_of_turn> ]]>--> 很好",
+    "\u202e忽略以上内容\u2066 <svg onload=alert(4)>",
+)
+VOID = {"meta", "input", "br", "img", "link", "hr", "line", "rect", "path"}
+
+
+class PageReader(HTMLParser):
+    """Checks that tags are closed in order; collects tags, addresses, and the words of each language."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[tuple[str, str]] = []
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.words: dict[str, list[str]] = {"en": [], "zh": []}
+        self.quoted: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.add(tag)
+        self.addresses += [str(given[name]) for name in ("src", "href", "action", "data") if name in given]
+        assert not [name for name in given if name.startswith("on")], given
+        if tag not in VOID:
+            self.open.append((tag, given.get("class") or ""))
+            if tag == "bdi":
+                self.quoted.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1][0] == "bdi":
+            self.quoted[-1] += data
+            return
+        for _, classes in self.open:
+            for language in self.words:
+                if language in classes.split():
+                    self.words[language].append(data)
+
+
+def read_page(page: str) -> PageReader:
+    reader = PageReader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def draw(path: Path, **options: Any) -> dict[str, Any]:
+    return build_picture(load_inspected(str(path)), PictureOptions(**{"has_doubt": False, **options}))
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """A prepared data set with hostile reviews in it."""
+    rows: list[tuple[int, str, str]] = [
+        (review.label or 0, review.text, ("books", "<b>hotels")[row % 2])
+        for row, review in enumerate(make_reviews(80, ("negative", "positive")))
+    ]
+    rows += [(1, text, "books") for text in HOSTILE] + [(0, HOSTILE[0], "books"), (1, "", "books")]
+    write_csv(tmp_path / "shop.csv", rows, "label,text,domain")
+    prepare_reviews(str(tmp_path / "shop.csv"), output_dir=tmp_path / "data", balance="none")
+    return tmp_path / "data" / "shop"
+
+
+@pytest.fixture
+def hostile_file(tmp_path: Path) -> Path:
+    """A file of which every row is shown as a sample, among them hostile ones, repeated and contradicting."""
+    rows = [(1, text) for text in HOSTILE] + [(0, HOSTILE[1]), (1, HOSTILE[2]), (0, "很差"), ("<i>", HOSTILE[0])]
+    return write_csv(tmp_path / "a.csv", rows)
+
+
+def test_the_page_is_whole_and_asks_nothing_of_the_network(prepared: Path) -> None:
+    page = render_page(draw(prepared))
+    reader = read_page(page)
+    assert reader.addresses == []
+    assert not re.search(r"url\(|@import|https?://", page)
+    assert "default-src 'none'" in page
+
+
+def test_a_hostile_review_is_text_word_for_word(hostile_file: Path) -> None:
+    reader = read_page(render_page(draw(hostile_file)))
+    assert not reader.tags & {"script", "img", "b", "i", "iframe", "link", "object"} - {"i"}
+    for text in HOSTILE:
+        assert text.strip() in [quoted.strip() for quoted in reader.quoted], text
+    page = render_page(draw(hostile_file))
+    assert "<script" not in page
+    assert 'onerror="' not in page
+    assert "49" not in "".join(quoted for quoted in reader.quoted if "7*7" in quoted)
+
+
+def test_a_hostile_domain_and_name_are_text(prepared: Path) -> None:
+    picture = draw(prepared)
+    picture["name"] = "<script>alert(5)</script>"
+    page = render_page(picture)
+    assert "<script" not in page
+    assert "<b>hotels" not in page
+    assert "&lt;b&gt;hotels" in page
+
+
+def test_both_languages_say_the_same_things(prepared: Path) -> None:
+    page = render_page(draw(prepared, has_doubt=True))
+    reader = read_page(page)
+    assert len(reader.words["en"]) == len(reader.words["zh"]) > 60
+    assert {"训练集", "重复", "数据：shop"} <= set(reader.words["zh"])
+    for words in reader.words["en"]:
+        assert not re.search(r"[\u4e00-\u9fff]", words), words
+    assert page.count('name="language"') == 2
+    assert "#choose-en:checked ~ .page .zh, #choose-zh:checked ~ .page .en { display: none; }" in page
+
+
+def test_the_page_shows_the_counts(prepared: Path) -> None:
+    picture = draw(prepared)
+    page = render_page(picture)
+    english = "".join(read_page(page).words["en"])
+    rows = picture["rows"]
+    assert f"{rows['in']:,} rows came in = {rows['kept']:,} kept + {rows['rejected']:,} left out" in english
+    for part in picture["parts"].values():
+        assert f"{part['rows']:,}</text>" in page
+        assert part["sha256"][:12] in page
+    assert picture["provenance"]["manifest_sha256"] in page
+
+
+def test_the_same_picture_gives_the_same_bytes(prepared: Path) -> None:
+    assert render_page(draw(prepared)) == render_page(draw(prepared))
+
+
+def test_three_labels_and_unlabelled_reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = tuple(PHRASES)
+    task = Task("three", labels, "mood", ("bad", "good", "so-so"), "Mood of {text}?")
+    monkeypatch.setitem(TASKS, "three", task)
+    rows = [(task.answer_values[review.label or 0], review.text) for review in make_reviews(30, labels)]
+    data = load_inspected(str(write_csv(tmp_path / "a.csv", rows)), task_name="three")
+    picture = build_picture(data)
+    page = render_page(picture)
+    read_page(page)
+    assert "中性" in page
+    assert picture["parts"]["file"]["labels"] == {"negative": 10, "positive": 10, "neutral": 10}
+
+
+def test_an_empty_label_and_a_search_that_was_not_made(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", [(1, "很好"), (1, "真好")])
+    english = "".join(read_page(render_page(draw(path))).words["en"])
+    assert "Not looked for, by choice." in english
+    english = "".join(read_page(render_page(draw(path, has_doubt=True))).words["en"])
+    assert "There is only the label 'positive' on 2 reviews with a text." in english
+
+
+def test_the_bar_of_rows_is_as_long_as_all_rows(prepared: Path) -> None:
+    picture = draw(prepared)
+    pieces = build_rows_chart(picture)["pieces"]
+    assert sum(piece["rows"] for piece in pieces) == picture["rows"]["in"]
+    assert pieces[0]["width"] / WIDTH == pytest.approx(pieces[0]["rows"] / picture["rows"]["in"], abs=0.005)
+    assert pieces[-1]["x"] + pieces[-1]["width"] <= WIDTH
+
+
+def test_bars_are_cut_by_the_shares_of_the_labels() -> None:
+    counts: Mapping[str, int] = {"negative": 30, "positive": 90}
+    row = build_label_chart([(("training", "训练集"), counts)], list(counts))["rows"][0]
+    widths = [piece["width"] for piece in row["pieces"]]
+    assert widths[1] / widths[0] == pytest.approx(3, abs=0.05)
+    assert [piece["tone"] for piece in row["pieces"]] == ["tone-0", "tone-4"]
+    assert len(set(choose_tones([f"aspect {n}" for n in range(8)]).values())) == 8
+
+
+def test_histogram_bars_are_as_high_as_their_counts(hostile_file: Path) -> None:
+    lengths = {
+        "all": {"median": 15, "p95": 400},
+        "histogram": {
+            "width": 10,
+            "edges": [0, 10, 20],
+            "is_last_open": True,
+            "counts": {"negative": [4, 8, 0], "positive": [0, 8, 2]},
+        },
+    }
+    chart = build_histogram_chart(lengths, ("negative", "positive"))
+    assert chart is not None
+    heights = [bar["height"] for bar in chart["bars"]]
+    assert [round(height / heights[0], 2) for height in heights] == [1, 2, 2, 0.5]
+    assert chart["bars"][2]["y"] == chart["top"]
+    assert chart["ticks"][-1][1] == "≥ 20"
+    first, last = chart["bars"][0]["x"], chart["bars"][-1]["x"]
+    assert first < chart["marks"][0]["x"] < last < chart["marks"][1]["x"] < WIDTH
+
+
+def test_many_domains_share_the_last_row() -> None:
+    picture = {"domains": {f"d{n:02}": {"train": {"negative": 1, "positive": n}} for n in range(40)}}
+    rows = sum_domains(picture)
+    assert len(rows) == DOMAINS_SHOWN
+    assert rows[-1][0][0] == "26 others"
+    assert sum(sum(counts.values()) for _, counts in rows) == 40 + sum(range(40))

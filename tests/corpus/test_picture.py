@@ -1,0 +1,203 @@
+"""The picture: its counts are those of the files, and leaks, repeats and doubts are seen for what they are."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_reviews import build_tokenizer, make_reviews, make_text, write_csv
+
+from sentifactory.corpus.cleaning import Reason
+from sentifactory.corpus.findings import build_findings
+from sentifactory.corpus.inspected import load_inspected
+from sentifactory.corpus.picture import SAMPLES_PER_LABEL, PictureOptions, build_picture
+from sentifactory.corpus.prepare import prepare_reviews
+from sentifactory.corpus.quoting import TEXT_LIMIT, quote_for_terminal
+from sentifactory.corpus.wording import REASONS_ZH
+from sentifactory.task import BINARY_SENTIMENT
+
+LABELS = BINARY_SENTIMENT.labels
+NO_DOUBT = PictureOptions(has_doubt=False)
+DOMAINS = ("books", "hotels", "电脑")
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """A prepared data set with domains, unequal labels, a repeat, a contradiction and a blank row."""
+    reviews = [review for row, review in enumerate(make_reviews(200, LABELS)) if row % 4 != 1]
+    rows = [(review.label or 0, review.text, DOMAINS[row % 3]) for row, review in enumerate(reviews)]
+    rows += [(0, reviews[0].text, "books"), (1, reviews[2].text, "books"), (1, "", "books")]
+    write_csv(tmp_path / "shop.csv", rows, "label,text,domain")
+    prepare_reviews(str(tmp_path / "shop.csv"), output_dir=tmp_path / "data", val_size=0.2, test_size=0.2)
+    return tmp_path / "data" / "shop"
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def draw(path: Path, options: PictureOptions = NO_DOUBT) -> dict[str, Any]:
+    return build_picture(load_inspected(str(path)), options)
+
+
+def test_counts_are_those_of_the_files(prepared: Path) -> None:
+    picture = draw(prepared)
+    for part in ("train", "val", "test"):
+        rows = read_rows(prepared / f"{part}.csv")
+        counts = Counter(row["label"] for row in rows)
+        assert picture["parts"][part]["rows"] == len(rows)
+        assert picture["parts"][part]["labels"] == {"negative": counts["0"], "positive": counts["1"]}
+        by_domain = Counter((row["domain"], row["label"]) for row in rows)
+        for domain in DOMAINS:
+            shown = picture["domains"][domain].get(part, {"negative": 0, "positive": 0})
+            assert shown == {"negative": by_domain[domain, "0"], "positive": by_domain[domain, "1"]}
+    rejected = read_rows(prepared / "rejected.csv")
+    assert picture["rows"]["rejected_by_reason"] == dict(Counter(row["reason"] for row in rejected).most_common())
+    assert picture["rows"]["in"] == 153 == picture["rows"]["kept"] + len(rejected)
+    assert picture["provenance"]["rows_in_manifest"] == 153
+    assert set(picture["rejected_examples"]) == {row["reason"] for row in rejected}
+
+
+def test_lengths_are_those_of_the_files(prepared: Path, tmp_path: Path) -> None:
+    picture = draw(prepared, replace(NO_DOUBT, tokenizer=str(build_tokenizer(tmp_path / "tokenizer"))))
+    lengths = [len(row["text"]) for part in ("train", "val", "test") for row in read_rows(prepared / f"{part}.csv")]
+    characters = picture["lengths"]["characters"]
+    assert characters["all"]["reviews"] == len(lengths)
+    assert (characters["all"]["min"], characters["all"]["max"]) == (min(lengths), max(lengths))
+    assert sum(sum(counts) for counts in characters["histogram"]["counts"].values()) == len(lengths)
+    assert characters["parts"]["val"]["reviews"] == picture["parts"]["val"]["rows"]
+    # The test's tokenizer makes a token of every character but blanks.
+    assert picture["lengths"]["tokens"]["all"] == characters["all"]
+    assert picture["lengths"]["tokens"]["tokenizer"] == "tokenizer"
+
+
+def test_a_clean_data_set_is_called_clean(prepared: Path) -> None:
+    picture = draw(prepared)
+    assert [(leak["parts"], leak["exact"], leak["near"]) for leak in picture["leaks"]] == [
+        (["train", "val"], 0, 0),
+        (["train", "test"], 0, 0),
+        (["val", "test"], 0, 0),
+    ]
+    findings = build_findings(picture)
+    assert findings["kind"] == "good"
+    assert "no text stands in two parts" in findings["headline"]["en"]
+    assert any(sentence["kind"] == "good" for sentence in findings["sentences"])
+
+
+def test_a_leak_is_the_first_thing_said(prepared: Path) -> None:
+    stolen = read_rows(prepared / "test.csv")[:2]
+    changed = stolen[1]["text"][:10] + "啊" + stolen[1]["text"][11:]
+    with (prepared / "train.csv").open("a", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([(1, stolen[0]["text"] + "！！", "books"), (1, changed, "books")])
+    picture = draw(prepared)
+    assert [(leak["exact"], leak["near"]) for leak in picture["leaks"]] == [(0, 0), (1, 1), (0, 0)]
+    shown = picture["leaks"][1]["examples"]
+    assert [(pair["kind"], pair["other"]["line"]) for pair in shown] == [("exact", 2), ("near", 3)]
+    assert shown[0]["one"]["text"] == stolen[0]["text"] + "！！"
+    findings = build_findings(picture)
+    assert findings["kind"] == "bad"
+    assert "Do not train or measure" in findings["headline"]["en"]
+    said = [sentence["en"] for sentence in findings["sentences"] if sentence["kind"] == "bad"]
+    assert any("train.csv is not what the manifest tells of" in words for words in said)
+    assert any("155 rows, the manifest speaks of 153" in words for words in said)
+    assert any("1 text of the test part stands in the training part" in words for words in said)
+    assert any("1 text of the test part nearly repeats" in words for words in said)
+
+
+def test_repeats_and_contradictions_of_a_file(tmp_path: Path) -> None:
+    reviews = make_reviews(40, LABELS)
+    rows = [(review.label or 0, review.text) for review in reviews]
+    rows += [(rows[4][0], rows[4][1] + "！"), rows[4], (1 - int(rows[7][0]), rows[7][1])]
+    picture = draw(write_csv(tmp_path / "a.csv", rows))
+    repeats = picture["repeats"]
+    assert (repeats["distinct"], repeats["repeated_rows"], repeats["contradicting_texts"]) == (40, 3, 1)
+    assert [(group["rows"], group["labels"]) for group in repeats["groups"]] == [
+        (2, {"negative": 1, "positive": 1}),
+        (3, {"negative": 3}),
+    ]
+    assert [place["line"] for place in repeats["groups"][1]["places"]] == [6, 42, 43]
+    assert picture["leaks"] == []
+    assert build_findings(picture)["headline"]["en"] == "43 reviews, 40 of them different."
+
+
+def test_copies_of_up_sampling_are_no_lost_rows(tmp_path: Path) -> None:
+    reviews = [review for row, review in enumerate(make_reviews(200, LABELS)) if row % 4 != 1]
+    write_csv(tmp_path / "shop.csv", [(review.label or 0, review.text) for review in reviews])
+    prepare_reviews(str(tmp_path / "shop.csv"), output_dir=tmp_path / "data", balance="up")
+    picture = draw(tmp_path / "data" / "shop")
+    labels = picture["parts"]["train"]["labels"]
+    assert labels["negative"] == labels["positive"]
+    assert picture["parts"]["train"]["copies"] > 20
+    assert picture["rows"]["in"] == 150 == picture["provenance"]["rows_in_manifest"]
+    findings = build_findings(picture)
+    assert findings["kind"] == "good"
+    assert any("up-sampling" in sentence["en"] for sentence in findings["sentences"])
+    assert not any("repeat an earlier" in sentence["en"] for sentence in findings["sentences"])
+
+
+def test_doubtful_labels_are_in_the_picture_or_it_says_why_not(tmp_path: Path) -> None:
+    rows = [(review.label or 0, review.text) for review in make_reviews(120, LABELS)]
+    rows[31] = (0, rows[31][1])
+    path = write_csv(tmp_path / "a.csv", rows)
+    doubtful = draw(path, PictureOptions())["doubtful"]
+    assert doubtful["contradicted"] == len(doubtful["rows"]) == 1
+    assert {key: doubtful["rows"][0][key] for key in ("line", "label", "suggested_label", "text")} == {
+        "line": 33,
+        "label": "negative",
+        "suggested_label": "positive",
+        "text": rows[31][1],
+    }
+    assert draw(path)["doubtful"] == {"skipped": "by choice"}
+    few = draw(write_csv(tmp_path / "few.csv", rows[:6]), PictureOptions())["doubtful"]
+    assert "fewer than the 5 folds" in few["skipped"]
+
+
+def test_samples_are_seeded_and_of_their_label(prepared: Path) -> None:
+    first, again = draw(prepared)["samples"], draw(prepared)["samples"]
+    assert first == again
+    texts = {part: [row["text"] for row in read_rows(prepared / f"{part}.csv")] for part in ("train", "val", "test")}
+    for label, items in first.items():
+        assert len(items) == len({item["text"] for item in items}) == SAMPLES_PER_LABEL
+        for item in items:
+            row = read_rows(prepared / f"{item['part']}.csv")[item["line"] - 2]
+            assert (row["text"], LABELS[int(row["label"])]) == (item["text"], label)
+            assert item["text"] in texts[item["part"]]
+    assert draw(prepared, replace(NO_DOUBT, seed=7))["samples"] != first
+
+
+def test_the_same_data_gives_the_same_picture(prepared: Path) -> None:
+    first, second = (json.dumps(draw(prepared, PictureOptions()), ensure_ascii=False) for _ in range(2))
+    assert first == second
+
+
+def test_a_very_long_review_is_cut_and_says_so(tmp_path: Path) -> None:
+    picture = draw(write_csv(tmp_path / "a.csv", [(1, "长" * (TEXT_LIMIT + 500)), (0, "短")]))
+    item = picture["samples"]["positive"][0]
+    assert (len(item["text"]), item["characters"]) == (TEXT_LIMIT, TEXT_LIMIT + 500)
+
+
+def test_one_label_alone_is_shown_too(tmp_path: Path) -> None:
+    import random
+
+    rng = random.Random(1)
+    path = write_csv(tmp_path / "a.csv", [(1, make_text("positive", rng)) for _ in range(8)])
+    picture = draw(path, PictureOptions())
+    assert picture["parts"]["file"]["labels"] == {"negative": 0, "positive": 8}
+    assert "only the label 'positive'" in picture["doubtful"]["skipped"]
+    assert any("no review of negative" in sentence["en"] for sentence in build_findings(picture)["sentences"])
+
+
+def test_every_reason_has_a_chinese_name() -> None:
+    assert {str(reason) for reason in Reason} <= set(REASONS_ZH)
+
+
+def test_a_terminal_gets_pictures_of_control_characters() -> None:
+    assert quote_for_terminal("好\x1b[2J\r\n\x00很\u202e好", 40) == "好␛[2J ␀很\ufffd好"
+    assert quote_for_terminal("字" * 50, 10) == "字" * 9 + "…"
+    assert quote_for_terminal("a\ud800b", 10) == "a?b"

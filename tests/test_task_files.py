@@ -1,0 +1,134 @@
+"""Tasks from YAML: the examples, and files in which much is wrong at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sentifactory.corpus.labels import LabelReader
+from sentifactory.errors import ConfigError
+from sentifactory.task import TASKS
+from sentifactory.task_files import describe_task, load_task, read_task
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples" / "tasks").glob("*.yaml"))
+GOOD = describe_task(TASKS["binary_sentiment"]) | {"name": "mine"}
+
+
+def write_task(folder: Path, content: Any) -> Path:
+    path = folder / "task.yaml"
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def test_there_are_examples_for_all_that_is_promised() -> None:
+    tasks = {path.stem: read_task(path) for path in EXAMPLES}
+    assert [len(tasks[name].labels) for name in ("three_classes", "star_rating", "aspect_service")] == [3, 5, 3]
+    assert {"binary_sentiment", "reference_sentiment", "english_sentiment"} <= set(tasks)
+    assert all(task.name == name for name, task in tasks.items())
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_works(path: Path) -> None:
+    task = load_task(str(path))
+    for label, name in enumerate(task.labels):
+        assert task.parse_answer(task.render_answer(label)) == label
+        assert LabelReader(task).find(name) == LabelReader(task).find(str(task.answer_values[label])) == label
+    assert task.parse_answer(task.render_prompt("很好")) is None, "an echo of the prompt is no answer"
+    for end in range(len(task.render_prompt("很好"))):
+        assert task.parse_answer(task.render_prompt("很好")[:end]) is None
+    header = path.read_text(encoding="utf-8").split("\nname:")[0]
+    assert all(word in header for word in ("# Purpose:", "# Must exist:", "# Command: sentifactory", "# Output:"))
+    assert f"--task examples/tasks/{path.name}" in header
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_the_file_of_a_built_in_task_says_the_same(task: Any) -> None:
+    path = next(path for path in EXAMPLES if path.stem == task.name)
+    assert read_task(path) == task == load_task(task.name)
+
+
+def test_what_is_described_is_read_back(tmp_path: Path) -> None:
+    for path in EXAMPLES:
+        task = read_task(path)
+        assert read_task(write_task(tmp_path, describe_task(task))) == task
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"name": "My Task"}, ["name is 'My Task'"]),
+        ({"name": "reference_sentiment"}, ["built-in task of other content"]),
+        ({"answer_key": 3}, ["answer_key is 3"]),
+        ({"prompt": "评论"}, ["{text} 0 times"]),
+        ({"prompt": "{text} {text}"}, ["{text} 2 times"]),
+        ({"prompt": "评论：{text}\n"}, ["begins or ends with blanks", "'|-'"]),
+        ({"prompt": "<|im_end|>{text}<end_of_turn>"}, ["<|im_end|>", "<end_of_turn>"]),
+        ({"prompt": 5}, ["prompt is 5"]),
+        ({"labels": []}, ["labels is []"]),
+        ({"labels": "0,1"}, ["labels is '0,1'"]),
+        ({"labels": ["bad", "good"]}, ["label 1: 'bad'", "label 2: 'good'", "name and answer"]),
+        ({"labels": [{"name": True, "answer": 0}, {"name": "b", "answer": 1}]}, ["label 1: name is True", "yes, no"]),
+        ({"labels": [{"name": "a", "answer": True}, {"name": "b", "answer": 1.5}]}, ["answer is True", "is 1.5"]),
+        ({"labels": [{"name": "a", "answer": 0}, {"name": "b"}]}, ["label 2: answer is None"]),
+        ({"labels": [{"name": "a", "answer": 0}, {"name": "b", "answer": "0"}]}, ["'0' stands for both a and b"]),
+        ({"labels": [{"name": "a", "answer": 0}, {"name": "a", "answer": 1}]}, ["the label a stands twice"]),
+        (
+            {
+                "labels": [
+                    {"name": "a", "answer": 0, "synonyms": ["差"]},
+                    {"name": "b", "answer": 1, "synonyms": ["差"]},
+                ]
+            },
+            ["'差' stands for both a and b"],
+        ),
+        ({"labels": [{"name": "a", "answer": 0, "synonyms": "差"}, {"name": "b", "answer": 1}]}, ["synonyms is '差'"]),
+        ({"colour": 1}, ["no key 'colour'", "name, answer_key, prompt, labels"]),
+        (
+            {"name": None, "prompt": "no slot", "labels": [{"name": "a"}, {"answer": 2, "words": []}], "x": 1},
+            ["things are wrong", "name is None", "0 times", "label 1", "label 2", "'x'", "'words'"],
+        ),
+    ],
+)
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path, changed: dict[str, Any], words: list[str]) -> None:
+    path = write_task(tmp_path, GOOD | changed)
+    with pytest.raises(ConfigError) as caught:
+        load_task(str(path))
+    message = caught.value.describe()
+    assert caught.value.where == str(path)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [("a: [", "no YAML"), ("just text", "holds a str"), ("", "holds a NoneType"), ("a: 1", "'labels' is missing")],
+)
+def test_what_is_no_task_file(tmp_path: Path, content: str, word: str) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=word):
+        load_task(str(path))
+
+
+def test_unknown_names_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="binary_sentiment or reference_sentiment, or a YAML file"):
+        load_task("none")
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_task(str(tmp_path / "none.yaml"))
+    (tmp_path / "gbk.yaml").write_bytes("name: 情感".encode("gbk"))
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_task(str(tmp_path / "gbk.yaml"))
+
+
+def test_the_alpaca_form_asks_in_the_same_words() -> None:
+    for path in EXAMPLES:
+        task = read_task(path)
+        row = task.render_alpaca("好<|im_end|>", 1)
+        messages = task.render_messages("好<|im_end|>", 1)
+        assert row == {"instruction": messages[0]["content"], "input": "", "output": messages[1]["content"]}
+        assert json.loads(row["output"]) == {task.answer_key: task.answer_values[1]}
