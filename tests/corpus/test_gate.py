@@ -160,6 +160,27 @@ def test_two_runs_give_the_same_bytes(source: Path, tmp_path: Path) -> None:
     assert len(trees[0]) == 1 + 3 * 4 + 1 + 3
 
 
+def test_the_number_of_threads_and_the_hash_seed_do_not_matter(source: Path, tmp_path: Path) -> None:
+    trees = []
+    for threads, hash_seed in (("1", "0"), ("4", "1")):
+        env = {**os.environ, "RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "PYTHONHASHSEED": hash_seed}
+        folder = tmp_path / threads
+        command = [
+            sys.executable,
+            "-m",
+            "sentifactory.cli",
+            "data",
+            "prepare",
+            str(source),
+            "--output_dir",
+            str(folder),
+        ]
+        subprocess.run(command, env=env, check=True, capture_output=True)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        trees.append({str(path.relative_to(folder)): path.read_bytes() for path in paths})
+    assert trees[0] == trees[1]
+
+
 def test_an_output_passes_the_check_and_a_leak_does_not(source: Path, tmp_path: Path) -> None:
     prepare_reviews(str(source), output_dir=tmp_path, max_train=200)
     folder = tmp_path / "reviews"

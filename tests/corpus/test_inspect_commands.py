@@ -33,7 +33,7 @@ def reviews_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """120 reviews of which the one on line 33 has the wrong label, in the folder where the command runs."""
     monkeypatch.chdir(tmp_path)
     rows = [(review.label or 0, review.text) for review in make_reviews(120, LABELS)]
-    rows[31] = (0, rows[31][1] + HOSTILE)
+    rows[31] = (0, HOSTILE + rows[31][1])
     return write_csv(tmp_path / "a.csv", rows)
 
 

@@ -27,10 +27,10 @@ def prepared(tmp_path: Path) -> Path:
 
 
 def test_a_single_file_is_one_part(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "a.csv", [(1, "很好"), (0, "很差"), (7, "谁知道"), (1, "　"), (1, "NA")])
+    path = write_csv(tmp_path / "a.csv", [(1, "很好"), (0, "很差"), (1, "多了", "一格"), (1, "　"), (1, "NA")])
     data = load_inspected(str(path))
     assert [review.text for review in data.parts["file"]] == ["很好", "很差", "NA"]
-    assert [(row.line, row.reason) for row in data.left_out] == [(4, "unknown label"), (5, "empty")]
+    assert [(row.line, row.reason) for row in data.left_out] == [(4, "broken row"), (5, "empty")]
     assert (data.name, data.is_prepared, data.changed_files()) == ("a.csv", False, [])
 
 
@@ -57,7 +57,7 @@ def test_of_folds_every_review_is_looked_at_once(tmp_path: Path) -> None:
     write_reviews(tmp_path / "shop.csv", make_reviews(60, LABELS))
     prepare_reviews(str(tmp_path / "shop.csv"), output_dir=tmp_path / "data", folds=3)
     data = load_inspected("shop", dataset_dir=tmp_path / "data")
-    assert list(data.parts) == ["fold_0/val", "fold_1/val", "fold_2/val"]
+    assert list(data.parts) == ["fold_0/val", "fold_1/val", "fold_2/val", "test"]
     assert len({review.text for review in data.reviews()}) == len(data.reviews()) == 60
     assert data.changed_files() == []
 

@@ -169,6 +169,8 @@ def test_samples_are_seeded_and_of_their_label(prepared: Path) -> None:
             assert (row["text"], LABELS[int(row["label"])]) == (item["text"], label)
             assert item["text"] in texts[item["part"]]
     assert draw(prepared, replace(NO_DOUBT, seed=7))["samples"] != first
+    # The hash that chose the test part must not choose the samples as well.
+    assert {item["part"] for items in first.values() for item in items} == {"train", "val", "test"}
 
 
 def test_the_same_data_gives_the_same_picture(prepared: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sentifactory.corpus.wording import name_label, name_part, name_reason
 
 WIDTH = 760
-BAR_LEFT = 150
+BAR_LEFT = 160
 BAR_RIGHT = 70
 BAR_HEIGHT = 26
 ROW_HEIGHT = 40

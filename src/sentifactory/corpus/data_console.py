@@ -52,7 +52,7 @@ def build_doubtful(rows: Sequence[Mapping[str, Any]], n_contradicted: int, width
     for name in ("line", "label", "suggested"):
         table.add_column(name, no_wrap=True)
     table.add_column("p", justify="right")
-    table.add_column("review", overflow="ellipsis", no_wrap=True)
+    _add_text_column(table)
     for row in rows:
         line = f"{row['part']} {row['line']}" if row["part"] != "file" else str(row["line"])
         text = quote_for_terminal(row["text"], width)
@@ -74,6 +74,12 @@ def _start_table(title: str) -> Table:
     from rich.text import Text
 
     return Table(title=Text(title), title_justify="left")
+
+
+def _add_text_column(table: Table) -> None:
+    """Add a column that takes the room that the others leave, and cuts what is longer."""
+    table.expand = True
+    table.add_column("review", overflow="ellipsis", no_wrap=True, ratio=1)
 
 
 def _build_counts(picture: Mapping[str, Any]) -> Table:
@@ -127,7 +133,7 @@ def _build_overlaps(picture: Mapping[str, Any]) -> Table:
 def _build_samples(label: str, samples: Sequence[Mapping[str, Any]], width: int) -> Table:
     table = _start_table(f"Samples: {label}")
     table.add_column("line", no_wrap=True)
-    table.add_column("review", overflow="ellipsis", no_wrap=True)
+    _add_text_column(table)
     for item in samples:
         line = f"{item['part']} {item['line']}" if item["part"] != "file" else str(item["line"])
         table.add_row(line, quote_for_terminal(item["text"], width))

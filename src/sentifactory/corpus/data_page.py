@@ -19,11 +19,12 @@ from sentifactory.corpus.data_charts import (
 from sentifactory.corpus.findings import build_findings
 from sentifactory.corpus.near import MIN_SIMILARITY
 from sentifactory.corpus.quoting import TEXT_LIMIT
-from sentifactory.corpus.wording import count, name_label, name_part, name_reason
+from sentifactory.corpus.wording import count, format_share, name_label, name_part, name_reason, shorten_name
 
 TEMPLATE = "data_report.html.j2"
 WEAK_AGREEMENT = 0.75
 LONG_TEXT = 110  # characters; a longer review is folded
+NAME_CELLS = 18  # beside a bar
 UNITS = {"characters": ("characters", "字符"), "tokens": ("tokens", "词元")}
 WHY_SKIPPED = {
     "by choice": ("Not looked for, by choice.", "按要求未查找。"),
@@ -47,7 +48,8 @@ def render_page(picture: Mapping[str, Any]) -> str:
     )
     environment.filters.update(
         number=lambda value: f"{value:,}",
-        percent=lambda share: f"{100 * share:.1f}%",
+        percent=format_share,
+        shorten_name=lambda name: shorten_name(name, NAME_CELLS),
         shorten_hash=lambda text: text[:12],
         label_name=name_label,
         part_name=name_part,

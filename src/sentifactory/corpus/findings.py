@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sentifactory.corpus.wording import count, name_label, name_part, name_reason
+from sentifactory.corpus.wording import count, format_share, name_label, name_part, name_reason
 
 BAD, NOTE, GOOD = "bad", "note", "good"
 # From this ratio on, accuracy alone says little.
@@ -148,12 +148,12 @@ def _judge_repeats(picture: Mapping[str, Any]) -> list[Finding]:
             )
         )
     if (n := repeats["repeated_rows"] - copies) > 0:
-        share = 100 * n / max(picture["rows"]["kept"], 1)
+        share = format_share(n / max(picture["rows"]["kept"], 1))
         found.append(
             Finding(
                 NOTE,
-                f"{count(n, 'row')} ({share:.1f}%) {'repeats' if n == 1 else 'repeat'} an earlier one.",
-                f"{n:,} 行（{share:.1f}%）与前面的某行重复。",
+                f"{count(n, 'row')} ({share}) {'repeats' if n == 1 else 'repeat'} an earlier one.",
+                f"{n:,} 行（{share}）与前面的某行重复。",
             )
         )
     return found
@@ -207,12 +207,12 @@ def _judge_doubtful(picture: Mapping[str, Any]) -> list[Finding]:
     n = doubtful.get("probable", 0)
     if not n:
         return []
-    share = 100 * n / doubtful["searched"]
+    share = format_share(n / doubtful["searched"])
     return [
         Finding(
             NOTE,
-            f"About {count(n, 'label')} ({share:.1f}%) {'is' if n == 1 else 'are'} probably wrong: look at the "
+            f"About {count(n, 'label')} ({share}) {'is' if n == 1 else 'are'} probably wrong: look at the "
             "doubtful ones before you trust the last few points of an accuracy.",
-            f"约有 {n:,} 个标签（{share:.1f}%）可能有误：在计较最后几个百分点之前，请先人工查看存疑的标签。",
+            f"约有 {n:,} 个标签（{share}）可能有误：在计较最后几个百分点之前，请先人工查看存疑的标签。",
         )
     ]

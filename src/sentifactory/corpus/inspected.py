@@ -19,7 +19,6 @@ from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
 from sentifactory.task_files import load_task
 
-PARTS = ("train", "val", "test")
 # Of folds the val parts are looked at: together they hold every review once.
 FOLDS = "fold_*/val.csv"
 SINGLE_PART = "file"
@@ -147,9 +146,7 @@ def _load_file(path: Path, task: Task, options: ReadOptions | None) -> Inspected
 def _load_folder(folder: Path, task_name: str | None) -> InspectedData:
     manifest = _read_manifest(folder / MANIFEST)
     task = _find_task(manifest, task_name, folder / MANIFEST)
-    found = [folder / f"{part}.csv" for part in PARTS if (folder / f"{part}.csv").is_file()]
-    found = found or sorted(folder.glob(FOLDS), key=lambda path: int(path.parent.name.removeprefix("fold_")))
-    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    files = _find_parts(folder)
     if not files:
         raise DataError(
             "The folder has none of the files train.csv, val.csv and test.csv",
@@ -169,6 +166,14 @@ def _load_folder(folder: Path, task_name: str | None) -> InspectedData:
         manifest_sha256=hash_file(folder / MANIFEST),
         outputs={part: path.relative_to(folder).as_posix() for part, path in files.items()},
     )
+
+
+def _find_parts(folder: Path) -> dict[str, Path]:
+    """Return the file of each part: train, val and test, or the folds and test."""
+    found = [folder / name for name in ("train.csv", "val.csv") if (folder / name).is_file()]
+    found = found or sorted(folder.glob(FOLDS), key=lambda path: int(path.parent.name.removeprefix("fold_")))
+    found += [path for path in (folder / "test.csv",) if path.is_file()]
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

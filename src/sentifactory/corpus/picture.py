@@ -152,11 +152,14 @@ def _pick_rejected(rows: Sequence[LeftOut]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _pick_samples(data: InspectedData, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """Return some reviews of each label: those with the lowest hash of seed and text, so that order plays no part."""
+    """Return some reviews of each label: those with the lowest hash of text and seed, so that order plays no part.
+
+    The hash is another one than that which parts a data set, or all samples would be test reviews.
+    """
 
     def rank(item: tuple[str, Review]) -> bytes:
         text = item[1].text.encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, digest_size=16, key=str(seed).encode()).digest()
+        return hashlib.blake2b(text, digest_size=16, key=f"samples {seed}".encode()).digest()
 
     piles: dict[str, dict[str, tuple[str, Review]]] = {label: {} for label in data.task.labels}
     for part, review in zip(data.part_of(), data.reviews(), strict=True):

@@ -131,6 +131,8 @@ def _join_parts(name: str, intakes: dict[str, Intake], packages: dict[str, str])
             expected="train, validation and test",
             next_step="name one of them, as in hf:owner/name@train",
         )
+    if is_official:
+        parts = {part: parts[part] for part in ("train", "val", "test") if part in parts}
     intake = next(iter(parts.values()))
     return LoadedSource(
         name,

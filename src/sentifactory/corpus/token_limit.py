@@ -6,7 +6,6 @@ tokens more. Only texts that could be too long are tokenized at all: no tokenize
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -56,7 +55,7 @@ class TokenCounter:
     def __init__(self, folder: str | Path, task: Task) -> None:
         self._tokenizer = load_tokenizer(Path(folder))
         self._task = task
-        kinds = json.dumps(json.loads(self._tokenizer.to_str()).get("normalizer"))
+        kinds = repr(self._tokenizer.normalizer)
         self._may_lengthen = any(kind in kinds for kind in _MAY_LENGTHEN)
         self._is_composed = "NFC" in kinds
         self._answer = max((task.render_answer(label) for label in range(len(task.labels))), key=len)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
+from itertools import accumulate
+
 LABELS_ZH = {"negative": "负面", "positive": "正面", "neutral": "中性", "unlabelled": "无标签"}
 PARTS = {
     "train": ("training", "训练集"),
@@ -45,6 +48,29 @@ def name_part(part: str) -> tuple[str, str]:
 def name_reason(reason: str) -> tuple[str, str]:
     """Return why a row was left out, in English and in Chinese."""
     return reason, REASONS_ZH.get(reason, reason)
+
+
+def format_share(share: float) -> str:
+    """Return a share in per cent; one that is not nothing is never shown as 0.0%.
+
+    Example:
+        >>> format_share(0.1234), format_share(0.0001), format_share(0)
+        ('12.3%', '<0.1%', '0.0%')
+    """
+    return "<0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%"
+
+
+def shorten_name(name: str, n_cells: int) -> str:
+    """Return the beginning of a name that takes so many cells, of which a Chinese character takes two.
+
+    Example:
+        >>> shorten_name("ChnSentiCorp_htl_all", 10), shorten_name("电脑与配件", 6)
+        ('ChnSentiC…', '电脑…')
+    """
+    widths = [2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in name]
+    if sum(widths) <= n_cells:
+        return name
+    return name[: sum(total < n_cells for total in accumulate(widths))] + "…"
 
 
 def count(number: int, one: str, several: str | None = None) -> str:

