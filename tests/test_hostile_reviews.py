@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -11,7 +13,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tiny_models import build_qwen_tokenizer
 
-from sentifactory.corpus.cleaning import clean_text
+from sentifactory.corpus.cleaning import clean_text, normalise_text
+from sentifactory.corpus.export import write_parts
+from sentifactory.corpus.readers import read_reviews
+from sentifactory.records import Review
 from sentifactory.task import TASKS, TEXT_SLOT, Task
 from sentifactory.task_files import read_task
 
@@ -62,7 +67,7 @@ def test_the_tokenizers_do_have_control_tokens(tokenizer: Any) -> None:
 
 
 @given(text=REVIEWS)
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(text="".join(HOSTILE))
 def test_no_review_yields_a_control_token(tokenizer: Any, text: str) -> None:
     for task in (TASKS["binary_sentiment"], TASKS["reference_sentiment"]):
@@ -81,7 +86,7 @@ def test_no_control_token_survives_in_a_review(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize("task", ALL_TASKS.values(), ids=ALL_TASKS)
 @given(text=REVIEWS)
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @example(text="".join(HOSTILE))
 def test_the_review_stays_in_its_place_and_keeps_its_words(task: Task, text: str) -> None:
     before, after = task.prompt_template.split(TEXT_SLOT)
@@ -99,6 +104,7 @@ def test_the_review_stays_in_its_place_and_keeps_its_words(task: Task, text: str
 
 
 @given(text=REVIEWS)
+@settings(deadline=None)
 def test_cleaning_is_conservative(text: str) -> None:
     cleaned, changes = clean_text(text)
     assert (cleaned == text) == (changes == {})
@@ -108,3 +114,31 @@ def test_cleaning_is_conservative(text: str) -> None:
         # Nothing is added, moved or changed, but that controls which part words become blanks.
         rest = iter(text.translate(dict.fromkeys((0x0B, 0x0C, 0x1C, 0x1D, 0x1E, 0x1F, 0x85), " ")))
         assert all(char in rest for char in cleaned)
+
+
+@given(texts=st.lists(REVIEWS, min_size=1, max_size=5))
+@settings(deadline=None, max_examples=60)
+@example(texts=[*HOSTILE, "行\r尾", "\u2028\x85\x0c", '"",\n1,"', "\ufeff好", "=1+1"])
+def test_reviews_survive_word_for_word_in_the_training_files(texts: list[str]) -> None:
+    cleaned = [text for text in (clean_text(text)[0] for text in texts) if text]
+    reviews = [Review(text, number % 2, None, '书,\n"') for number, text in enumerate(cleaned)]
+    task = TASKS["binary_sentiment"]
+    with TemporaryDirectory() as folder:
+        for formatting in ("sharegpt", "alpaca"):
+            write_parts(Path(folder), {"train": reviews}, task, formatting)
+            if not reviews:
+                continue
+            again = read_reviews(Path(folder, "train.csv"), task)
+            assert [(review.text, review.label) for review in again] == [(one.text, one.label) for one in reviews]
+            lines = Path(folder, "train.jsonl").read_bytes().decode().split("\n")
+            assert lines.pop() == ""
+            expected = [
+                {"messages": task.render_messages(review.text, review.label)}
+                if formatting == "sharegpt"
+                else task.render_alpaca(review.text, review.label or 0)
+                for review in reviews
+            ]
+            assert list(map(json.loads, lines)) == expected
+            shown = read_reviews(Path(folder, "train.jsonl"), task)
+            assert [review.label for review in shown] == [review.label for review in reviews]
+            assert [normalise_text(one.text) for one in shown] == [normalise_text(one.text) for one in reviews]

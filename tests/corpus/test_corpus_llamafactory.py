@@ -86,8 +86,9 @@ def load_datasets(folder: Path, template_name: str, tokenizer: Any) -> dict[str,
     ],
     ids=["gemma2", "qwen"],
 )
+@pytest.mark.parametrize("formatting", ["sharegpt", "alpaca"])
 def test_llamafactory_reads_the_registered_name(
-    tmp_path: Path, template_name: str, turns: str, opening: str, n_opening: int
+    tmp_path: Path, formatting: str, template_name: str, turns: str, opening: str, n_opening: int
 ) -> None:
     source = tmp_path / "reviews.csv"
     with source.open("w", encoding="utf-8", newline="") as stream:
@@ -97,7 +98,7 @@ def test_llamafactory_reads_the_registered_name(
         # With other words in front of each, or they would be near repeats, which stay in one part.
         words = ["".join(chr(random.randrange(0x4E00, 0x9FA5)) for _ in range(30)) for _ in range(40 * len(HOSTILE))]
         writer.writerows((n % 2, f"{words.pop()}：{text}") for n in range(40) for text in HOSTILE)
-    prepare_reviews(str(source), output_dir=tmp_path / "data", max_train=60)
+    prepare_reviews(str(source), output_dir=tmp_path / "data", max_train=60, formatting=formatting)
     tokenizer = make_tokenizer()
     opening_id = tokenizer.convert_tokens_to_ids(opening)
     compared = ""

@@ -246,7 +246,7 @@ def test_training_files_of_unknown_prompts_give_up_their_reviews(tmp_path: Path)
 @given(
     st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), st.integers(0, 1)))
 )
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 def test_what_csv_and_json_write_is_read_back_word_for_word(rows: list[tuple[str, int]]) -> None:
     with TemporaryDirectory() as folder:
         for suffix in (".csv", ".jsonl", ".json", ".tsv"):
@@ -270,7 +270,7 @@ def test_what_csv_and_json_write_is_read_back_word_for_word(rows: list[tuple[str
 
 
 @given(st.binary(max_size=200), st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".txt"]), st.booleans())
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 def test_any_bytes_give_rows_or_a_message(content: bytes, suffix: str, has_header: bool) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder, f"a{suffix}")

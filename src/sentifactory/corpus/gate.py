@@ -19,8 +19,11 @@ from sentifactory.corpus.sifting import clean_all, sift_reviews
 from sentifactory.corpus.sources import LoadedSource
 from sentifactory.corpus.splitting import SplitPlan, split_reviews
 from sentifactory.errors import ConfigError
+from sentifactory.progress import say
 from sentifactory.records import Review, Split
 from sentifactory.task import Task
+
+_MANY_ROWS = 50_000
 
 
 class Gate:
@@ -45,6 +48,7 @@ class Gate:
         self._official = loaded[0].official
         self._plan = self._make_plan()
         reviews = self._official.train if self._official else [review for one in loaded for review in one.reviews]
+        self._say(f"Cleaning {self.n_rows_in} rows")
         sifted = sift_reviews(reviews, task, options)
         self._reviews = sifted.kept
         self._kept_apart = Split()
@@ -55,7 +59,13 @@ class Gate:
             sifted.add_up(test)
         self.rejected = sifted.rejected
         self.cleaning = sifted.describe_cleaning()
+        self._say(f"Looking for near repeats among {len(self._reviews)} reviews")
         self.groups = NearGroups(self._reviews, sifted.keys)
+
+    def _say(self, step: str) -> None:
+        """Tell of a step that takes long; a small file is done before anybody could read it."""
+        if self.n_rows_in >= _MANY_ROWS:
+            say(step)
 
     def _make_plan(self) -> SplitPlan:
         """Return the plan of the split.
@@ -98,6 +108,7 @@ class Gate:
             LeakError: when official splits share texts and the user did not say what to do then.
         """
         while True:
+            self._say("Writing the parts, and comparing what was written")
             export.write_parts(folder, arrangement.parts, self.task, formatting)
             overlaps = _prove(folder, arrangement)
             if not overlaps or (self._official is not None and self._options.on_leak == "keep"):

@@ -7,7 +7,7 @@ are reviews like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sentifactory.corpus.chat_rows import find_chat_reader
@@ -21,7 +21,7 @@ from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
 from sentifactory.corpus.row_faults import describe_other_labels, describe_rejected, refuse_unsound
 from sentifactory.corpus.table_files import open_excel, open_parquet
-from sentifactory.corpus.tables import BrokenRow, Table
+from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.errors import DataError
 from sentifactory.records import Review, Source
 from sentifactory.task import Task
@@ -122,18 +122,7 @@ def collect_rows(
     Raises:
         DataError: when the columns cannot be found.
     """
-    rows = find_chat_reader(table, task, options.text_column, options.label_column)
-    has_stars = False
-    if rows is None:
-        columns = find_columns(
-            table.header,
-            table.header_at,
-            text=options.text_column,
-            label=options.label_column,
-            domain=options.domain_column,
-        )
-        rows = table.iter_rows(columns)
-        has_stars = columns.has_stars and labels.wants_threshold
+    rows, has_stars = _open_rows(table, task, options)
     reviews: list[Review] = []
     rejected: list[RejectedRow] = []
     domains: dict[str, str | None] = {"": None}  # one string for each name, however many rows carry it
@@ -156,9 +145,24 @@ def collect_rows(
         if domain not in domains:
             domains[domain] = show_undecodable(domain.strip()) or None
         reviews.append(Review(text, label, source, domains[domain]))
-    if has_stars and any(row.reason == Reason.UNKNOWN_LABEL for row in rejected):
+    if has_stars and labels.wants_threshold and any(row.reason == Reason.UNKNOWN_LABEL for row in rejected):
         raise describe_other_labels(rejected, len(reviews) + len(rejected), labels)  # 1 of 5 stars is not positive
     return reviews, rejected
+
+
+def _open_rows(table: Table, task: Task, options: ReadOptions) -> tuple[Iterator[RawRow | BrokenRow], bool]:
+    """Return the rows of a table, and whether the name of its label column says that it holds stars."""
+    rows = find_chat_reader(table, task, options.text_column, options.label_column)
+    if rows is not None:
+        return rows, False
+    columns = find_columns(
+        table.header,
+        table.header_at,
+        text=options.text_column,
+        label=options.label_column,
+        domain=options.domain_column,
+    )
+    return table.iter_rows(columns), columns.has_stars
 
 
 def _find_bad_character(text: str, is_sound: bool) -> str:
