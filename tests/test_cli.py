@@ -48,7 +48,17 @@ def test_every_module_imports_without_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["data", "prepare"], ["model", "fetch"], ["train"], ["eval", "compare"], ["demo"]]
+    "command",
+    [
+        ["data", "prepare"],
+        ["data", "check"],
+        ["data", "doubt"],
+        ["data", "show"],
+        ["model", "fetch"],
+        ["train"],
+        ["eval", "compare"],
+        ["demo"],
+    ],
 )
 def test_every_command_has_help_with_a_summary(command: list[str]) -> None:
     finished = subprocess.run(

@@ -57,6 +57,13 @@ def test_planted_errors_are_found_with_the_right_suggestion() -> None:
     assert found.agreement > 0.9
 
 
+def test_a_model_that_knows_nothing_is_called_weak() -> None:
+    rng = random.Random(3)
+    reviews = [replace(review, label=rng.randrange(2)) for review in make_reviews(120, LABELS)]
+    assert find_doubtful(reviews, LABELS).is_weak
+    assert not find_doubtful(make_reviews(120, LABELS), LABELS).is_weak
+
+
 def test_sound_labels_raise_no_doubt() -> None:
     assert find_doubtful(make_reviews(120, LABELS), LABELS).doubts == []
 

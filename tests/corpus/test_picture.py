@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from made_reviews import build_tokenizer, make_reviews, make_text, write_csv
 
 from sentifactory.corpus.cleaning import Reason
+from sentifactory.corpus.data_page import render_page
 from sentifactory.corpus.findings import build_findings
 from sentifactory.corpus.inspected import load_inspected
 from sentifactory.corpus.picture import SAMPLES_PER_LABEL, PictureOptions, build_picture
@@ -158,6 +160,23 @@ def test_doubtful_labels_are_in_the_picture_or_it_says_why_not(tmp_path: Path) -
     assert "fewer than the 5 folds" in few["skipped"]
 
 
+def test_of_labels_that_say_nothing_no_number_of_errors_is_claimed(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    rows = [(rng.randrange(2), review.text) for review in make_reviews(120, LABELS)]
+    picture = draw(write_csv(tmp_path / "a.csv", rows), PictureOptions())
+    assert picture["doubtful"]["is_weak"]
+    said = " ".join(sentence["en"] for sentence in build_findings(picture)["sentences"])
+    assert "cannot be told" in said
+    assert "probably wrong" not in said + render_page(picture)
+
+
+def test_unequal_labels_are_said(tmp_path: Path) -> None:
+    reviews = make_reviews(80, LABELS)
+    rows = [(review.label or 0, review.text) for row, review in enumerate(reviews) if row % 4 != 1]
+    said = [s["en"] for s in build_findings(draw(write_csv(tmp_path / "a.csv", rows)))["sentences"]]
+    assert said == ["Unequal labels: negative 40, positive 20."]
+
+
 def test_samples_are_seeded_and_of_their_label(prepared: Path) -> None:
     first, again = draw(prepared)["samples"], draw(prepared)["samples"]
     assert first == again
@@ -185,14 +204,12 @@ def test_a_very_long_review_is_cut_and_says_so(tmp_path: Path) -> None:
 
 
 def test_one_label_alone_is_shown_too(tmp_path: Path) -> None:
-    import random
-
     rng = random.Random(1)
     path = write_csv(tmp_path / "a.csv", [(1, make_text("positive", rng)) for _ in range(8)])
     picture = draw(path, PictureOptions())
     assert picture["parts"]["file"]["labels"] == {"negative": 0, "positive": 8}
     assert "only the label 'positive'" in picture["doubtful"]["skipped"]
-    assert any("no review of negative" in sentence["en"] for sentence in build_findings(picture)["sentences"])
+    assert any(sentence["en"] == "No review of negative." for sentence in build_findings(picture)["sentences"])
 
 
 def test_every_reason_has_a_chinese_name() -> None:

@@ -22,7 +22,6 @@ from sentifactory.corpus.quoting import TEXT_LIMIT
 from sentifactory.corpus.wording import count, format_share, name_label, name_part, name_reason, shorten_name
 
 TEMPLATE = "data_report.html.j2"
-WEAK_AGREEMENT = 0.75
 LONG_TEXT = 110  # characters; a longer review is folded
 NAME_CELLS = 18  # beside a bar
 UNITS = {"characters": ("characters", "字符"), "tokens": ("tokens", "词元")}
@@ -71,5 +70,4 @@ def render_page(picture: Mapping[str, Any]) -> str:
         long_text=LONG_TEXT,
         text_limit=TEXT_LIMIT,
         near_share=round(100 * MIN_SIMILARITY),
-        weak_agreement=WEAK_AGREEMENT,
     )

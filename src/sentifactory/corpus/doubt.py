@@ -23,6 +23,8 @@ DEFAULT_FOLDS = 5
 DEFAULT_SEED = 42
 # Scores are rounded before they are sorted: the last bits of a sum differ between machines, the order must not.
 SCORE_DIGITS = 4
+# A model that contradicts more than a quarter of all labels is no witness against any of them.
+WEAK_AGREEMENT = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,18 @@ class DoubtSearch:
         doubts: most doubtful first.
         n_searched: reviews that were judged: those with a text and a label.
         n_passed_over: the others.
-        agreement: share of the labels that the out-of-fold model gives as well. Near chance, the list means little.
+        agreement: share of the labels that the out-of-fold model gives as well.
     """
 
     doubts: list[Doubt]
     n_searched: int
     n_passed_over: int
     agreement: float
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether the model agrees with so few labels that the list, and any number of wrong ones, means little."""
+        return self.agreement < WEAK_AGREEMENT
 
     @property
     def n_probable(self) -> int:

@@ -178,25 +178,26 @@ def _judge_rows(picture: Mapping[str, Any]) -> list[Finding]:
 def _judge_balance(picture: Mapping[str, Any]) -> list[Finding]:
     found = []
     for part, figures in picture["parts"].items():
-        counts = [figures["labels"][label] for label in picture["task"]["labels"]]
-        en, zh = name_part(part)
-        missing = [label for label, n in zip(picture["task"]["labels"], counts, strict=True) if not n]
+        counts = {label: figures["labels"][label] for label in picture["task"]["labels"]}
+        en, zh = name_part(part) if picture["is_prepared"] else ("", "")
+        where = f" in the {en} part" if en else ""
+        most, least = max(counts, key=lambda label: counts[label]), min(counts, key=lambda label: counts[label])
+        missing = [label for label, n in counts.items() if not n]
         if missing:
             found.append(
                 Finding(
                     NOTE,
-                    f"The {en} part has no review of {', '.join(missing)}.",
-                    f"{zh}缺少以下类别：{'、'.join(name_label(label)[1] for label in missing)}。",
+                    f"No review of {', '.join(missing)}{where}.",
+                    f"{zh}缺少以下类别的评论：{'、'.join(name_label(label)[1] for label in missing)}。",
                 )
             )
-        elif max(counts) >= UNEQUAL_RATIO * min(counts):
-            ratio = max(counts) / min(counts)
-            high, low = (picture["task"]["labels"][counts.index(n)] for n in (max(counts), min(counts)))
+        elif counts[most] >= UNEQUAL_RATIO * counts[least]:
             found.append(
                 Finding(
                     NOTE,
-                    f"The {en} part is unequal: {ratio:.1f} times as many {high} as {low} reviews.",
-                    f"{zh}类别不均衡：{name_label(high)[1]}评论是{name_label(low)[1]}评论的 {ratio:.1f} 倍。",
+                    f"Unequal labels{where}: {most} {counts[most]:,}, {least} {counts[least]:,}.",
+                    f"{zh}类别不均衡：{name_label(most)[1]} {counts[most]:,} 条，"
+                    f"{name_label(least)[1]} {counts[least]:,} 条。",
                 )
             )
     return found
@@ -205,6 +206,15 @@ def _judge_balance(picture: Mapping[str, Any]) -> list[Finding]:
 def _judge_doubtful(picture: Mapping[str, Any]) -> list[Finding]:
     doubtful = picture["doubtful"]
     n = doubtful.get("probable", 0)
+    if doubtful.get("is_weak"):
+        agreement = format_share(doubtful["agreement"])
+        return [
+            Finding(
+                NOTE,
+                f"Wrong labels cannot be told from right ones: a TF-IDF model agrees with only {agreement} of them.",
+                f"无法辨别标签对错：TF-IDF 模型仅认同其中的 {agreement}。",
+            )
+        ]
     if not n:
         return []
     share = format_share(n / doubtful["searched"])

@@ -64,9 +64,14 @@ def find_doubtful_labels(
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     print_doubtful(found["rows"][: 2 * DOUBTFUL_SHOWN], found["contradicted"])
+    judgement = (
+        f"it agrees with only {100 * found['agreement']:.1f}% of all, so much of the list is chance."
+        if found["is_weak"]
+        else f"about {found['probable']} of them are probably wrong."
+    )
     typer.echo(
         f"{found['contradicted']} of {found['searched']} labels are contradicted by a model of the other reviews; "
-        f"about {found['probable']} of them are probably wrong."
+        + judgement
     )
     typer.echo(
         f"{found['written']} written to {output_file}, most doubtful first. Nothing was changed: a person decides."

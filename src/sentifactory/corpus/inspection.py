@@ -74,6 +74,7 @@ def list_doubtful(
         "folds": n_folds,
         "seed": seed,
         "agreement": found.agreement,
+        "is_weak": found.is_weak,
         "contradicted": len(found.doubts),
         "probable": found.n_probable,
         "written": len(rows),

@@ -192,6 +192,7 @@ def _describe_doubtful(data: InspectedData, groups: TextGroups, options: Picture
         "seed": options.seed,
         "searched": found.n_searched,
         "agreement": found.agreement,
+        "is_weak": found.is_weak,
         "contradicted": len(found.doubts),
         "probable": found.n_probable,
         "rows": [
