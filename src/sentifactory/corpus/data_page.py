@@ -20,6 +20,7 @@ from sentifactory.corpus.findings import build_findings
 from sentifactory.corpus.near import MIN_SIMILARITY
 from sentifactory.corpus.quoting import TEXT_LIMIT
 from sentifactory.corpus.wording import count, format_share, name_label, name_part, name_reason, shorten_name
+from sentifactory.pages.rendering import build_environment
 
 TEMPLATE = "data_report.html.j2"
 LONG_TEXT = 110  # characters; a longer review is folded
@@ -36,20 +37,11 @@ WHY_SKIPPED = {
 
 def render_page(picture: Mapping[str, Any]) -> str:
     """Return the page of a picture as HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sentifactory.corpus"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    environment = build_environment(
+        "sentifactory.corpus",
         number=lambda value: f"{value:,}",
         percent=format_share,
         shorten_name=lambda name: shorten_name(name, NAME_CELLS),
-        shorten_hash=lambda text: text[:12],
         label_name=name_label,
         part_name=name_part,
         reason_name=name_reason,

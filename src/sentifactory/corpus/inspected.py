@@ -195,13 +195,15 @@ def _find_task(manifest: dict[str, Any], task_name: str | None, path: Path) -> T
         ConfigError: when the task is not known by its name alone.
     """
     stated = manifest["task"]
+    file = stated.get("file")
     try:
-        task = load_task(task_name or str(stated.get("name")))
+        task = load_task(task_name or str(file or stated.get("name")))
     except ConfigError as error:
         if task_name:
             raise
         raise ConfigError(
-            f"The data set was prepared for the task {stated.get('name')!r}, which is not built in",
+            f"The data set was prepared for the task {stated.get('name')!r}"
+            + (f" of {file}, which cannot be used now ({error})" if file else ", which is not built in"),
             where=str(path),
             next_step="give its YAML file by --task",
         ) from error
