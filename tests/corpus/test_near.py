@@ -132,7 +132,7 @@ def test_planted_near_repeats_are_found_and_hardly_anything_else(stock: list[str
 
 
 def test_short_opinions_are_left_alone() -> None:
-    """Real reviews are this alike without repeating each other; every two of these differ in one character."""
+    """Real reviews are this alike without repeating each other; many of these differ in one character."""
     keys = make_keys(
         [
             "味道不错",

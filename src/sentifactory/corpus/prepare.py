@@ -24,8 +24,6 @@ from sentifactory.errors import ConfigError, DataError
 from sentifactory.task import BINARY_SENTIMENT, TASKS
 from sentifactory.task_files import load_task
 
-DEFAULT_SEED = 42
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareOptions:

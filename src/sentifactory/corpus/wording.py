@@ -20,7 +20,6 @@ REASONS_ZH = {
     "too long": "过长",
     "empty": "空白",
     "repeat": "重复",
-    "near repeat": "近似重复",
     "more than one label": "标签矛盾",
     "as a held-out review": "与留出的评论重复",
     "surplus": "富余",
