@@ -80,9 +80,12 @@ def read_training(model: str) -> KnownTraining:
     card = read_card(model)
     if card is None or not isinstance(card.get("recipe"), dict):
         return KnownTraining([])
-    now = list_train_files(Recipe(Path(CARD_NAME), settings=card["recipe"]))
     stated = {item.get("file"): item.get("sha256") for item in card.get("data", ()) if isinstance(item, dict)}
-    same = [one for one in now if stated.get(str(one.path)) == hash_file(one.path)]
+    try:
+        now = list_train_files(Recipe(Path(CARD_NAME), settings=card["recipe"]))
+        same = [one for one in now if stated.get(str(one.path)) == hash_file(one.path)]
+    except (OSError, ValueError):  # dataset_info.json is broken now
+        now, same = [], []
     if now and len(same) == len(now):
         return KnownTraining(same)
     return KnownTraining(

@@ -136,6 +136,8 @@ def _run(
     say(f"Training {settings['model_name_or_path']} by {recipe.path} into {output_dir}")
     try:
         with collect_chatter(log_file):
+            if "warning" in card:
+                sys.stdout.write(f"{card['warning']}\n")  # which is the log now
             run_exp(dict(settings), callbacks=callbacks)
         card["status"] = "finished"
     except BaseException as error:
