@@ -59,6 +59,7 @@ def test_an_allowed_leak_is_the_first_line_everywhere(leaky: Workplace, capsys: 
     assert report["data"]["leak_check"]["compared"]["leaked_test_reviews"] == {"exact": 0, "near": 1}
     page = leaky.page()
     assert page.index('class="warning"') < page.index("<header>")
+    assert "6 条测试评论中有 1 条出现在 3 条训练评论中：完全相同 0 条，近似重复 1 条。" in page
     capsys.readouterr()
     print_report(report)
     assert capsys.readouterr().out.startswith("WARNING: 1 of the 6 test reviews")

@@ -7,7 +7,7 @@ seeded sample that keeps the file's class shares; they are not balanced, so that
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from sentifactory.engines.registry import build_engine, check_engine
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.baselines import MajorityEngine
-from sentifactory.evaluation.leak_check import check_test_file
+from sentifactory.evaluation.leak_check import check_test_file, describe_finding
 from sentifactory.evaluation.outcomes import Contender, ask_contenders
 from sentifactory.evaluation.provenance import describe_model
 from sentifactory.evaluation.report import Comparison, build_report, check_report_place, write_report
@@ -173,7 +173,7 @@ def read_review_set(options: CompareOptions, task: Task) -> ReviewSet:
     leaks, warnings = check_test_file(
         options.csv_path, options.finetuned_model, named, allow_leaks=options.allow_leaks
     )
-    facts["leak_check"] = leaks.to_json()
+    facts["leak_check"] = {**leaks.to_json(), "sentence": asdict(describe_finding(leaks))}
     if options.train_csv is None:
         return ReviewSet(test, [], facts, warnings)
     seen, _ = read_labelled(options.train_csv, task)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, TrainFile, find_leaks
+from sentifactory.corpus.leakage import EXACT, NEAR
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import DataError
 from sentifactory.evaluation.verdict import Sentence, describe_overlap
@@ -73,6 +74,24 @@ def check_test_file(
     if finding.status != LEAKS or finding.report is None:
         return finding, []
     return finding, [describe_overlap(finding.n_leaked, finding.report.n_test)]
+
+
+def describe_finding(finding: LeakFinding) -> Sentence:
+    """Return what was found, for the report."""
+    zh = []
+    if finding.report is not None:
+        n_test, n_train, counts = finding.report.n_test, finding.report.n_train, finding.report.count_leaked()
+        zh.append(
+            f"{n_test} 条测试评论均未出现在 {n_train} 条训练评论中。"
+            if finding.report.is_clean
+            else f"{n_test} 条测试评论中有 {finding.n_leaked} 条出现在 {n_train} 条训练评论中："
+            f"完全相同 {counts[EXACT]} 条，近似重复 {counts[NEAR]} 条。"
+        )
+    if finding.manifests:
+        zh.append(f"清单 {'、'.join(finding.manifests)} 证明这些文件之间没有相同的文本。")
+    if finding.problem:
+        zh.append("未能全部比对：训练文件未知、已有改动或无法读取。")
+    return Sentence.write(finding.summarise(), "".join(zh))
 
 
 def read_training(model: str) -> KnownTraining:
