@@ -13,10 +13,13 @@ import pytest
 
 from sentifactory.corpus import gate, prepare, sources
 from sentifactory.corpus.cleaning import normalise_text
+from sentifactory.corpus.inspected import load_inspected
+from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.prepare import prepare_reviews
 from sentifactory.corpus.readers import read_reviews
 from sentifactory.errors import ConfigError, DataError, SentiFactoryError
 from sentifactory.task import BINARY_SENTIMENT, TASKS, Task
+from sentifactory.task_files import load_task
 
 NOUNS = ["房间", "早餐", "服务", "位置", "价格", "电脑", "屏幕", "键盘", "书", "内容"]
 
@@ -117,6 +120,20 @@ def test_options_reach_the_outputs(tmp_path: Path) -> None:
     text, label = read_part(tmp_path / "small", "train")[0]
     assert first == {"messages": TASKS["reference_sentiment"].render_messages(text, label)}
     assert list(json.loads((tmp_path / "dataset_info.json").read_text(encoding="utf-8"))) == ["small_train"]
+
+
+def test_a_task_from_a_file_is_named_with_its_bytes(tmp_path: Path, repo_root: Path) -> None:
+    task = tmp_path / "asked.yaml"
+    task.write_bytes((repo_root / "examples" / "tasks" / "english_sentiment.yaml").read_bytes())
+    source = str(write_reviews(tmp_path / "a.csv"))
+    manifest = prepare_reviews(source, output_dir=tmp_path / "data", task_name=str(task))
+    assert manifest["task"]["file"] == str(task)
+    assert manifest["task"]["sha256"] == hash_file(task)
+    assert load_inspected(str(tmp_path / "data" / "a")).task == load_task(task)
+    task.unlink()
+    with pytest.raises(ConfigError, match=r"asked\.yaml, which cannot be used now .*--task"):
+        load_inspected(str(tmp_path / "data" / "a"))
+    assert "file" not in prepare_reviews(source, output_dir=tmp_path / "other")["task"]
 
 
 def test_an_output_is_a_source_again(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scripted_comparison import BASE_REPLIES, HOSTILE, TEST_ROWS, TUNED_REPLIES, Workplace, write_reviews
 
 from sentifactory.corpus.manifest import hash_file
-from sentifactory.errors import ConfigError, DataError, EngineError
+from sentifactory.errors import ConfigError, EngineError, LeakError
 from sentifactory.evaluation import compare, report
 from sentifactory.evaluation.console import print_report
 from sentifactory.evaluation.report import SCHEMA_VERSION
@@ -92,7 +92,9 @@ def test_tfidf_stands_beside_the_models(workplace: Workplace) -> None:
 
 def test_test_reviews_that_training_has_seen_are_refused(workplace: Workplace) -> None:
     write_reviews(workplace.folder / "train.csv", [*TRAIN_ROWS, (1, "房间 很干净！")])
-    with pytest.raises(DataError, match=r"1 of 6 test reviews stand in the training reviews"):
+    with pytest.raises(
+        LeakError, match=r"1 of the 6 test reviews stand among the 25 training .*line 2 repeats .*line 26"
+    ):
         workplace.run(train_csv=str(workplace.folder / "train.csv"))
     assert not (workplace.folder / "out").exists()
     assert workplace.journal == []
@@ -102,11 +104,11 @@ def test_an_allowed_overlap_is_the_first_thing_the_report_says(
     workplace: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_reviews(workplace.folder / "train.csv", [*TRAIN_ROWS, (1, "房间 很干净！")])
-    result = workplace.run(train_csv=str(workplace.folder / "train.csv"), allow_overlap=True)
+    result = workplace.run(train_csv=str(workplace.folder / "train.csv"), allow_leaks=True)
     first_lines = (workplace.folder / "out" / "report.json").read_text(encoding="utf-8")[:200]
     assert "1 of the 6 test reviews stand in the training reviews too" in first_lines
     page = workplace.page()
-    assert page.index("stand in the training reviews too") < page.index('class="headline"')
+    assert page.index("stand in the training reviews too") < page.index("<h1>")
     assert "也出现在训练评论中" in page
     capsys.readouterr()
     print_report(result)

@@ -54,6 +54,27 @@ def test_two_real_models_on_transformers(repo_root: Path, tmp_path: Path, tiny_g
     assert (tmp_path / "out" / "report.html").is_file()
 
 
+def test_a_leak_is_one_sentence_and_exit_code_3(repo_root: Path, tmp_path: Path) -> None:
+    write_reviews(tmp_path / "test.csv", TEST_ROWS)
+    write_model(tmp_path / "model")
+    words = [
+        "--csv_path",
+        "test.csv",
+        "--base_model",
+        "model",
+        "--finetuned_model",
+        "model",
+        "--engine",
+        "transformers",
+    ]
+    finished = run_script(repo_root, tmp_path, *words, "--train_file", "test.csv", "--output_file", "out/report.json")
+    assert (finished.returncode, finished.stdout) == (3, "")
+    (error,) = [line for line in finished.stderr.splitlines() if line.startswith("Error: ")]
+    assert "6 of the 6 test reviews stand among the 6 training reviews" in error
+    assert "test.csv, line 2 repeats test.csv, line 2 (exact" in error
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -66,7 +87,6 @@ def test_two_real_models_on_transformers(repo_root: Path, tmp_path: Path, tiny_g
         ({"--output_file": "empty"}, "ends in .json"),
         ({"--engine": "nonsense"}, "nonsense"),
         ({"--csv_path": "labels.csv"}, "labels.csv, line 3"),
-        ({"--train_csv": "test.csv"}, "test reviews stand in the training reviews"),
         ({"--engine": "http://127.0.0.1:9"}, "127.0.0.1:9"),
     ],
 )

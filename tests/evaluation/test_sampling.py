@@ -1,4 +1,4 @@
-"""The sample keeps the file's class shares; what training has seen is found."""
+"""The sample keeps the file's class shares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sentifactory.errors import ConfigError, DataError
-from sentifactory.evaluation.sampling import find_overlaps, read_labelled, refuse_overlaps, take_sample
+from sentifactory.evaluation.sampling import read_labelled, take_sample
 from sentifactory.records import Review, Source
 from sentifactory.task import BINARY_SENTIMENT
 
@@ -54,18 +54,6 @@ def test_all_reviews_when_there_are_no_more(wanted: int | None) -> None:
 def test_a_sample_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="--max_samples is 0"):
         take_sample(make({0: 5}), 0, seed=0)
-
-
-def test_overlaps_are_found_after_normalisation() -> None:
-    train = [Review("很好！", 1, Source("train.csv", 2)), Review("不好", 0, Source("train.csv", 3))]
-    test = [Review("很 好", 1, Source("test.csv", 2)), Review("一般", 0, Source("test.csv", 3))]
-    overlaps = find_overlaps(train, test)
-    assert [(str(overlap.train.source), str(overlap.test.source)) for overlap in overlaps] == [
-        ("train.csv, line 2", "test.csv, line 2")
-    ]
-    with pytest.raises(DataError, match=r"1 of 2 .*test\.csv, line 2 = train\.csv, line 2.*--allow_overlap"):
-        refuse_overlaps(overlaps, 2, "train.csv", "test.csv")
-    refuse_overlaps([], 2, "train.csv", "test.csv")
 
 
 def test_rows_without_a_text_are_counted_and_left_out(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from sentifactory.corpus.leak_guard import LeakFinding
 from sentifactory.training.recipe import Recipe
 from sentifactory.training.run_card import (
     begin_card,
@@ -32,7 +33,7 @@ def test_fingerprint_follows_what_is_learnt_and_nothing_else() -> None:
 def test_card_round_trip_and_broken_cards(tmp_path: Path) -> None:
     assert read_card(tmp_path) is None
     recipe = Recipe(Path("a.yaml"), ("seed=7",), {"seed": 7, "output_dir": str(tmp_path)})
-    card = begin_card(recipe, recipe.settings, [])
+    card = begin_card(recipe, recipe.settings, [], LeakFinding())
     write_card(tmp_path, card)
     assert read_card(tmp_path) == json.loads(json.dumps(card))
     assert (card["status"], card["seed"]) == ("running", 7)

@@ -79,6 +79,27 @@ def test_json_is_alone_on_stdout(repo_root: Path, small_gemma: Path, review_data
     assert "Acceleration on: answer-only logits" in done.stderr
 
 
+def test_a_leak_ends_with_3_and_an_allowed_one_is_said_first(
+    repo_root: Path, small_gemma: Path, review_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "held_out.csv").write_text(
+        "text\n质量差，用了两天就坏了，客服也不理人，非常失望！\n", encoding="utf-8"
+    )
+    words = ["train", str(repo_root / DEMO), *write_words(small_gemma, review_data, tmp_path / "out")]
+    refused = run_command(str(BIN / "sentifactory"), *words, "--test", "held_out.csv", folder=tmp_path)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "1 of the 1 test reviews stand among the 29 training reviews" in refused.stderr
+    assert "held_out.csv, line 2 repeats" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    done = run_command(str(BIN / "sentifactory"), *words, "--test", "held_out.csv", "--allow_leaks", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    warning = "WARNING: the test is not honest (--allow_leaks). 1 of the 1 test reviews"
+    assert done.stdout.startswith(warning)
+    assert any(line.startswith(warning) for line in done.stderr.splitlines())
+    assert (tmp_path / "out" / "llamafactory.log").read_text(encoding="utf-8").startswith(warning)
+    assert (tmp_path / "out" / "run.json").read_text(encoding="utf-8").startswith('{\n  "warning": "' + warning)
+
+
 def test_stock_command_on_the_demo_recipe_gives_the_same_kind_of_checkpoint(
     repo_root: Path, tiny_gemma: Path, review_data: Path, run_recipe: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -60,13 +60,24 @@ def find_columns(
     text: str | None = None,
     label: str | None = None,
     domain: str | None = None,
+    needs_label: bool = True,
 ) -> Columns:
     """Return the positions of the columns, by the given names or by those that are known.
+
+    Args:
+        header: the names of all columns.
+        where: file and line of the header, for errors.
+        text: name of the column of the reviews, if it was given.
+        label: likewise.
+        domain: likewise.
+        needs_label: False: labels are not asked for, and the text's position stands in the place of theirs.
 
     Raises:
         DataError: when a name is not there, or more than one column could be meant.
     """
     text_at = _find_column(header, text, TEXT_COLUMNS, "text", where)
+    if text_at is not None and not needs_label:
+        return Columns(text_at, text_at, None)
     label_at = _find_column(header, label, LABEL_COLUMNS, "label", where)
     domain_at = _find_column(header, domain, DOMAIN_COLUMNS, "domain", where, is_needed=False)
     if text_at is None or label_at is None:

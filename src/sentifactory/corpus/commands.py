@@ -195,15 +195,13 @@ def check_data(
     test: Annotated[list[str], typer.Option("--test", help="File to test on. May be repeated.", metavar="FILE")],
     task: TaskName = "binary_sentiment",
     text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    label_map: LabelMap = None,
-    star_threshold: StarThreshold = None,
     encoding: Encoding = None,
     max_pairs: Annotated[int, typer.Option("--max_pairs", help="Most pairs to print.", metavar="N")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Look for reviews to test on that stand among those to train on, word for word or nearly so.
 
+    Labels do not matter, and a file need not have any.
     Ends with exit code 0 if there are none, and with 3 and the pairs if there are.
     """
     from sentifactory.corpus.intake import ReadOptions
@@ -211,7 +209,7 @@ def check_data(
     from sentifactory.errors import EXIT_LEAK
     from sentifactory.task_files import load_task
 
-    options = ReadOptions(text_column, label_column, None, _read_map(label_map), star_threshold, encoding)
+    options = ReadOptions(text_column=text_column, encoding=encoding)
     report = check_leaks_in_files(train, test, load_task(task), options)
     if as_json:
         typer.echo(json.dumps(report.to_json(max_pairs), ensure_ascii=False, indent=2))

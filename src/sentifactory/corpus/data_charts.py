@@ -187,10 +187,10 @@ def _mark(value: float, histogram: Mapping[str, Any], place: Any, name: tuple[st
 
 
 def _choose_levels(highest: int) -> list[int]:
-    """Return three or four round numbers up to the highest bar, from 0."""
+    """Return three to five round numbers up to the highest bar, from 0 (others where it is very low)."""
     power = 1
     while True:
         for factor in (1, 2, 5):
-            if factor * power * 4 >= highest:
+            if factor * power * 5 > highest:
                 return list(range(0, highest + 1, factor * power))
         power *= 10

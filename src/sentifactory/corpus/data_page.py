@@ -17,9 +17,18 @@ from sentifactory.corpus.data_charts import (
     sum_domains,
 )
 from sentifactory.corpus.findings import build_findings
-from sentifactory.corpus.near import MIN_SIMILARITY
+from sentifactory.corpus.near import LOOSE_CHARS, MIN_CHARS, MIN_SIMILARITY
 from sentifactory.corpus.quoting import TEXT_LIMIT
-from sentifactory.corpus.wording import count, format_share, name_label, name_part, name_reason, shorten_name
+from sentifactory.corpus.wording import (
+    count,
+    explain_reason,
+    format_share,
+    name_label,
+    name_part,
+    name_reason,
+    shorten_name,
+)
+from sentifactory.pages.rendering import build_environment
 
 TEMPLATE = "data_report.html.j2"
 LONG_TEXT = 110  # characters; a longer review is folded
@@ -36,23 +45,15 @@ WHY_SKIPPED = {
 
 def render_page(picture: Mapping[str, Any]) -> str:
     """Return the page of a picture as HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sentifactory.corpus"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    environment = build_environment(
+        "sentifactory.corpus",
         number=lambda value: f"{value:,}",
         percent=format_share,
         shorten_name=lambda name: shorten_name(name, NAME_CELLS),
-        shorten_hash=lambda text: text[:12],
         label_name=name_label,
         part_name=name_part,
         reason_name=name_reason,
+        reason_note=explain_reason,
     )
     labels = picture["task"]["labels"]
     parts = [(name_part(part), figures["labels"]) for part, figures in picture["parts"].items()]
@@ -70,4 +71,5 @@ def render_page(picture: Mapping[str, Any]) -> str:
         long_text=LONG_TEXT,
         text_limit=TEXT_LIMIT,
         near_share=round(100 * MIN_SIMILARITY),
+        near_chars=(MIN_CHARS, LOOSE_CHARS),
     )

@@ -15,11 +15,9 @@ from typing import NoReturn
 
 from sentifactory.corpus.columns import Columns
 from sentifactory.corpus.encodings import TextFile
-from sentifactory.corpus.tables import BrokenRow, RawRow, Table
+from sentifactory.corpus.tables import MAX_CELL_CHARS, BrokenRow, RawRow, Table
 from sentifactory.errors import DataError
 
-# csv refuses cells over 128 KiB by default; a long review is still a review. The largest value every platform takes.
-_MAX_CELL_CHARS = 2**31 - 1
 _DELIMITERS = ",\t;|"
 _QUOTE_HINT = "put the review in double quotes if it holds a {} or a line break"
 
@@ -32,7 +30,7 @@ def open_delimited(text: TextFile) -> Table:
     Raises:
         DataError: when it is empty.
     """
-    csv.field_size_limit(_MAX_CELL_CHARS)
+    csv.field_size_limit(MAX_CELL_CHARS)
     delimiter = _find_delimiter(text)
     begins_at, header = _read_header(text, delimiter)
     kind = {",": "csv", "\t": "tsv"}.get(delimiter, f"csv separated by {delimiter}")

@@ -43,14 +43,12 @@ class TextFile:
         encoding: as Python names it.
         is_sound: whether every byte fits the encoding; if not, `open` shows the others as lone surrogates.
         sha256: of its bytes.
-        n_bytes: its size.
     """
 
     path: Path
     encoding: str
     is_sound: bool
     sha256: str
-    n_bytes: int
 
     def open(self, newline: str = "") -> TextIO:
         """Open it for reading; lines keep their ends."""
@@ -98,7 +96,7 @@ def inspect_text(path: Path, encoding: str | None = None) -> TextFile:
             where=str(path),
             next_step="save it again, as UTF-8 if you can",
         )
-    return TextFile(path, encoding, is_sound, found.sha256, found.n_bytes)
+    return TextFile(path, encoding, is_sound, found.sha256)
 
 
 def _check_name(encoding: str) -> str:

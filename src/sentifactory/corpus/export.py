@@ -11,6 +11,7 @@ from typing import Any
 
 from sentifactory.corpus.cleaning import Rejected
 from sentifactory.corpus.intake import RejectedRow
+from sentifactory.corpus.tables import MAX_CELL_CHARS
 from sentifactory.errors import ConfigError
 from sentifactory.records import Review
 from sentifactory.task import Task
@@ -25,7 +26,6 @@ _OUR_FILE = re.compile(r"(train|val|test)\.csv|(train|val)\.jsonl|rejected\.csv|
 _FOLD = re.compile(r"fold_\d+")
 # The test part is not here: what LLaMA-Factory cannot name it cannot train on by mistake.
 _REGISTERED = ("train", "val")
-_MAX_CELL_CHARS = 2**31 - 1
 
 
 def check_formatting(formatting: str) -> None:
@@ -79,7 +79,7 @@ def write_parts(
 
 def read_texts_back(folder: Path, parts: Sequence[str]) -> dict[str, list[str]]:
     """Return the texts of the parts that `write_parts` wrote, [] for a part without a file."""
-    csv.field_size_limit(_MAX_CELL_CHARS)
+    csv.field_size_limit(MAX_CELL_CHARS)
     texts: dict[str, list[str]] = {}
     for part in parts:
         path = folder / f"{part}.csv"
@@ -110,16 +110,14 @@ def _write_jsonl(path: Path, reviews: Sequence[Review], task: Task, formatting: 
     empty = encode(task.render_prompt(""))
     frames: dict[int | None, list[str]] = {}
     for label in range(len(task.labels)):
-        messages = task.render_messages("", label)
-        frames[label] = encode({"messages": messages} if formatting == SHAREGPT else _as_alpaca(messages)).split(empty)
+        row = (
+            {"messages": task.render_messages("", label)} if formatting == SHAREGPT else task.render_alpaca("", label)
+        )
+        frames[label] = encode(row).split(empty)
     with path.open("w", encoding="utf-8", newline="") as stream:
         for review in reviews:
             before, after = frames[review.label]
             stream.write(f"{before}{encode(task.render_prompt(review.text))}{after}\n")
-
-
-def _as_alpaca(messages: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    return {"instruction": messages[0]["content"], "input": "", "output": messages[1]["content"]}
 
 
 def write_rejected(folder: Path, rejected: Sequence[Rejected | RejectedRow], task: Task) -> str:

@@ -24,7 +24,7 @@ from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
 from sentifactory.corpus.readers import collect_rows
 from sentifactory.corpus.row_faults import refuse_unsound
-from sentifactory.corpus.table_files import iter_batches
+from sentifactory.corpus.table_files import BATCH_ROWS, iter_batches
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.progress import say
@@ -37,7 +37,6 @@ NAMED_SETS = {
 }
 _ADDRESS = re.compile(r"(?P<hub>hf|ms):(?P<name>[^:@]+)(?::(?P<config>[^:@]+))?(?:@(?P<split>[^:@]+))?")
 _HUB_NAMES = {"hf": "huggingface", "ms": "modelscope"}
-_BATCH_ROWS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def _read_split(name: str, kind: str, dataset: Any, task: Task, options: ReadOpt
     def iter_rows(columns: Columns) -> Iterator[RawRow | BrokenRow]:
         header = dataset.column_names
         names = [header[at] for at in (columns.text, columns.label, columns.domain) if at is not None]
-        batches = dataset.with_format("arrow").iter(_BATCH_ROWS)
+        batches = dataset.with_format("arrow").iter(BATCH_ROWS)
         respell = _find_class_names(dataset, names[1], labels)
         for row in iter_batches(batches, names, has_chats=columns.has_chats):
             digest.update(repr(tuple(row)).encode("utf-8", "surrogatepass"))

@@ -14,6 +14,7 @@ from sentifactory.corpus.export import MANIFEST, REJECTED
 from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import read_source
+from sentifactory.corpus.tables import MAX_CELL_CHARS
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
@@ -22,7 +23,6 @@ from sentifactory.task_files import load_task
 # Of folds the val parts are looked at: together they hold every review once.
 FOLDS = "fold_*/val.csv"
 SINGLE_PART = "file"
-_MAX_CELL_CHARS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +195,15 @@ def _find_task(manifest: dict[str, Any], task_name: str | None, path: Path) -> T
         ConfigError: when the task is not known by its name alone.
     """
     stated = manifest["task"]
+    file = stated.get("file")
     try:
-        task = load_task(task_name or str(stated.get("name")))
+        task = load_task(task_name or str(file or stated.get("name")))
     except ConfigError as error:
         if task_name:
             raise
         raise ConfigError(
-            f"The data set was prepared for the task {stated.get('name')!r}, which is not built in",
+            f"The data set was prepared for the task {stated.get('name')!r}"
+            + (f" of {file}, which cannot be used now ({error})" if file else ", which is not built in"),
             where=str(path),
             next_step="give its YAML file by --task",
         ) from error
@@ -223,7 +225,7 @@ def _iter_left_out(path: Path) -> Iterator[LeftOut]:
     """
     if not path.is_file():
         return
-    previous = csv.field_size_limit(_MAX_CELL_CHARS)
+    previous = csv.field_size_limit(MAX_CELL_CHARS)
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream, strict=True):

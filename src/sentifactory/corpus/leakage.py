@@ -12,11 +12,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.keys import make_keys
 from sentifactory.corpus.near import find_near_pairs
-from sentifactory.corpus.readers import read_source
+from sentifactory.corpus.readers import read_texts
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
 
@@ -103,6 +102,15 @@ class LeakReport:
             lines.append(f"  ... and {len(self.pairs) - max_pairs} more pairs")
         return "\n".join(lines)
 
+    def list_pairs(self, max_pairs: int) -> str:
+        """Return the first pairs in one line, for an error."""
+        told = [
+            f"{pair.test.source} repeats {pair.train.source} ({pair.kind}, {pair.similarity:.2f})"
+            for pair in self.pairs[:max_pairs]
+        ]
+        n_more = len(self.pairs) - len(told)
+        return "; ".join(told) + (f"; and {n_more} more" if n_more else "")
+
     def to_json(self, max_pairs: int | None = None) -> dict[str, Any]:
         """Return the finding as plain data."""
         return {
@@ -144,29 +152,21 @@ def check_leaks_in_files(
     task: Task = BINARY_SENTIMENT,
     options: ReadOptions | None = None,
 ) -> LeakReport:
-    """Compare training files with test files, in any format that `readers.read_source` reads.
-
-    Rows that are rejected for their label are compared as well: a text leaks whatever stands beside it.
+    """Compare training files with test files, in any format that `readers.read_texts` reads; labels do not matter.
 
     Args:
         train_files: CSV, JSONL in sharegpt or alpaca form, and all others that can be read.
         test_files: the same.
-        task: its prompt is looked for in training files, and its labels are expected.
+        task: its prompt is looked for in training files.
         options: how to read the files.
 
     Raises:
         DataError: when a file cannot be used.
     """
-    return check_leaks(_read_texts(train_files, task, options), _read_texts(test_files, task, options))
-
-
-def _read_texts(files: Sequence[str | Path], task: Task, options: ReadOptions | None) -> list[Review]:
-    reviews: list[Review] = []
-    for file in files:
-        intake = read_source(file, task, options)
-        reviews += intake.reviews
-        reviews += [Review(row.text, None, row.source) for row in intake.rejected if row.reason != Reason.BROKEN_ROW]
-    return reviews
+    train, test = (
+        [review for file in files for review in read_texts(file, task, options)] for files in (train_files, test_files)
+    )
+    return check_leaks(train, test)
 
 
 def find_overlaps(parts: Mapping[str, Sequence[str]]) -> list[Overlap]:

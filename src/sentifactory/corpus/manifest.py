@@ -89,20 +89,24 @@ def count_rows(n_in: int, kept: Sequence[Review], reasons: Mapping[Reason, int])
 
 
 def build_manifest(
-    *, settings: Mapping[str, Any], task: Task, packages: Mapping[str, str], **chapters: Any
+    *, settings: Mapping[str, Any], task: Task, task_file: str | None, packages: Mapping[str, str], **chapters: Any
 ) -> dict[str, Any]:
     """Return the manifest. It holds no time and no machine's path of its own: two runs give the same bytes.
 
     Args:
         settings: name, source, seed, sizes: all that the user chose.
         task: what the training data asks.
+        task_file: the YAML file that describes it, as the user named it; None for a built-in task.
         packages: versions of the packages that data came from.
         chapters: inputs, cleaning, rows, near_repeats, parts, leak_check, outputs: in the order in which they stand.
     """
     versions = {name: version(name) for name in _DECIDING_PACKAGES}
+    described = {"name": task.name, "labels": list(task.labels), "prompt_template": task.prompt_template}
+    if task_file is not None:
+        described |= {"file": task_file, "sha256": hash_file(Path(task_file))}
     return {
         **settings,
-        "task": {"name": task.name, "labels": list(task.labels), "prompt_template": task.prompt_template},
+        "task": described,
         "versions": {
             "sentifactory": sentifactory.__version__,
             "python": platform.python_version(),

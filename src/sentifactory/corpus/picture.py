@@ -17,11 +17,13 @@ import sentifactory
 from sentifactory.corpus.doubt import DEFAULT_FOLDS, DEFAULT_SEED, find_doubtful
 from sentifactory.corpus.inspected import InspectedData, LeftOut
 from sentifactory.corpus.lengths import build_histogram, count_tokens, describe_lengths
+from sentifactory.corpus.manifest import count_labels
 from sentifactory.corpus.overlaps import TextGroups, describe_leaks, describe_repeats, group_texts
 from sentifactory.corpus.quoting import TEXT_LIMIT, describe_place, make_encodable, quote_text
 from sentifactory.errors import DataError
 from sentifactory.progress import say
 from sentifactory.records import Review
+from sentifactory.task import Task
 
 SAMPLES_PER_LABEL = 10
 REJECTED_EXAMPLES = 3
@@ -82,11 +84,10 @@ def build_picture(data: InspectedData, options: PictureOptions | None = None) ->
     }
 
 
-def count_by_label(reviews: Sequence[Review], labels: Sequence[str]) -> dict[str, int]:
+def count_all(reviews: Sequence[Review], task: Task) -> dict[str, int]:
     """Return the number of reviews of each label in the task's order, and of those without one if there are any."""
-    counts = Counter(review.label for review in reviews)
-    named = {label: counts[position] for position, label in enumerate(labels)}
-    return {**named, UNLABELLED: counts[None]} if counts[None] else named
+    n_unlabelled = sum(review.label is None for review in reviews)
+    return count_labels(reviews, task) | ({UNLABELLED: n_unlabelled} if n_unlabelled else {})
 
 
 def _describe_part(data: InspectedData, name: str) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def _describe_part(data: InspectedData, name: str) -> dict[str, Any]:
         "sha256": data.hashes[name],
         "rows": len(reviews),
         "copies": data.count_copies()[name],
-        "labels": count_by_label(reviews, data.task.labels),
+        "labels": count_all(reviews, data.task),
     }
 
 
@@ -110,7 +111,7 @@ def _count_domains(data: InspectedData) -> dict[str, dict[str, dict[str, int]]]:
         return {}
     order = sorted(by_domain, key=lambda domain: (-sum(map(len, by_domain[domain].values())), domain))
     return {
-        domain: {part: count_by_label(reviews, data.task.labels) for part, reviews in by_domain[domain].items()}
+        domain: {part: count_all(reviews, data.task) for part, reviews in by_domain[domain].items()}
         for domain in order
     }
 
@@ -129,7 +130,7 @@ def _describe_unit(data: InspectedData, measure: Callable[[Sequence[str]], list[
     reviews = data.reviews()
     lengths = measure([make_encodable(review.text) for review in reviews])
     by_part: dict[str, list[int]] = {part: [] for part in data.parts}
-    by_label: dict[str, list[int]] = {label: [] for label in count_by_label(reviews, data.task.labels)}
+    by_label: dict[str, list[int]] = {label: [] for label in count_all(reviews, data.task)}
     for part, review, length in zip(data.part_of(), reviews, lengths, strict=True):
         by_part[part].append(length)
         by_label[UNLABELLED if review.label is None else data.task.labels[review.label]].append(length)

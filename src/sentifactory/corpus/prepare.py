@@ -21,10 +21,8 @@ from sentifactory.corpus.intake import ReadOptions, RejectedRow
 from sentifactory.corpus.loading import list_inputs, load_sources
 from sentifactory.corpus.manifest import build_manifest, count_labels, count_rows, describe_part, hash_file
 from sentifactory.errors import ConfigError, DataError
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task import BINARY_SENTIMENT, TASKS
 from sentifactory.task_files import load_task
-
-DEFAULT_SEED = 42
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +84,9 @@ def prepare_reviews(
     arrangement = gate.arrange()
     with replace_directory(data_folder / name) as folder:
         arrangement, leak_check = gate.write_proven(folder, arrangement, options.formatting)
-        manifest = _finish(folder, gate, arrangement, leak_check, _list_settings(name, sources, gate, options))
+        settings = _list_settings(name, sources, gate, options)
+        task_file = None if options.task_name in TASKS else str(options.task_name)
+        manifest = _finish(folder, gate, arrangement, leak_check, settings, task_file)
     register_datasets(
         data_folder, name, [part for part, reviews in arrangement.parts.items() if reviews], options.formatting
     )
@@ -115,7 +115,12 @@ def _list_settings(name: str, sources: Sequence[str], gate: Gate, options: Prepa
 
 
 def _finish(
-    folder: Path, gate: Gate, arrangement: Arrangement, leak_check: dict[str, Any], settings: dict[str, Any]
+    folder: Path,
+    gate: Gate,
+    arrangement: Arrangement,
+    leak_check: dict[str, Any],
+    settings: dict[str, Any],
+    task_file: str | None,
 ) -> dict[str, Any]:
     """Write what is not a part: the rejected rows, the near repeats and the manifest; return the manifest."""
     task = gate.task
@@ -148,7 +153,7 @@ def _finish(
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     chapters["outputs"] = {path.relative_to(folder).as_posix(): {"sha256": hash_file(path)} for path in files}
     packages = {name: number for one in gate.loaded for name, number in one.packages.items()}
-    manifest = build_manifest(settings=settings, task=task, packages=packages, **chapters)
+    manifest = build_manifest(settings=settings, task=task, task_file=task_file, packages=packages, **chapters)
     write_json(folder / export.MANIFEST, manifest)
     return manifest
 

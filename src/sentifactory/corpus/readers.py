@@ -78,6 +78,36 @@ def read_reviews(path: str | Path, task: Task, options: ReadOptions | None = Non
     return intake.reviews
 
 
+def read_texts(path: str | Path, task: Task, options: ReadOptions | None = None) -> list[Review]:
+    """Read the texts of a file, in its order, whatever their labels; there need not be a column of labels.
+
+    Broken rows are passed over as long as they are the fewer.
+
+    Args:
+        path: as for `read_source`.
+        task: its prompt is looked for in training files.
+        options: what the user says about column and encoding.
+
+    Raises:
+        DataError: when the file as a whole cannot be used, or has no rows.
+    """
+    options = options or ReadOptions()
+    table = _open_file(Path(path), options)
+    rows, _ = _open_rows(table, task, options, needs_label=False)
+    found, broken = [], []
+    for row in rows:
+        if isinstance(row, BrokenRow):
+            broken.append(row)
+        else:
+            found.append(Review(row.text, None, Source(str(path), row.line)))
+    if len(broken) > len(found):
+        what = broken[0].detail[0].upper() + broken[0].detail[1:]
+        raise DataError(what, where=f"{path}, line {broken[0].line}", next_step="correct or remove the row")
+    if not found:
+        raise DataError("The file has a header and no rows", where=str(path), next_step="give a file with a review")
+    return found
+
+
 def _read_file(path: Path, name: str, task: Task, options: ReadOptions) -> tuple[Intake, LabelReader]:
     labels = LabelReader(task, options.label_map, options.star_threshold)
     table = _open_file(path, options)
@@ -150,7 +180,9 @@ def collect_rows(
     return reviews, rejected
 
 
-def _open_rows(table: Table, task: Task, options: ReadOptions) -> tuple[Iterator[RawRow | BrokenRow], bool]:
+def _open_rows(
+    table: Table, task: Task, options: ReadOptions, *, needs_label: bool = True
+) -> tuple[Iterator[RawRow | BrokenRow], bool]:
     """Return the rows of a table, and whether the name of its label column says that it holds stars."""
     rows = find_chat_reader(table, task, options.text_column, options.label_column)
     if rows is not None:
@@ -161,6 +193,7 @@ def _open_rows(table: Table, task: Task, options: ReadOptions) -> tuple[Iterator
         text=options.text_column,
         label=options.label_column,
         domain=options.domain_column,
+        needs_label=needs_label,
     )
     return table.iter_rows(columns), columns.has_stars
 

@@ -14,7 +14,7 @@ from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table, make_row, spell_cell
 from sentifactory.errors import ConfigError, DataError
 
-_BATCH_ROWS = 16_384
+BATCH_ROWS = 16_384
 
 
 def open_parquet(path: Path) -> Table:
@@ -39,7 +39,7 @@ def open_parquet(path: Path) -> Table:
         names = [header[at] for at in (columns.text, columns.label, columns.domain) if at is not None]
         try:
             with ParquetFile(path) as file:
-                batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=list(dict.fromkeys(names)))
+                batches = file.iter_batches(batch_size=BATCH_ROWS, columns=list(dict.fromkeys(names)))
                 yield from iter_batches(batches, names, has_chats=columns.has_chats)
         except (ArrowException, OSError) as error:
             raise _describe_broken("a Parquet file", path, error) from error

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 from sentifactory.corpus.columns import Columns
 
+# csv refuses cells over 128 KiB by default; a long review is still a review. The largest value every platform takes.
+MAX_CELL_CHARS = 2**31 - 1
+
 
 class RawRow(NamedTuple):
     """The cells of a row that matter, as they stand in the file.
@@ -47,7 +50,7 @@ class Table:
     Attributes:
         format: csv, tsv, jsonl, json, parquet, excel, ...
         encoding: of its text, or None for formats that have none.
-        header: the column names; those of a chat format are not columns, see `has_fixed_columns`.
+        header: the column names; of JSON the keys of its objects.
         header_at: file and line of the header, for messages.
         is_sound: whether no cell can hold half a character (a lone surrogate).
         sha256: of the file, "" where there is none.

@@ -32,13 +32,11 @@ class Limited:
         kept: in the order in which they came, those that were cut among them.
         rejected: those that were too long, with the number of their tokens.
         n_cut: how many of the kept ones were cut.
-        n_task_tokens: tokens of prompt and answer without a review.
     """
 
     kept: list[Review]
     rejected: list[Rejected] = field(default_factory=list)
     n_cut: int = 0
-    n_task_tokens: int = 0
 
 
 class TokenCounter:
@@ -130,7 +128,7 @@ def limit_tokens(
         else:
             rejected.append(Rejected(kept[at], Reason.TOO_LONG, f"{n_tokens} tokens"))
     gone = {id(item.review) for item in rejected}
-    return Limited([review for review in kept if id(review) not in gone], rejected, n_cut, counter.n_task_tokens)
+    return Limited([review for review in kept if id(review) not in gone], rejected, n_cut)
 
 
 def load_tokenizer(folder: Path) -> Any:

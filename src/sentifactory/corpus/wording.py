@@ -20,10 +20,21 @@ REASONS_ZH = {
     "too long": "过长",
     "empty": "空白",
     "repeat": "重复",
-    "near repeat": "近似重复",
     "more than one label": "标签矛盾",
     "as a held-out review": "与留出的评论重复",
     "surplus": "富余",
+}
+
+
+# What a reader asks on seeing the reason; the others say it themselves.
+_EXPLANATIONS = {
+    "repeat": ("the first one stays", "保留首次出现的一条"),
+    "more than one label": ("which is right is not known", "无法确定哪个标签正确"),
+    "as a held-out review": ("or the test would not be honest", "否则测试结果不可信"),
+    "surplus": (
+        "nothing is wrong with them: left out to balance the labels, or by a limit",
+        "评论本身无误：为平衡类别或受数量限制而未选用",
+    ),
 }
 
 
@@ -48,6 +59,11 @@ def name_part(part: str) -> tuple[str, str]:
 def name_reason(reason: str) -> tuple[str, str]:
     """Return why a row was left out, in English and in Chinese."""
     return reason, REASONS_ZH.get(reason, reason)
+
+
+def explain_reason(reason: str) -> tuple[str, str] | None:
+    """Return why rows of a reason had to go, in English and in Chinese; None where the reason says it itself."""
+    return _EXPLANATIONS.get(reason)
 
 
 def format_share(share: float) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Self
 
+from sentifactory.corpus.tfidf import build_tfidf_pipeline
 from sentifactory.engines.base import ClosingEngine
 from sentifactory.errors import DataError, EngineError
 from sentifactory.progress import say
@@ -34,10 +35,6 @@ class TfidfEngine(ClosingEngine):
         Raises:
             DataError: when fewer than two labels occur.
         """
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-
         known = [review for review in reviews if review.label is not None]
         labels = [review.label for review in known]
         if len(set(labels)) < 2:
@@ -49,15 +46,7 @@ class TfidfEngine(ClosingEngine):
                 next_step="train on a file with reviews of every label",
             )
         start = time.monotonic()
-        self._pipeline = make_pipeline(
-            # Groups that occur once are most of the vocabulary and teach nothing that carries over.
-            TfidfVectorizer(
-                analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=2 if len(known) > 100 else 1
-            ),
-            LogisticRegression(C=4.0, solver="liblinear", random_state=self._seed, max_iter=1000)
-            if len(set(labels)) == 2
-            else LogisticRegression(C=4.0, random_state=self._seed, max_iter=1000),
-        )
+        self._pipeline = build_tfidf_pipeline(n_reviews=len(known), n_labels=len(set(labels)), seed=self._seed)
         self._pipeline.fit([review.text for review in known], labels)
         say(f"{self.name}: trained on {len(known)} reviews in {time.monotonic() - start:.1f} s")
         return self

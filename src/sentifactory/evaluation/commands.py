@@ -46,8 +46,16 @@ def compare_models(
         int, typer.Option("--max_new_tokens", help="Longest reply, in tokens.")
     ] = MAX_NEW_TOKENS,
     seed: Annotated[int, typer.Option("--seed", help="Chooses the sample of --max_samples.")] = 42,
-    allow_overlap: Annotated[
-        bool, typer.Option("--allow_overlap", help="Compare although test reviews stand in --train_csv.")
+    train_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--train_file",
+            help="File that the tuned model was trained on, to refuse leaked test reviews. May be repeated.  "
+            "[those of its run card]",
+        ),
+    ] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow_leaks", help="Compare although training has seen test reviews.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else.")
@@ -77,7 +85,8 @@ def compare_models(
             train_samples=train_samples,
             max_new_tokens=max_new_tokens,
             seed=seed,
-            allow_overlap=allow_overlap,
+            train_files=tuple(train_file or ()),
+            allow_leaks=allow_leaks,
         )
     )
     if as_json:

@@ -7,7 +7,7 @@ seeded sample that keeps the file's class shares; they are not balanced, so that
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,12 @@ from sentifactory.engines.registry import build_engine, check_engine
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.baselines import MajorityEngine
+from sentifactory.evaluation.leak_check import check_test_file, describe_finding
 from sentifactory.evaluation.outcomes import Contender, ask_contenders
 from sentifactory.evaluation.provenance import describe_model
 from sentifactory.evaluation.report import Comparison, build_report, check_report_place, write_report
-from sentifactory.evaluation.sampling import find_overlaps, read_labelled, refuse_overlaps, take_sample
-from sentifactory.evaluation.verdict import Sentence, compare_pairs, decide_verdict, describe_overlap
+from sentifactory.evaluation.sampling import read_labelled, take_sample
+from sentifactory.evaluation.verdict import Sentence, compare_pairs, decide_verdict
 from sentifactory.progress import say
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
@@ -48,10 +49,11 @@ class CompareOptions:
         tuned_url: address of the tuned model alone; wins over `engine`.
         task: name of the task.
         train_csv: reviews that training saw: for TF-IDF, and to refuse test reviews among them.
+        train_files: further files that training saw, besides those of the tuned model's run card.
         train_samples: only the first so many rows of `train_csv` train TF-IDF (LLaMA-Factory's `max_samples`).
         max_new_tokens: longest reply, in tokens.
         seed: chooses the sample.
-        allow_overlap: compare although test reviews stand in `train_csv`; the report then says so first.
+        allow_leaks: compare although training has seen test reviews; the report then says so first.
     """
 
     csv_path: str
@@ -64,10 +66,11 @@ class CompareOptions:
     tuned_url: str | None = None
     task: str = BINARY_SENTIMENT.name
     train_csv: str | None = None
+    train_files: tuple[str, ...] = ()
     train_samples: int | None = None
     max_new_tokens: int = MAX_NEW_TOKENS
     seed: int = 42
-    allow_overlap: bool = False
+    allow_leaks: bool = False
 
     def model_of(self, side: str) -> str:
         """Return the model of a side."""
@@ -148,7 +151,8 @@ def read_review_set(options: CompareOptions, task: Task) -> ReviewSet:
     """Read test and training reviews, refuse what training has seen, and take the sample.
 
     Raises:
-        DataError: when a file cannot be used or the two share texts.
+        DataError: when a file cannot be used.
+        LeakError: when training has seen test reviews.
     """
     everything, n_empty = read_labelled(options.csv_path, task)
     test = take_sample(everything, options.max_samples, options.seed)
@@ -165,21 +169,23 @@ def read_review_set(options: CompareOptions, task: Task) -> ReviewSet:
             "seed": options.seed,
         }
     }
+    named = [*options.train_files, *([options.train_csv] if options.train_csv else [])]
+    leaks, warnings = check_test_file(
+        options.csv_path, options.finetuned_model, named, allow_leaks=options.allow_leaks
+    )
+    facts["leak_check"] = {**leaks.to_json(), "sentence": asdict(describe_finding(leaks))}
     if options.train_csv is None:
-        return ReviewSet(test, [], facts, [])
+        return ReviewSet(test, [], facts, warnings)
     seen, _ = read_labelled(options.train_csv, task)
-    overlaps = find_overlaps(seen, everything)
-    if not options.allow_overlap:
-        refuse_overlaps(overlaps, len(everything), options.train_csv, options.csv_path)
     train, _ = read_labelled(options.train_csv, task, options.train_samples)
     facts["train"] = {
         "file": options.train_csv,
         "sha256": hash_file(Path(options.train_csv)),
         "reviews": len(seen),
         "used_by_tfidf": len(train),
-        "overlap_with_test": len(overlaps),
+        "overlap_with_test": leaks.n_leaked,
     }
-    return ReviewSet(test, train, facts, [describe_overlap(len(overlaps), len(everything))] if overlaps else [])
+    return ReviewSet(test, train, facts, warnings)
 
 
 def build_baselines(reviews: ReviewSet, options: CompareOptions, task: Task) -> list[Contender]:

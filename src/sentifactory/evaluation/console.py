@@ -37,6 +37,8 @@ def print_report(report: Mapping[str, Any]) -> None:
     console.print(report["verdict"]["headline"]["en"], style="bold")
     for sentence in report["verdict"]["details"]:
         console.print(sentence["en"])
+    if "leak_check" in report["data"]:  # older reports have none
+        console.print(f"Leak check: {report['data']['leak_check']['summary']}")
 
 
 def _build_figures(report: Mapping[str, Any]) -> Table:

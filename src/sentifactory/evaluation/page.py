@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sentifactory.evaluation.verdict import format_p_value, format_percent, format_points
+from sentifactory.pages.rendering import build_environment
 
 TEMPLATE = "report.html.j2"
 EXAMPLES_SHOWN = 12
@@ -32,21 +33,8 @@ ROW_HEIGHT = 50
 
 def render_page(report: Mapping[str, Any]) -> str:
     """Return the page of a report as HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sentifactory.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=format_percent,
-        points=format_points,
-        p_value=format_p_value,
-        shorten_hash=lambda text: text[:12],
-        keep_together=keep_together,
+    environment = build_environment(
+        "sentifactory.evaluation", percent=format_percent, points=format_points, p_value=format_p_value
     )
     labels = report["task"]["labels"]
     return environment.get_template(TEMPLATE).render(
@@ -61,16 +49,6 @@ def render_page(report: Mapping[str, Any]) -> str:
         run_card=flatten_card(report["models"]["tuned"].get("run_card", {})),
         examples_shown=EXAMPLES_SHOWN,
     )
-
-
-def keep_together(text: str) -> str:
-    """Return a sentence in which a p-value is never broken over two lines.
-
-    Example:
-        >>> keep_together("(p = 0.84)") == "(p\u00a0=\u00a00.84)"
-        True
-    """
-    return text.replace("p = ", "p\u00a0=\u00a0").replace("p < ", "p\u00a0<\u00a0")
 
 
 def build_chart(report: Mapping[str, Any]) -> dict[str, Any]:

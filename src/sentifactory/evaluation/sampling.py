@@ -1,28 +1,16 @@
-"""Which reviews are asked: a seeded sample with the file's own class shares, and none that training has seen."""
+"""Which reviews are asked: a seeded sample with the file's own class shares."""
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from sentifactory.corpus.cleaning import normalise_text
 from sentifactory.corpus.readers import read_reviews
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.records import Review
 from sentifactory.task import Task
-
-EXAMPLES_SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """A text that stands in the training reviews and in the test reviews, after normalisation."""
-
-    train: Review
-    test: Review
 
 
 def read_labelled(path: str | Path, task: Task, limit: int | None = None) -> tuple[list[Review], int]:
@@ -71,29 +59,3 @@ def take_sample(reviews: Sequence[Review], max_samples: int | None, seed: int) -
     dice = random.Random(seed)  # noqa: S311 - a sample, not a secret
     chosen = [row for label in sorted(rows_of, key=str) for row in dice.sample(rows_of[label], places[label])]
     return [reviews[row] for row in sorted(chosen)]
-
-
-def find_overlaps(train: Sequence[Review], test: Sequence[Review]) -> list[Overlap]:
-    """Return the test reviews whose text, normalised, stands in the training reviews too."""
-    seen: dict[str, Review] = {}
-    for review in train:
-        seen.setdefault(normalise_text(review.text), review)
-    keys = [normalise_text(review.text) for review in test]
-    return [Overlap(seen[key], review) for key, review in zip(keys, test, strict=True) if key in seen]
-
-
-def refuse_overlaps(overlaps: Sequence[Overlap], n_test: int, train_path: str, test_path: str) -> None:
-    """Stop a comparison whose test reviews were seen in training.
-
-    Raises:
-        DataError: when there is any overlap.
-    """
-    if not overlaps:
-        return
-    pairs = "; ".join(f"{overlap.test.source} = {overlap.train.source}" for overlap in overlaps[:EXAMPLES_SHOWN])
-    raise DataError(
-        f"{len(overlaps)} of {n_test} test reviews stand in the training reviews {train_path} too ({pairs})",
-        where=test_path,
-        expected="test reviews that training has never seen",
-        next_step="remove them from one of the two files, or pass --allow_overlap and have the report say so",
-    )

@@ -15,18 +15,37 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the run card, and nothing else, on stdout.")] = False,
     stock: Annotated[bool, typer.Option("--stock", help="Run LLaMA-Factory as it is, without accelerations.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show LLaMA-Factory's log on the terminal.")] = False,
+    test: Annotated[
+        list[str] | None,
+        typer.Option("--test", help="File that will be tested on: refuse leaks from it. May be repeated."),
+    ] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow_leaks", help="Train although reviews to test on are among those to train on.")
+    ] = False,
 ) -> None:
     """Train by a LLaMA-Factory YAML: sentifactory train FILE.yaml [key=value ...].
 
     Words of the form key=value override the file, as with llamafactory-cli. The run card is written to run.json in
     the output folder. A run that was cut off is continued by the same command.
+
+    Reviews of the eval_dataset, of the val and test files beside the training files, and of --test must not stand in
+    the training files, word for word or nearly so: the command ends with exit code 3 if they do.
     """
     from sentifactory.training.llamafactory import train_recipe
 
-    card = train_recipe(recipe, context.args, is_accelerated=not stock, is_verbose=verbose)
+    card = train_recipe(
+        recipe,
+        context.args,
+        is_accelerated=not stock,
+        is_verbose=verbose,
+        test_files=test or (),
+        allow_leaks=allow_leaks,
+    )
     if as_json:
         typer.echo(json.dumps(card, ensure_ascii=False, indent=2, default=str))
         return
+    if "warning" in card:
+        typer.echo(card["warning"])
     output_dir = Path(str(card["recipe"]["output_dir"]))
     typer.echo(f"Trained in {card['wall_time_s']:.0f} s: {output_dir} (run card: {output_dir / 'run.json'})")
 

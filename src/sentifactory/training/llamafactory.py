@@ -21,6 +21,7 @@ from typing import Any
 from sentifactory.progress import say
 from sentifactory.training.checkpoints import LOCK_NAME, choose_start, hold_output_folder
 from sentifactory.training.failures import explain_failure, explain_refusal
+from sentifactory.training.leak_check import check_recipe_leaks
 from sentifactory.training.output_control import LOG_NAME, collect_chatter, divert_stdout, quieten_progress_bars
 from sentifactory.training.recipe import Recipe, load_recipe, refuse
 from sentifactory.training.recipe_checks import find_problems
@@ -42,6 +43,8 @@ def train_recipe(
     is_accelerated: bool = True,
     is_verbose: bool = False,
     listeners: Sequence[Any] = (),
+    test_files: Sequence[str | Path] = (),
+    allow_leaks: bool = False,
 ) -> dict[str, Any]:
     """Train by a LLaMA-Factory YAML and return the run card.
 
@@ -51,18 +54,22 @@ def train_recipe(
         is_accelerated: False runs LLaMA-Factory as it is (with progress and run card).
         is_verbose: show LLaMA-Factory's log on stderr in place of writing it to a file in the output folder.
         listeners: further callbacks for the trainer, called before ours; each gets our own as `watcher`.
+        test_files: files that the model will be tested on, besides those that are known.
+        allow_leaks: train although reviews to test on are among those to train on; the run card then says so first.
 
     Raises:
         ConfigError: when the recipe, its data or its model cannot be used, or the disk is full.
+        LeakError: when reviews to test on are among those to train on.
     """
     recipe = load_recipe(path, overrides)
     check_recipe(recipe)
+    leaks = check_recipe_leaks(recipe, test_files, allow_leaks=allow_leaks)
     output_dir = Path(str(recipe.settings["output_dir"])).expanduser()
     with hold_output_folder(output_dir):
         data = describe_data(recipe.settings)
         settings = choose_start(recipe.settings, compute_fingerprint(recipe.settings, data))
         settings["disable_tqdm"] = True  # our own display takes its place
-        card = begin_card(recipe, settings, data)
+        card = begin_card(recipe, settings, data, leaks)
         card["continued_from"] = settings.get("resume_from_checkpoint")
         log_file = None if is_verbose else output_dir / LOG_NAME
         with ExitStack() as stack:
@@ -129,6 +136,8 @@ def _run(
     say(f"Training {settings['model_name_or_path']} by {recipe.path} into {output_dir}")
     try:
         with collect_chatter(log_file):
+            if "warning" in card:
+                sys.stdout.write(f"{card['warning']}\n")  # which is the log now
             run_exp(dict(settings), callbacks=callbacks)
         card["status"] = "finished"
     except BaseException as error:

@@ -11,7 +11,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -197,15 +197,17 @@ def split_names(value: Any) -> list[str]:
     return [str(name) for name in value] if isinstance(value, list) else []
 
 
-def list_data_files(settings: dict[str, Any]) -> list[tuple[str, Path]]:
-    """Return (data set, file) for every local file that a recipe trains or validates on."""
+def list_data_files(
+    settings: dict[str, Any], keys: Sequence[str] = ("dataset", "eval_dataset")
+) -> list[tuple[str, Path]]:
+    """Return (data set, file) for every local file that a recipe trains or validates on, or for one of both."""
     folder = settings.get("dataset_dir", "data")
     register = Path(folder) / "dataset_info.json" if isinstance(folder, str) else None
     if register is None or not register.is_file():
         return []
     known = json.loads(register.read_text(encoding="utf-8"))
     found = []
-    for key in ("dataset", "eval_dataset"):
+    for key in keys:
         for name in split_names(settings.get(key)):
             path = register.parent / str(known.get(name, {}).get("file_name", ""))
             files = sorted(path.iterdir()) if path != register.parent and path.is_dir() else [path]

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.atomic import write_json
+from sentifactory.corpus.leak_guard import LEAKS, LeakFinding
+from sentifactory.training.leak_check import warn_of_leaks
 from sentifactory.training.recipe import Recipe
 from sentifactory.training.recipe_checks import list_data_files
 
@@ -111,15 +113,20 @@ def read_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def begin_card(recipe: Recipe, settings: Mapping[str, Any], data: list[dict[str, Any]]) -> dict[str, Any]:
+def begin_card(
+    recipe: Recipe, settings: Mapping[str, Any], data: list[dict[str, Any]], leaks: LeakFinding
+) -> dict[str, Any]:
     """Return the card of a run that is about to start.
 
     Args:
         recipe: the file and the overrides.
         settings: the settings that LLaMA-Factory gets (the recipe's and those that this run adds).
         data: what `describe_data` returned.
+        leaks: what is known of test reviews in the training files.
     """
+    warnings = {"warning": warn_of_leaks(leaks)} if leaks.status == LEAKS else {}
     return {
+        **warnings,
         "version": CARD_VERSION,
         "status": "running",
         "recipe_file": str(recipe.path),
@@ -128,6 +135,7 @@ def begin_card(recipe: Recipe, settings: Mapping[str, Any], data: list[dict[str,
         "fingerprint": compute_fingerprint(recipe.settings, data),
         "seed": settings.get("seed", 42),
         "data": data,
+        "leak_check": leaks.to_json(),
         "packages": read_versions(),
         "git": read_git_state(),
         "machine": {"system": platform.platform(), "processor": platform.machine()},

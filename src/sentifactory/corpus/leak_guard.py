@@ -1,0 +1,201 @@
+"""The leak check that training and comparison run by themselves, before they start.
+
+Which files are held out from a training file is told by the manifest beside it; other test files are named by whoever
+calls. Files that a manifest proves to share no text, by their bytes and by the rules of this version, are not compared
+again. Not covered: `val_size` of a training YAML, a split that LLaMA-Factory draws within the training file itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sentifactory
+from sentifactory.corpus.export import MANIFEST
+from sentifactory.corpus.leakage import EXACT, NEAR, LeakReport, check_leaks
+from sentifactory.corpus.manifest import hash_file
+from sentifactory.corpus.near import describe_rule
+from sentifactory.corpus.readers import read_texts
+from sentifactory.errors import LeakError
+from sentifactory.task import BINARY_SENTIMENT
+
+CLEAN = "clean"
+LEAKS = "leaks"
+UNKNOWN = "not checked"
+_PAIRS_TOLD = 3
+_PAIRS_KEPT = 20
+_FOLD_TRAIN = re.compile(r"(fold_\d+)/train")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainFile:
+    """A file that is trained on.
+
+    Attributes:
+        path: in any form that `readers.read_texts` reads.
+        max_rows: only the first so many rows are trained on; None: all.
+    """
+
+    path: Path
+    max_rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeakFinding:
+    """What is known of test reviews among training reviews.
+
+    Attributes:
+        train_files: trained on.
+        test_files: tested on.
+        manifests: the manifests that prove some of the test files clean.
+        report: of the comparison of all others; None where nothing had to be compared.
+        problem: why not all was compared, as a sentence; "" where all was.
+    """
+
+    train_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    manifests: tuple[str, ...] = ()
+    report: LeakReport | None = None
+    problem: str = ""
+
+    @property
+    def status(self) -> str:
+        """`clean`, `leaks`, or `not checked`."""
+        if self.report is not None and not self.report.is_clean:
+            return LEAKS
+        return UNKNOWN if self.problem else CLEAN
+
+    @property
+    def n_leaked(self) -> int:
+        """Number of test reviews that stand among the training reviews, exactly or nearly."""
+        return 0 if self.report is None else sum(self.report.count_leaked().values())
+
+    def summarise(self) -> str:
+        """Return the finding in a sentence or two."""
+        told = []
+        if self.report is not None:
+            told.append(self.report.summarise())
+        if self.manifests:
+            told.append(f"No text is shared, as {', '.join(self.manifests)} proves for these very files.")
+        return " ".join([*told, self.problem] if self.problem else told)
+
+    def refuse(self, *, next_step: str) -> None:
+        """Stop what would test on reviews that were trained on.
+
+        Raises:
+            LeakError: when there is any leak, with the first pairs.
+        """
+        if self.status != LEAKS or self.report is None:
+            return
+        raise LeakError(
+            f"{self.report.summarise().rstrip('.')}; {self.report.list_pairs(_PAIRS_TOLD)}",
+            where=", ".join(self.test_files),
+            expected="test reviews that training has never seen",
+            next_step=next_step,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the finding as plain data, with its first pairs."""
+        found: dict[str, Any] = {
+            "status": self.status,
+            "summary": self.summarise(),
+            "train_files": list(self.train_files),
+            "test_files": list(self.test_files),
+            "proven_by": list(self.manifests),
+        }
+        return found if self.report is None else found | {"compared": self.report.to_json(_PAIRS_KEPT)}
+
+
+def find_leaks(train: Sequence[TrainFile], test: Sequence[Path]) -> LeakFinding:
+    """Compare training files with test files, as far as no manifest has done so already.
+
+    Args:
+        train: at least one.
+        test: at least one; a file that stands here twice counts once.
+
+    Raises:
+        DataError: when a file cannot be read as reviews.
+    """
+    test = list(dict.fromkeys(test))
+    to_compare, manifests = [], []
+    for file in test:
+        proofs = [find_proof(one.path, file) for one in train]
+        if all(proofs):
+            manifests += [str(proof) for proof in proofs]
+        else:
+            to_compare.append(file)
+    report = None
+    if to_compare:
+        seen = [review for one in train for review in read_texts(one.path, BINARY_SENTIMENT)[: one.max_rows]]
+        report = check_leaks(seen, [review for file in to_compare for review in read_texts(file, BINARY_SENTIMENT)])
+    return LeakFinding(
+        tuple(str(one.path) for one in train), tuple(map(str, test)), tuple(dict.fromkeys(manifests)), report
+    )
+
+
+def find_held_out(train_files: Sequence[Path]) -> list[Path]:
+    """Return the val and test files that the manifests beside training files name, less those that are trained on.
+
+    Of a fold the val part of the same fold is held out, and the test part of all.
+    """
+    found: dict[Path, None] = {}
+    trained = set()
+    for file in train_files:
+        folder, manifest = _find_manifest(file)
+        if manifest is None:
+            continue
+        part = file.relative_to(folder).with_suffix("").as_posix()
+        trained.add(folder / f"{part}.csv")
+        beside = f"{part.rpartition('/')[0]}/val.csv".lstrip("/")
+        found |= dict.fromkeys(folder / name for name in (beside, "test.csv") if name in manifest["outputs"])
+    return [file for file in found if file not in trained and file.is_file()]
+
+
+def find_proof(train_file: Path, test_file: Path) -> Path | None:
+    """Return the manifest that proves that two files share no text, None where there is none.
+
+    The manifest must have been written under the rules of this version, and name both files with their present bytes.
+    """
+    folder, manifest = _find_manifest(train_file.resolve())
+    if manifest is None or not test_file.resolve().is_relative_to(folder):
+        return None
+    names = [file.resolve().relative_to(folder).as_posix() for file in (train_file, test_file)]
+    part, other = (name.rpartition(".")[0] for name in names)
+    try:
+        leaks = manifest["leak_check"]
+        compared = {frozenset(pair) for pair in leaks["compared"]}
+        is_proven = (
+            leaks[EXACT] == leaks[NEAR] == 0
+            and manifest["near_repeats"]["rule"] == describe_rule()
+            and manifest["versions"]["sentifactory"] == sentifactory.__version__
+            and all(frozenset((one, other)) in compared for one in _list_sources(part, manifest))
+            and all(manifest["outputs"][name]["sha256"] == hash_file(folder / name) for name in names)
+        )
+    except (KeyError, TypeError, OSError):
+        return None
+    return folder / MANIFEST if is_proven else None
+
+
+def _list_sources(part: str, manifest: dict[str, Any]) -> list[str]:
+    """Return the parts whose rows a part is made of: a fold's training part of the other folds' val parts."""
+    match = _FOLD_TRAIN.fullmatch(part)
+    if match is None:
+        return [part]
+    return [name for name in manifest["parts"] if name.endswith("/val") and name != f"{match[1]}/val"]
+
+
+def _find_manifest(file: Path) -> tuple[Path, dict[str, Any] | None]:
+    """Return the folder of the data set that a file belongs to, and its manifest; None where there is none."""
+    for folder in (file.parent, file.parent.parent):
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        chapters = ("outputs", "leak_check", "near_repeats", "versions", "parts")
+        if isinstance(manifest, dict) and all(isinstance(manifest.get(name), dict) for name in chapters):
+            return folder, manifest
+    return file.parent, None

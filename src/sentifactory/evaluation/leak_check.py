@@ -1,0 +1,113 @@
+"""Before a comparison: has training seen the test reviews?
+
+The training files are those of the tuned model's run card, and those that the user names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, TrainFile, find_leaks
+from sentifactory.corpus.leakage import EXACT, NEAR
+from sentifactory.corpus.manifest import hash_file
+from sentifactory.errors import DataError
+from sentifactory.evaluation.verdict import Sentence, describe_overlap
+from sentifactory.progress import say
+from sentifactory.training.leak_check import list_train_files
+from sentifactory.training.recipe import Recipe
+from sentifactory.training.run_card import CARD_NAME, read_card
+
+NO_TRAINING_FILE = (
+    "No training file is known (the tuned model has no run card; --train_file names one), so nothing was compared."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTraining:
+    """The training files of a model as its run card has them.
+
+    Attributes:
+        files: those that stand there as they were trained on.
+        problem: why others cannot be compared, as a sentence.
+    """
+
+    files: list[TrainFile]
+    problem: str = ""
+
+
+def check_test_file(
+    test_file: str, tuned_model: str, named: Sequence[str], *, allow_leaks: bool
+) -> tuple[LeakFinding, list[Sentence]]:
+    """Refuse a test file of which training has seen reviews; say what was found.
+
+    Args:
+        test_file: the reviews to test on.
+        tuned_model: folder of the tuned model; its run card tells what it was trained on.
+        named: training files that the user names.
+        allow_leaks: go on, with the warning.
+
+    Returns:
+        What was found, and the warnings with which the report begins.
+
+    Raises:
+        LeakError: when there is a leak.
+        DataError: when a file that the user names cannot be read as reviews.
+    """
+    known = read_training(tuned_model)
+    train = list(dict.fromkeys([*known.files, *(TrainFile(Path(name)) for name in named)]))
+    finding = LeakFinding(test_files=(test_file,), problem=known.problem or NO_TRAINING_FILE)
+    if train:
+        try:
+            finding = replace(find_leaks(train, [Path(test_file)]), problem=known.problem)
+        except DataError as error:
+            if named:
+                raise
+            finding = replace(finding, problem=f"Nothing was compared, since a file is not read as reviews: {error}")
+    if not allow_leaks:
+        finding.refuse(
+            next_step="remove them from one of the two files (sentifactory data check lists them all), or pass "
+            "--allow_leaks, which the report then says first"
+        )
+    say(f"Leak check: {finding.summarise()}")
+    if finding.status != LEAKS or finding.report is None:
+        return finding, []
+    return finding, [describe_overlap(finding.n_leaked, finding.report.n_test)]
+
+
+def describe_finding(finding: LeakFinding) -> Sentence:
+    """Return what was found, for the report."""
+    zh = []
+    if finding.report is not None:
+        n_test, n_train, counts = finding.report.n_test, finding.report.n_train, finding.report.count_leaked()
+        zh.append(
+            f"{n_test} 条测试评论均未出现在 {n_train} 条训练评论中。"
+            if finding.report.is_clean
+            else f"{n_test} 条测试评论中有 {finding.n_leaked} 条出现在 {n_train} 条训练评论中："
+            f"完全相同 {counts[EXACT]} 条，近似重复 {counts[NEAR]} 条。"
+        )
+    if finding.manifests:
+        zh.append(f"清单 {'、'.join(finding.manifests)} 证明这些文件之间没有相同的文本。")
+    if finding.problem:
+        zh.append("未能全部比对：训练文件未知、已有改动或无法读取。")
+    return Sentence.write(finding.summarise(), "".join(zh))
+
+
+def read_training(model: str) -> KnownTraining:
+    """Return what a model was trained on, by the run card in its folder."""
+    card = read_card(model)
+    if card is None or not isinstance(card.get("recipe"), dict):
+        return KnownTraining([])
+    stated = {item.get("file"): item.get("sha256") for item in card.get("data", ()) if isinstance(item, dict)}
+    try:
+        now = list_train_files(Recipe(Path(CARD_NAME), settings=card["recipe"]))
+        same = [one for one in now if stated.get(str(one.path)) == hash_file(one.path)]
+    except (OSError, ValueError):  # dataset_info.json is broken now
+        now, same = [], []
+    if now and len(same) == len(now):
+        return KnownTraining(same)
+    return KnownTraining(
+        same,
+        f"Not all of what {model} was trained on stands there as it was then, so not all was compared.",
+    )

@@ -1,0 +1,101 @@
+"""What is held out from a training file, when a manifest is believed, and what is compared after all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from made_reviews import make_reviews, write_reviews
+
+from sentifactory.corpus import leak_guard
+from sentifactory.corpus.leak_guard import CLEAN, LEAKS, TrainFile, find_held_out, find_leaks, find_proof
+from sentifactory.corpus.prepare import prepare_reviews
+from sentifactory.errors import DataError, LeakError
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A prepared data set."""
+    write_reviews(tmp_path / "mine.csv", make_reviews(160, ("negative", "positive")))
+    prepare_reviews(str(tmp_path / "mine.csv"), output_dir=tmp_path / "data")
+    return tmp_path / "data" / "mine"
+
+
+@pytest.fixture
+def folds(tmp_path: Path) -> Path:
+    """A data set in three folds."""
+    write_reviews(tmp_path / "many.csv", make_reviews(160, ("negative", "positive"), seed=1))
+    prepare_reviews(str(tmp_path / "many.csv"), output_dir=tmp_path / "data", folds=3)
+    return tmp_path / "data" / "many"
+
+
+def test_the_manifest_names_what_is_held_out(data: Path, folds: Path, tmp_path: Path) -> None:
+    assert find_held_out([data / "train.jsonl"]) == [data / "val.csv", data / "test.csv"]
+    assert find_held_out([data / "train.jsonl", data / "val.jsonl"]) == [data / "test.csv"]
+    assert find_held_out([folds / "fold_1" / "train.jsonl"]) == [folds / "fold_1" / "val.csv", folds / "test.csv"]
+    assert find_held_out([tmp_path / "mine.csv"]) == []
+
+
+def test_a_manifest_is_believed_for_its_own_bytes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("nothing should be compared")
+
+    monkeypatch.setattr(leak_guard, "check_leaks", fail)
+    finding = find_leaks([TrainFile(data / "train.jsonl")], [data / "val.csv", data / "test.csv"])
+    assert finding.status == CLEAN
+    assert finding.to_json()["proven_by"] == [str(data / "manifest.json")]
+    assert "proves for these very files" in finding.summarise()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["near_repeats"]["rule"].update(min_chars=99),
+        lambda manifest: manifest["versions"].update(sentifactory="0.0.0"),
+        lambda manifest: manifest["leak_check"].update(near=1),
+        lambda manifest: manifest["leak_check"].update(compared=[["val", "test"]]),
+        lambda manifest: manifest["outputs"].pop("train.jsonl"),
+        lambda manifest: manifest["leak_check"].clear(),
+    ],
+)
+def test_a_manifest_that_proves_nothing_is_not_believed(data: Path, change: object) -> None:
+    assert find_proof(data / "train.jsonl", data / "test.csv") == data / "manifest.json"
+    manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
+    change(manifest)  # type: ignore[operator]
+    (data / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert find_proof(data / "train.jsonl", data / "test.csv") is None
+
+
+def test_changed_files_are_compared_and_refused(data: Path) -> None:
+    rows = (data / "test.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    with (data / "train.csv").open("a", encoding="utf-8") as stream:
+        stream.write(rows[1])
+    assert find_proof(data / "train.csv", data / "test.csv") is None
+    finding = find_leaks([TrainFile(data / "train.csv")], [data / "test.csv", data / "val.csv"])
+    assert (finding.status, finding.n_leaked) == (LEAKS, 1)
+    with pytest.raises(LeakError, match=r"test\.csv, line 2 repeats .*train\.csv, line \d+ \(exact, 1\.00\).*Next: x"):
+        finding.refuse(next_step="x")
+    n_before = sum(1 for _ in (data / "train.csv").open(encoding="utf-8")) - 2
+    assert find_leaks([TrainFile(data / "train.csv", n_before)], [data / "test.csv"]).status == CLEAN
+
+
+def test_folds_are_proven_by_the_val_parts_they_are_made_of(folds: Path) -> None:
+    train = folds / "fold_0" / "train.jsonl"
+    assert find_proof(train, folds / "fold_0" / "val.csv") == folds / "manifest.json"
+    assert find_proof(train, folds / "test.csv") == folds / "manifest.json"
+    assert find_proof(train, folds / "fold_1" / "val.csv") is None
+    assert find_leaks([TrainFile(train)], [folds / "fold_1" / "val.csv"]).status == LEAKS
+
+
+def test_texts_are_read_whatever_their_labels(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("rating,text\n5,非常好吃的一家店\n1,再也不会来了\n", encoding="utf-8")
+    (tmp_path / "test.csv").write_text("text\n非常好吃的一家店！\n没有人说过的话\n", encoding="utf-8")
+    finding = find_leaks([TrainFile(tmp_path / "train.csv")], [tmp_path / "test.csv"])
+    assert (finding.status, finding.n_leaked) == (LEAKS, 1)
+    (tmp_path / "empty.csv").write_text("text\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no rows"):
+        find_leaks([TrainFile(tmp_path / "train.csv")], [tmp_path / "empty.csv"])
+    (tmp_path / "broken.jsonl").write_text('{"text": "好"}\n{"text"\n[\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"broken\.jsonl, line 2"):
+        find_leaks([TrainFile(tmp_path / "train.csv")], [tmp_path / "broken.jsonl"])

@@ -1,0 +1,90 @@
+"""The comparison looks for its test reviews in what the tuned model was trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_comparison import TEST_ROWS, Workplace
+
+from sentifactory.corpus.manifest import hash_file
+from sentifactory.errors import LeakError
+from sentifactory.evaluation.console import print_report
+from sentifactory.task import BINARY_SENTIMENT
+
+SEEN = "早餐很丰盛，房间也很干净，下次还会再来住"
+NEARLY = "早餐很丰盛，房间也很干净，下回还会再来住！"
+CLEAN = [("运费太贵了，等了整整一个星期才到", 0), ("屏幕清晰，运行流畅，值得购买", 1)]
+
+
+def write_training(folder: Path, texts: list[tuple[str, int]], **recipe: Any) -> Path:
+    """Write training data and the run card of a model that was trained on them."""
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    lines = [json.dumps({"messages": BINARY_SENTIMENT.render_messages(*one)}, ensure_ascii=False) for one in texts]
+    (data / "mine.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (data / "dataset_info.json").write_text('{"mine": {"file_name": "mine.jsonl", "formatting": "sharegpt"}}')
+    card = {
+        "status": "finished",
+        "recipe": {"dataset": "mine", "dataset_dir": str(data), **recipe},
+        "data": [{"dataset": "mine", "file": str(data / "mine.jsonl"), "sha256": hash_file(data / "mine.jsonl")}],
+    }
+    (folder / "tuned_model" / "run.json").write_text(json.dumps(card))
+    return data / "mine.jsonl"
+
+
+@pytest.fixture
+def leaky(workplace: Workplace) -> Workplace:
+    """A comparison of which one test review is nearly a training review, the last in its file."""
+    rows = [*TEST_ROWS[:-1], (0, NEARLY)]
+    lines = ["label,text", *(f'{label},"{text.replace(chr(34), chr(34) * 2)}"' for label, text in rows)]
+    (workplace.folder / "test.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_training(workplace.folder, [*CLEAN, (SEEN, 1)])
+    return workplace
+
+
+def test_the_run_card_names_the_training_reviews(leaky: Workplace) -> None:
+    with pytest.raises(LeakError, match=r"test\.csv, line 7 repeats .*mine\.jsonl, line 3 \(near.*--allow_leaks"):
+        leaky.run()
+    assert leaky.journal == []
+    assert not (leaky.folder / "out").exists()
+
+
+def test_an_allowed_leak_is_the_first_line_everywhere(leaky: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    report = leaky.run(allow_leaks=True)
+    assert report["warnings"][0]["en"].startswith("1 of the 6 test reviews stand in the training reviews too")
+    assert report["data"]["leak_check"]["status"] == "leaks"
+    assert report["data"]["leak_check"]["compared"]["leaked_test_reviews"] == {"exact": 0, "near": 1}
+    page = leaky.page()
+    assert page.index('class="warning"') < page.index("<header>")
+    assert "6 条测试评论中有 1 条出现在 3 条训练评论中：完全相同 0 条，近似重复 1 条。" in page
+    capsys.readouterr()
+    print_report(report)
+    assert capsys.readouterr().out.startswith("WARNING: 1 of the 6 test reviews")
+
+
+def test_only_the_rows_that_were_trained_on_count(leaky: Workplace) -> None:
+    write_training(leaky.folder, [*CLEAN, (SEEN, 1)], max_samples=2)
+    report = leaky.run()
+    assert report["data"]["leak_check"]["status"] == "clean"
+    assert report["data"]["leak_check"]["compared"]["train_reviews"] == 2
+    assert report["warnings"] == []
+
+
+def test_training_data_that_changed_since_are_told_of(leaky: Workplace) -> None:
+    (leaky.folder / "data" / "mine.jsonl").write_text('{"messages": []}\n')
+    found = leaky.run()["data"]["leak_check"]
+    assert found["status"] == "not checked"
+    assert "stands there as it was then" in found["summary"]
+
+
+def test_a_named_training_file_is_compared_and_nothing_known_is_said(workplace: Workplace) -> None:
+    found = workplace.run()["data"]["leak_check"]
+    assert found["status"] == "not checked"
+    assert "No training file is known" in found["summary"]
+    file = write_training(workplace.folder, [*CLEAN, (TEST_ROWS[1][1], 0)])
+    (workplace.folder / "tuned_model" / "run.json").unlink()
+    with pytest.raises(LeakError, match=r"1 of the 6 test reviews .*test\.csv, line 3 repeats .*mine\.jsonl, line 3"):
+        workplace.run(train_files=(str(file),))
