@@ -32,6 +32,7 @@ from sentifactory.training.run_card import (
     read_now,
     write_card,
 )
+from sentifactory.training.trunk_cache import read_limit
 from sentifactory.training.watching import TrainingWatcher
 
 
@@ -41,6 +42,7 @@ def train_recipe(
     *,
     is_accelerated: bool = True,
     is_verbose: bool = False,
+    cache_gib: float | None = None,
     listeners: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Train by a LLaMA-Factory YAML and return the run card.
@@ -50,12 +52,14 @@ def train_recipe(
         overrides: `key=value` words that win over the file.
         is_accelerated: False runs LLaMA-Factory as it is (with progress and run card).
         is_verbose: show LLaMA-Factory's log on stderr in place of writing it to a file in the output folder.
+        cache_gib: what all trunk caches together may take on the disk; by default SENTIFACTORY_TRUNK_CACHE_GIB, or 8.
         listeners: further callbacks for the trainer, called before ours; each gets our own as `watcher`.
 
     Raises:
         ConfigError: when the recipe, its data or its model cannot be used, or the disk is full.
     """
     recipe = load_recipe(path, overrides)
+    cache_bytes = read_limit() if cache_gib is None else int(cache_gib * 2**30)
     check_recipe(recipe)
     output_dir = Path(str(recipe.settings["output_dir"])).expanduser()
     with hold_output_folder(output_dir):
@@ -66,12 +70,13 @@ def train_recipe(
         card["continued_from"] = settings.get("resume_from_checkpoint")
         log_file = None if is_verbose else output_dir / LOG_NAME
         with ExitStack() as stack:
-            watcher = TrainingWatcher(settings, card, stack, is_accelerated=is_accelerated)
+            watcher = TrainingWatcher(settings, card, stack, is_accelerated=is_accelerated, cache_bytes=cache_bytes)
             try:
                 for listener in listeners:
                     listener.watcher = watcher
                 _run(recipe, settings, card, watcher, [*listeners, watcher], log_file)
             finally:
+                watcher.accelerations.close()
                 if not watcher.has_begun and card["status"] != "finished":
                     remove_if_unused(output_dir)
     return card
