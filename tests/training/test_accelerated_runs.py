@@ -88,8 +88,10 @@ def test_a_run_killed_in_its_second_epoch_ends_with_the_same_weights(
     """Each with a cache of its own: the killed run continues on what it had written."""
     import torch
 
+    # Not by length: stock training itself does not find the order of a later epoch again.
     words = [
         "max_samples=12", "max_steps=9", "save_steps=2", "per_device_train_batch_size=3", "freeze_trainable_layers=1",
+        "train_sampling_strategy=random",
     ]  # fmt: skip
     run_recipe(DEMO, small_gemma, *words, output="whole")
     monkeypatch.setenv("SENTIFACTORY_CACHE_DIR", str(tmp_path / "second-cache"))
@@ -117,7 +119,7 @@ def test_later_runs_take_what_is_the_same_and_nothing_else(
     assert count(small_gemma, "learning_rate=1e-5", "seed=7") == (6, 0, 1)
     assert count(small_gemma, "freeze_trainable_layers=2") == (0, 6, 2)
     assert count(small_llama, "template=gemma2") == (0, 6, 3)
-    assert count(small_gemma, "template=llama3") == (0, 6, 4)  # other tokens, another prefix
-    taken, computed, files = count(small_gemma, "cutoff_len=250")
+    assert count(small_gemma, "template=qwen") == (0, 6, 4)  # other tokens, another prefix
+    taken, computed, files = count(small_gemma, "cutoff_len=200")
     assert computed > 0
     assert (taken + computed, files) == (6, 4)

@@ -183,7 +183,7 @@ class Accelerations:
         needed = tokens.kept_tokens * decoder.config.hidden_size * table.dtype.itemsize
         storage, place = open_storage(lambda: hash_trunk(weights, facts), needed, self._limit_bytes)
         layers = format_layers(range(frozen))
-        self._report(TRUNK, is_on=True, note=f"layers {layers}, {needed / 2**30:.2f} GiB, {place}")
+        self._report(TRUNK, is_on=True, note=f"layers {layers}, {needed / 2**20:.0f} MiB {place}")
         return None if storage is None else TrunkCache(storage, decoder.config.hidden_size, table.dtype)
 
     def close(self) -> None:
