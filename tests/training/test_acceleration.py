@@ -123,6 +123,9 @@ def test_models_that_rule_it_out() -> None:
     model.config._attn_implementation = "flash_attention_2"
     assert "no mask" in str(find_pass_obstacle_in_model(model))
     model = build_model("Qwen2ForCausalLM")
+    model.hf_device_map = {"model.layers.0": 0, "model.layers.1": 1}
+    assert "several devices" in str(find_pass_obstacle_in_model(model))
+    model = build_model("Qwen2ForCausalLM")
     model.model.forward = model.model.forward
     assert "replaced" in str(find_pass_obstacle_in_model(model))
 

@@ -10,7 +10,8 @@ from random_steps import VOCABULARY, assert_same_step, build_model, run_step
 
 from sentifactory.training.answer_loss import PROVEN_CLASSES, AnswerLoss
 from sentifactory.training.fast_decoder import FastDecoder
-from sentifactory.training.trunk_cache import MemoryStorage, TrunkCache
+from sentifactory.training.trunk_cache import TrunkCache
+from sentifactory.training.trunk_storage import MemoryStorage
 
 PREFIX = (7, 11, 13, 17, 19, 23)
 LAYERS = 4

@@ -10,14 +10,13 @@ import pytest
 
 from sentifactory.errors import ConfigError
 from sentifactory.training.trunk_cache import (
-    FileStorage,
-    MemoryStorage,
     TrunkCache,
     find_cache_folder,
     hash_trunk,
     open_storage,
     read_limit,
 )
+from sentifactory.training.trunk_storage import FileStorage, MemoryStorage
 
 KEYS = [bytes([number]) * 16 for number in range(5)]
 
@@ -131,7 +130,8 @@ def test_the_longest_unused_goes_first(own_cache_folder: Path) -> None:
             held = storage
     storage, _ = open_storage(lambda: "mine", 132, 3 * 132)
     assert {path.stem for path in (own_cache_folder / "trunk").iterdir()} == {"held", "new", "mine"}
-    storage, _ = open_storage(lambda: "larger", 10**9, 3 * 132)
+    storage, place = open_storage(lambda: "larger", 10**9, 3 * 132)
+    assert place.endswith("larger.trunk, of which 0 MiB fit the limit")
     assert {path.stem for path in (own_cache_folder / "trunk").iterdir()} == {"held", "mine", "larger"}
     assert fetch(held, 0) == content_of(0)
 

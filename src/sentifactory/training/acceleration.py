@@ -65,8 +65,9 @@ def find_pass_obstacle_in_model(model: Any) -> str | None:
     kinds = [rotary] if "rope_type" in rotary else [value for value in rotary.values() if isinstance(value, dict)]
     if not all(kind["rope_type"] in _PROVEN_ROTARY_TYPES for kind in kinds):
         return "position embeddings depend on the length of the batch"
-    decoder = getattr(causal, causal.base_model_prefix)
-    if "forward" in vars(decoder):
+    if len(set((getattr(causal, "hf_device_map", None) or {}).values())) > 1:
+        return "the layers stand on several devices"
+    if "forward" in vars(getattr(causal, causal.base_model_prefix)):
         return "the decoder's forward function has been replaced"
     return None
 

@@ -22,7 +22,8 @@ from typing import Any
 from sentifactory.errors import ConfigError
 from sentifactory.training.answer_loss import find_causal_model
 from sentifactory.training.recipe import load_recipe
-from sentifactory.training.trunk_cache import FOLDER_VARIABLE, FileStorage, read_limit
+from sentifactory.training.trunk_cache import FOLDER_VARIABLE, read_limit
+from sentifactory.training.trunk_storage import FileStorage
 from sentifactory.training.watching import TrainerListener, TrainingWatcher
 
 MODES = ("stock", "building", "cached")

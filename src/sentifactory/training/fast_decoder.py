@@ -33,7 +33,7 @@ from sentifactory.training.layer_views import LayerViews
 from sentifactory.training.trunk_cache import TrunkCache
 
 # Of the decoder's arguments, those that may be given when a batch takes the short way.
-_PLAIN_ARGUMENTS = frozenset({"input_ids", "attention_mask", "use_cache", "num_items_in_batch", "return_dict"})
+_PLAIN_ARGUMENTS = frozenset({"input_ids", "attention_mask", "num_items_in_batch"})
 
 
 @dataclass(frozen=True, slots=True)
