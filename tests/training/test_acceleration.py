@@ -32,11 +32,11 @@ ALIKE = ([3, 4, 5, 6, 7, 8, 9, 10], [3, 4, 5, 6, 7, 11, 9, 10])
 ONE_DEVICE = SimpleNamespace(world_size=1, n_gpu=0)
 
 
-def install(model: Any, settings: dict[str, Any], *samples: list[int], args: Any = ONE_DEVICE) -> dict[str, Any]:
+def install(model: Any, settings: dict[str, Any], *samples: list[int], limit_bytes: int = 10**8) -> dict[str, Any]:
     card: dict[str, Any] = {}
-    accelerations = Accelerations(settings, card, 10**8, is_wanted=True)
+    accelerations = Accelerations(settings, card, limit_bytes, is_wanted=True)
     accelerations.install_answer_loss(model)
-    accelerations.install_fast_decoder(model, args, make_dataset(*samples))
+    accelerations.install_fast_decoder(model, ONE_DEVICE, make_dataset(*samples))
     accelerations.close()
     return {entry["name"]: (entry["is_on"], entry["note"]) for entry in card["accelerations"]}
 
@@ -66,6 +66,13 @@ def test_each_of_them_can_be_off_alone() -> None:
     assert found[TRUNK][0]
     assert found[PREFIX] == (False, "fewer than 4 tokens are the same in all")
     assert found[LAST][0]
+
+
+def test_no_room_for_a_cache() -> None:
+    model = freeze(build_model("Qwen2ForCausalLM"), "embed_tokens", "layers.0.")
+    found = install(model, {"finetuning_type": "freeze"}, *ALIKE, limit_bytes=0)
+    assert found[TRUNK] == (False, "nothing may be kept")
+    assert found[PREFIX][0]
 
 
 def test_without_answer_only_logits_nothing_is_on() -> None:

@@ -183,9 +183,13 @@ class Accelerations:
         }
         needed = tokens.kept_tokens * decoder.config.hidden_size * table.dtype.itemsize
         storage, place = open_storage(lambda: hash_trunk(weights, facts), needed, self._limit_bytes)
-        layers = format_layers(range(frozen))
-        self._report(TRUNK, is_on=True, note=f"layers {layers}, {needed / 2**20:.0f} MiB {place}")
-        return None if storage is None else TrunkCache(storage, decoder.config.hidden_size, table.dtype)
+        if storage is None:
+            self._report(TRUNK, is_on=False, note=place)
+            return None
+        self._report(
+            TRUNK, is_on=True, note=f"layers {format_layers(range(frozen))}, {needed / 2**20:.0f} MiB {place}"
+        )
+        return TrunkCache(storage, decoder.config.hidden_size, table.dtype)
 
     def close(self) -> None:
         """Let other runs have the cache."""

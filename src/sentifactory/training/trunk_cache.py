@@ -117,7 +117,7 @@ def open_storage(find_name: Callable[[], str], needed_bytes: int, limit_bytes: i
         limit_bytes: what all caches together may take.
     """
     if limit_bytes == 0:
-        return None, f"nothing is kept, as {LIMIT_VARIABLE} is 0"
+        return None, "nothing may be kept"
     share = f", of which {limit_bytes / 2**20:.0f} MiB fit the limit" if needed_bytes > limit_bytes else ""
     folder = find_cache_folder()
     path = folder / f"{find_name()}.trunk"

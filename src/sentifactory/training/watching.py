@@ -15,8 +15,6 @@ from sentifactory.training.checkpoints import mark_complete
 from sentifactory.training.freezing import correct_trainable, summarise_trainable
 from sentifactory.training.run_card import measure_peak_memory, write_card
 
-_METRIC_KEYS = ("loss", "learning_rate", "grad_norm", "epoch")
-
 
 class TrainerListener:
     """Base of our callbacks: answers every event of the trainer that a subclass does not.
