@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style bench lock clean
+.PHONY: help setup demo test check style bench bench-train lock clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 setup:  ## create .venv and .venv-vllm, or do nothing when they are up to date
 	@PYTHONPATH=src $(PYTHON) -m sentifactory.environments train vllm
@@ -26,9 +26,11 @@ style: setup  ## mend what the linter can mend, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## timed comparisons; they decide nothing
-	$(BIN)/python scripts/bench_train_step.py
+bench: bench-train  ## timed comparisons; they decide nothing
 	$(BIN)/python scripts/bench_data_gate.py
+
+bench-train: setup  ## training steps, stock LLaMA-Factory against ours: saves/bench/train_step.md
+	$(BIN)/python scripts/bench_train_step.py
 
 UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28

@@ -105,6 +105,17 @@ def small_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_small_model(tmp_path_factory.mktemp("small_qwen"), model)
 
 
+@pytest.fixture(scope="session")
+def small_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random tied LlamaForCausalLM of three layers with a vocabulary of bytes."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**_SMALL_SIZES, tie_word_embeddings=True))
+    return build_small_model(tmp_path_factory.mktemp("small_llama"), model)
+
+
 @pytest.fixture
 def run_recipe(repo_root: Path, review_data: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Run an example on the tiny data in this process and return its run card (`output` names the folder)."""

@@ -104,7 +104,7 @@ class AnswerLoss:
         decoder = getattr(causal, causal.base_model_prefix)
         self.is_enabled = True
         self._in_evaluation = in_evaluation
-        self._rows: Any = None
+        self.rows: Any = None  # (K + 1,) flat positions, between the two hooks
         self._handles = [
             model.register_forward_pre_hook(self._pack_labels, with_kwargs=True),
             decoder.register_forward_hook(self._gather_rows),
@@ -115,6 +115,11 @@ class AnswerLoss:
         """Take the hooks out again."""
         for handle in self._handles:
             handle.remove()
+
+    def take_rows(self) -> Any:
+        """Return the positions (K + 1,) whose hidden states are wanted, and leave the gathering to the caller."""
+        rows, self.rows = self.rows, None
+        return rows
 
     def _applies(self, module: Any, kwargs: Mapping[str, Any]) -> bool:
         labels = kwargs.get("labels")
@@ -128,7 +133,7 @@ class AnswerLoss:
         """Replace labels (B, T) by (1, K + 1), and remember which hidden states they belong to."""
         import torch
 
-        self._rows = None
+        self.rows = None
         if not self._applies(module, kwargs):
             return None
         labels = kwargs["labels"]
@@ -137,15 +142,15 @@ class AnswerLoss:
         sample, position = (targets != IGNORED_LABEL).nonzero(as_tuple=True)
         # The last position of a sample predicts nothing, so this row stands in no other place of the index.
         idle_row = position.new_full((1,), width - 1)
-        self._rows = torch.cat([sample * width + position, idle_row])
+        self.rows = torch.cat([sample * width + position, idle_row])
         packed = torch.cat([labels.new_full((1,), IGNORED_LABEL), targets[sample, position]])
         return args, {**kwargs, "labels": packed.unsqueeze(0)}
 
     def _gather_rows(self, module: Any, args: tuple[Any, ...], output: Any) -> Any:
         """Replace hidden states (B, T, H) by the rows (1, K + 1, H) that predict an answer token."""
-        if self._rows is None:
+        if self.rows is None:
             return None
-        rows, self._rows = self._rows, None
+        rows = self.take_rows()
         hidden = output[0]
         gathered = hidden.flatten(0, 1).index_select(0, rows.to(hidden.device)).unsqueeze(0)
         if isinstance(output, tuple):
@@ -154,4 +159,4 @@ class AnswerLoss:
         return output
 
     def _forget(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
-        self._rows = None
+        self.rows = None

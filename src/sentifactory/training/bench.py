@@ -1,16 +1,20 @@
-"""Times a training step of stock LLaMA-Factory against ours, in turns, in one run on the same batch.
+"""Times training steps of stock LLaMA-Factory against ours, in turns, in one run on the same batches.
 
-The run is a real one (LLaMA-Factory's data, trainer and optimizer); every second step has the accelerations off. All
-steps train on the same reviews, so they compute on equally many tokens. Peak memory is that of the process, measured
-anew for each step (Linux). It decides nothing. On a machine that is busy with other work, read the CPU seconds.
+The run is a real one (LLaMA-Factory's data, trainer and optimizer). It goes through the same few batches again and
+again: once with the accelerations off (`stock`), once with them on and an empty cache (`building`: an epoch that no
+epoch came before), once with what the cache then holds (`cached`: every later epoch). All steps train on the same
+reviews, so they compute on equally many tokens. Peak memory is that of the process, measured anew for each step
+(Linux). Floating-point operations are counted by torch in the first round, which is not timed. It decides nothing. On
+a machine that is busy with other work, read the CPU seconds.
 """
 
 from __future__ import annotations
 
-import statistics
+import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +22,11 @@ from typing import Any
 from sentifactory.errors import ConfigError
 from sentifactory.training.answer_loss import find_causal_model
 from sentifactory.training.recipe import load_recipe
+from sentifactory.training.trunk_cache import FOLDER_VARIABLE, read_limit
+from sentifactory.training.trunk_storage import FileStorage
 from sentifactory.training.watching import TrainerListener, TrainingWatcher
 
-MODES = ("stock", "ours")
+MODES = ("stock", "building", "cached")
 
 
 @dataclass(slots=True)
@@ -30,6 +36,7 @@ class Timing:
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
     peak_bytes: list[int] = field(default_factory=list)
+    operations: int = 0  # floating-point operations of the steps of one round
 
 
 class BenchDoneError(Exception):
@@ -37,18 +44,21 @@ class BenchDoneError(Exception):
 
 
 class Alternator(TrainerListener):
-    """Switches the accelerations off and on from step to step, and measures each.
+    """Switches the accelerations off and on, and measures each step.
 
     Args:
-        warm_up: steps of each mode that do not count (the first ones load libraries and allocate).
+        folder: where the caches of the rounds are written.
+        batches: steps of one mode before the next mode's turn.
     """
 
-    def __init__(self, warm_up: int = 1) -> None:
+    def __init__(self, folder: Path, batches: int) -> None:
         self.timings = {mode: Timing() for mode in MODES}
         self.watcher: TrainingWatcher | None = None
         self.projected_rows = dict.fromkeys(MODES, 0)  # hidden states that went through the vocabulary projection
+        self._folder = folder
+        self._batches = batches
         self._current = MODES[0]
-        self._warm_up = warm_up
+        self._counter: Any = None
         self._start_s = self._cpu_start_s = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -57,7 +67,7 @@ class Alternator(TrainerListener):
         Raises:
             ConfigError: when the accelerations are not on.
         """
-        if self.watcher is None or self.watcher.answer_loss is None:
+        if self.watcher is None or self.watcher.accelerations.answer_loss is None:
             raise ConfigError("The accelerations are off for this recipe, so there is nothing to compare")
         head = find_causal_model(kwargs["model"]).get_output_embeddings()
         head.register_forward_hook(self._count_rows)
@@ -68,9 +78,15 @@ class Alternator(TrainerListener):
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Choose the mode of the step and start the clock."""
         assert self.watcher is not None  # noqa: S101  (set before training begins)
-        assert self.watcher.answer_loss is not None  # noqa: S101  (checked in on_train_begin)
-        self._current = self._mode(state.global_step)
-        self.watcher.answer_loss.is_enabled = self._current == "ours"
+        turn, step = divmod(state.global_step, self._batches)
+        self._current = MODES[turn % len(MODES)]
+        accelerations = self.watcher.accelerations
+        accelerations.is_enabled = self._current != "stock"
+        if self._current == "building" and step == 0:
+            self._empty_cache(accelerations, turn)
+        if self._is_first_round(state.global_step):
+            self._counter = count_operations()
+            self._counter.__enter__()
         reset_peak_memory()
         self._start_s, self._cpu_start_s = time.perf_counter(), time.process_time()
 
@@ -81,20 +97,48 @@ class Alternator(TrainerListener):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds, cpu_seconds = time.perf_counter() - self._start_s, time.process_time() - self._cpu_start_s
-        step = state.global_step - 1
-        if step // len(MODES) >= self._warm_up:
-            timing = self.timings[self._current]
-            timing.seconds.append(seconds)
-            timing.cpu_seconds.append(cpu_seconds)
-            timing.peak_bytes.append(read_peak_memory())
+        timing = self.timings[self._current]
+        if self._is_first_round(state.global_step - 1):
+            self._counter.__exit__(None, None, None)
+            timing.operations += self._counter.get_total_flops()
+            return
+        timing.seconds.append(seconds)
+        timing.cpu_seconds.append(cpu_seconds)
+        timing.peak_bytes.append(read_peak_memory())
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave before the weights are saved."""
         raise BenchDoneError
 
-    @staticmethod
-    def _mode(step: int) -> str:
-        return MODES[step % len(MODES)]
+    def _is_first_round(self, step: int) -> bool:
+        return step < self._batches * len(MODES)
+
+    def _empty_cache(self, accelerations: Any, turn: int) -> None:
+        cache = accelerations.fast_decoder and accelerations.fast_decoder.cache
+        if cache is not None:
+            cache.close()
+            cache.storage = FileStorage(self._folder / f"{turn}.trunk", read_limit())
+
+
+def count_operations() -> Any:
+    """Return torch's counter of floating-point operations, with attention on the CPU, which it does not know."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+    def follow(known: Any) -> Any:
+        def count(*args: Any, **kwargs: Any) -> int:
+            return int(known(*args, **kwargs))
+
+        count._get_raw = True  # type: ignore[attr-defined]  (the known formula looks up the shapes itself)
+        return count
+
+    aten = torch.ops.aten
+    attention = {
+        aten._scaled_dot_product_flash_attention_for_cpu: aten._scaled_dot_product_flash_attention,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: aten._scaled_dot_product_flash_attention_backward,
+    }
+    mapping = {own: follow(flop_registry[known]) for own, known in attention.items()}
+    return FlopCounterMode(display=False, custom_mapping=mapping)
 
 
 def reset_peak_memory() -> None:
@@ -123,45 +167,47 @@ def read_peak_memory() -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
-def measure_steps(recipe: str | Path, overrides: Sequence[str], pairs: int) -> Alternator:
-    """Run `pairs` counted steps of each mode.
+@contextmanager
+def keep_caches_in(folder: Path) -> Iterator[None]:
+    """Let the trunk cache of a run be in a folder, so that no earlier run has filled it."""
+    former = os.environ.get(FOLDER_VARIABLE)
+    os.environ[FOLDER_VARIABLE] = str(folder)
+    try:
+        yield
+    finally:
+        if former is None:
+            del os.environ[FOLDER_VARIABLE]
+        else:
+            os.environ[FOLDER_VARIABLE] = former
+
+
+def measure_steps(recipe: str | Path, overrides: Sequence[str], *, batches: int, rounds: int) -> Alternator:
+    """Run `rounds` counted rounds: in each, `batches` steps of every mode.
 
     Raises:
         ConfigError: when the recipe cannot be used, or the accelerations are not on for it.
     """
     from sentifactory.training.llamafactory import train_recipe
 
-    settings = load_recipe(recipe, overrides).settings
-    reviews = settings.get("per_device_train_batch_size", 8) * settings.get("gradient_accumulation_steps", 1)
-    alternator = Alternator()
-    with tempfile.TemporaryDirectory(prefix="sentifactory-bench-") as folder:
+    reviews = batches * count_reviews(recipe, overrides)
+    with tempfile.TemporaryDirectory(prefix="sentifactory-bench-") as name:
+        folder = Path(name)
+        alternator = Alternator(folder, batches)
         own = [
-            f"output_dir={folder}/run", f"max_samples={reviews}", f"max_steps={len(MODES) * (pairs + 1)}",
+            f"output_dir={folder / 'run'}", f"max_samples={reviews}", "disable_shuffling=true",
+            f"max_steps={len(MODES) * batches * (rounds + 1)}", "logging_steps=1",
             'save_strategy="no"', 'eval_strategy="no"', "eval_dataset=null", "val_size=0",
         ]  # fmt: skip
         try:
-            # What the steps learn is thrown away: nothing will be tested.
-            train_recipe(recipe, [*overrides, *own], listeners=[alternator], allow_leaks=True)
+            with keep_caches_in(folder):
+                # What the steps learn is thrown away: nothing will be tested.
+                train_recipe(recipe, [*overrides, *own], listeners=[alternator], allow_leaks=True)
         except BenchDoneError:
             return alternator
     raise ConfigError("The run ended before its last step", where=str(recipe))
 
 
-def format_table(alternator: Alternator) -> str:
-    """Return the measurements as a Markdown table."""
-    clock, cpu = (
-        {mode: statistics.median(getattr(alternator.timings[mode], name)) for mode in MODES}
-        for name in ("seconds", "cpu_seconds")
-    )
-    rows = [
-        "| step | seconds (median) | seconds (each) | times stock | CPU seconds | times stock | peak memory |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for mode in MODES:
-        timing = alternator.timings[mode]
-        each = " ".join(f"{seconds:.2f}" for seconds in timing.seconds)
-        rows.append(
-            f"| {mode} | {clock[mode]:.2f} | {each} | {clock['stock'] / clock[mode]:.2f} | {cpu[mode]:.2f} "
-            f"| {cpu['stock'] / cpu[mode]:.2f} | {max(timing.peak_bytes) / 1e9:.2f} GB |"
-        )
-    return "\n".join(rows)
+def count_reviews(recipe: str | Path, overrides: Sequence[str]) -> int:
+    """Return how many reviews a recipe trains on in one step."""
+    settings = load_recipe(recipe, overrides).settings
+    return settings.get("per_device_train_batch_size", 8) * settings.get("gradient_accumulation_steps", 1)

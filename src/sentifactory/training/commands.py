@@ -14,6 +14,12 @@ def train(
     recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A LLaMA-Factory training YAML.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the run card, and nothing else, on stdout.")] = False,
     stock: Annotated[bool, typer.Option("--stock", help="Run LLaMA-Factory as it is, without accelerations.")] = False,
+    trunk_cache_gib: Annotated[
+        float | None,
+        typer.Option(
+            "--trunk_cache_gib", min=0, help="Disk for the frozen layers' output, in GiB (default 8; 0 keeps nothing)."
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show LLaMA-Factory's log on the terminal.")] = False,
     test: Annotated[
         list[str] | None,
@@ -40,6 +46,7 @@ def train(
         is_verbose=verbose,
         test_files=test or (),
         allow_leaks=allow_leaks,
+        cache_gib=trunk_cache_gib,
     )
     if as_json:
         typer.echo(json.dumps(card, ensure_ascii=False, indent=2, default=str))
@@ -54,10 +61,19 @@ def bench_train_step(
     recipe: Annotated[Path, typer.Option(help="A LLaMA-Factory training YAML.")] = Path(
         "examples/train_freeze/gemma3_270m_freeze_demo.yaml"
     ),
-    pairs: Annotated[int, typer.Option(min=1, help="Counted steps of each kind.")] = 3,
+    task: Annotated[str, typer.Option(help="Ask in the words of this task; '' takes the recipe's data.")] = (
+        "reference_sentiment"
+    ),
+    batches: Annotated[int, typer.Option(min=1, help="Different batches, the same in every round.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Counted rounds.")] = 3,
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Where the figures go.")] = Path("saves/bench"),
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
 ) -> None:
-    """Time a training step of stock LLaMA-Factory against ours, in turns, on the same reviews."""
-    from sentifactory.training.bench import format_table, measure_steps
+    """Time training steps of stock LLaMA-Factory against ours, in turns, on the same reviews.
 
-    typer.echo(format_table(measure_steps(recipe, overrides or [], pairs)))
+    The recipe's own settings hold, but for per_device_train_batch_size, which is 8 unless it is given here.
+    """
+    from sentifactory.training.bench_report import bench_recipe
+
+    words = ["per_device_train_batch_size=8", *(overrides or [])]
+    typer.echo(bench_recipe(recipe, words, task, batches=batches, rounds=rounds, output_dir=output_dir))

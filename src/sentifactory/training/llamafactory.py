@@ -33,6 +33,7 @@ from sentifactory.training.run_card import (
     read_now,
     write_card,
 )
+from sentifactory.training.trunk_cache import read_limit
 from sentifactory.training.watching import TrainingWatcher
 
 
@@ -42,6 +43,7 @@ def train_recipe(
     *,
     is_accelerated: bool = True,
     is_verbose: bool = False,
+    cache_gib: float | None = None,
     listeners: Sequence[Any] = (),
     test_files: Sequence[str | Path] = (),
     allow_leaks: bool = False,
@@ -53,6 +55,7 @@ def train_recipe(
         overrides: `key=value` words that win over the file.
         is_accelerated: False runs LLaMA-Factory as it is (with progress and run card).
         is_verbose: show LLaMA-Factory's log on stderr in place of writing it to a file in the output folder.
+        cache_gib: what all trunk caches together may take on the disk; by default SENTIFACTORY_TRUNK_CACHE_GIB, or 8.
         listeners: further callbacks for the trainer, called before ours; each gets our own as `watcher`.
         test_files: files that the model will be tested on, besides those that are known.
         allow_leaks: train although reviews to test on are among those to train on; the run card then says so first.
@@ -62,6 +65,7 @@ def train_recipe(
         LeakError: when reviews to test on are among those to train on.
     """
     recipe = load_recipe(path, overrides)
+    cache_bytes = read_limit() if cache_gib is None else int(cache_gib * 2**30)
     check_recipe(recipe)
     leaks = check_recipe_leaks(recipe, test_files, allow_leaks=allow_leaks)
     output_dir = Path(str(recipe.settings["output_dir"])).expanduser()
@@ -73,12 +77,13 @@ def train_recipe(
         card["continued_from"] = settings.get("resume_from_checkpoint")
         log_file = None if is_verbose else output_dir / LOG_NAME
         with ExitStack() as stack:
-            watcher = TrainingWatcher(settings, card, stack, is_accelerated=is_accelerated)
+            watcher = TrainingWatcher(settings, card, stack, is_accelerated=is_accelerated, cache_bytes=cache_bytes)
             try:
                 for listener in listeners:
                     listener.watcher = watcher
                 _run(recipe, settings, card, watcher, [*listeners, watcher], log_file)
             finally:
+                watcher.accelerations.close()
                 if not watcher.has_begun and card["status"] != "finished":
                     remove_if_unused(output_dir)
     return card

@@ -9,17 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.progress import Progress, say, show_progress
-from sentifactory.training.answer_loss import (
-    AnswerLoss,
-    find_causal_model,
-    find_obstacle_in_model,
-    find_obstacle_in_settings,
-)
+from sentifactory.training.acceleration import Accelerations
+from sentifactory.training.answer_loss import find_causal_model
 from sentifactory.training.checkpoints import mark_complete
 from sentifactory.training.freezing import correct_trainable, summarise_trainable
 from sentifactory.training.run_card import measure_peak_memory, write_card
-
-_METRIC_KEYS = ("loss", "learning_rate", "grad_norm", "epoch")
 
 
 class TrainerListener:
@@ -67,12 +61,19 @@ class TrainingWatcher(TrainerListener):
         card: the run card, which is filled as the run goes on.
         stack: closed by the caller when the run ends, in whatever way; takes the progress display.
         is_accelerated: False leaves LLaMA-Factory as it is, freezing included.
+        cache_bytes: what all trunk caches together may take on the disk.
     """
 
     def __init__(
-        self, settings: Mapping[str, Any], card: dict[str, Any], stack: ExitStack, *, is_accelerated: bool = True
+        self,
+        settings: Mapping[str, Any],
+        card: dict[str, Any],
+        stack: ExitStack,
+        *,
+        is_accelerated: bool,
+        cache_bytes: int,
     ) -> None:
-        self.answer_loss: AnswerLoss | None = None
+        self.accelerations = Accelerations(settings, card, cache_bytes, is_wanted=is_accelerated)
         self.has_begun = False
         self._settings = settings
         self._card = card
@@ -88,29 +89,16 @@ class TrainingWatcher(TrainerListener):
         """Freeze and accelerate: the model is ready and the optimizer is not made yet."""
         if self._is_accelerated and (line := correct_trainable(model, self._settings)):
             say(f"{line}.")
-        self._accelerate(model)
+        self.accelerations.install_answer_loss(model)
         self._meter = TokenMeter(model)
         self._card["parameters"] = summarise_trainable(
             [(name, value.numel(), value.requires_grad) for name, value in model.named_parameters()]
         )
 
-    def _accelerate(self, model: Any) -> None:
-        name = "answer-only logits"
-        obstacle = None if self._is_accelerated else "switched off"
-        obstacle = obstacle or find_obstacle_in_settings(self._settings) or find_obstacle_in_model(model)
-        needs_logits = next((k for k in ("compute_accuracy", "predict_with_generate") if self._settings.get(k)), None)
-        if obstacle is None:
-            self.answer_loss = AnswerLoss(model, in_evaluation=needs_logits is None)
-            scope = f"in training; evaluation needs every logit for {needs_logits}" if needs_logits else ""
-            say(f"Acceleration on: {name}{f' ({scope})' if scope else ''}; the loss stays the same.")
-            self._card["accelerations"] = [{"name": name, "is_on": True, "note": scope}]
-        else:
-            say(f"Acceleration off: {name} ({obstacle}).")
-            self._card["accelerations"] = [{"name": name, "is_on": False, "note": obstacle}]
-
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
-        """Open the progress display and write the first run card."""
+        """Accelerate what depends on the data, open the progress display and write the first run card."""
         self.has_begun = True
+        self.accelerations.install_fast_decoder(model, args, getattr(kwargs["train_dataloader"], "dataset", None))
         if not state.is_world_process_zero:
             return
         self._card["model_class"] = type(find_causal_model(model)).__name__
@@ -165,6 +153,7 @@ class TrainingWatcher(TrainerListener):
             kept = {key: value for key, value in entry.items() if key.startswith(("train_", "eval_", "total_"))}
             self._card["result"].update(kept)
         self._card["memory"] = measure_peak_memory()
+        self.accelerations.note_use()
         self._card["steps"] = state.global_step
         if self._meter is None or self._train_time_s == 0:
             return

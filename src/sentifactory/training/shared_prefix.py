@@ -1,0 +1,50 @@
+"""Finds the token ids with which all prompts of a tokenised data set begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sentifactory.training.answer_loss import IGNORED_LABEL
+
+# With fewer tokens in common (a system token, the beginning of a turn) there is nothing to share.
+LEAST_TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTokens:
+    """What the accelerations must know of the data.
+
+    Attributes:
+        prefix: ids that every sample begins with, and that no answer token is predicted from.
+        kept_tokens: positions after the prefix whose trunk output is needed, over all samples.
+    """
+
+    prefix: tuple[int, ...]
+    kept_tokens: int
+
+
+def read_tokens(dataset: Any) -> TrainingTokens:
+    """Go once through a tokenised data set with the columns `input_ids` and `labels`."""
+    import numpy as np
+
+    prefix: Any = None
+    ends: list[int] = []
+    # Arrow's own arrays: the numpy format of datasets imports what this torchvision no longer has.
+    for table in dataset.select_columns(["input_ids", "labels"]).with_format("arrow").iter(batch_size=1000):
+        for row_ids, row_labels in zip(table["input_ids"], table["labels"], strict=True):
+            ids, labels = (row.values.to_numpy() for row in (row_ids, row_labels))
+            # Position t - 1 predicts the label at t; the label at 0 is predicted by nothing.
+            answers = np.flatnonzero(labels[1:] != IGNORED_LABEL)
+            if len(answers) == 0:
+                continue
+            ends.append(int(answers[-1]) + 1)
+            beginning = ids[: answers[0]]
+            if prefix is None:
+                prefix = beginning.copy()
+                continue
+            shared = min(len(prefix), len(beginning))
+            unequal = np.flatnonzero(prefix[:shared] != beginning[:shared])
+            prefix = prefix[: unequal[0] if len(unequal) else shared]
+    found = () if prefix is None or len(prefix) < LEAST_TOKENS else tuple(prefix.tolist())
+    return TrainingTokens(found, sum(end - len(found) for end in ends))
