@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -46,6 +47,7 @@ def plan(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> demo.DemoPlan
         model_folder=Path("base_model"),
         source="reviews",
         data_folder=Path("data"),
+        max_tokens=None,
         recipe=Path("recipe.yaml"),
         report_file="out/report.json",
         engine="transformers",
@@ -136,6 +138,17 @@ def test_reviews_in_another_prompt_are_not_taken(plan: demo.DemoPlan, monkeypatc
     manifest["task"]["prompt_template"] = "old prompt {text}"
     path.write_text(json.dumps(manifest))
     assert not demo.is_prepared(plan)
+
+
+def test_reviews_under_another_limit_are_prepared_again(plan: demo.DemoPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    Commands(monkeypatch).prepare()
+    limited = replace(plan, max_tokens=64)
+    assert not demo.is_prepared(limited)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(demo, "run_child", lambda words: asked.append(list(words)))
+    demo.prepare_reviews(limited)
+    limit = ["--max_tokens", "64", "--tokenizer", "base_model"]
+    assert asked == [["data", "prepare", "reviews", "--output_dir", "data", *limit]]
 
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
