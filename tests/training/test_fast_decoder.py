@@ -23,7 +23,7 @@ def build_batches(shared: int = len(PREFIX)) -> list[dict[str, Any]]:
 
     generator = torch.Generator().manual_seed(1)
     batches = []
-    for lengths, answers in (((19, 9, 14), (3, 1, 0)), ((8, 21, 10), (1, 8, 2))):
+    for lengths, answers in (((19, 9, 14), (3, 1, 0)), ((9, 21, 10), (1, 8, 2))):
         width = 24
         ids = torch.zeros(3, width, dtype=torch.long)
         labels = torch.full((3, width), -100)

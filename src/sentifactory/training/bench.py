@@ -129,7 +129,8 @@ def count_operations() -> Any:
         def count(*args: Any, **kwargs: Any) -> int:
             return int(known(*args, **kwargs))
 
-        count._get_raw = True  # type: ignore[attr-defined]  (the known formula looks up the shapes itself)
+        # The known formula looks up the shapes itself.
+        count._get_raw = True  # type: ignore[attr-defined]
         return count
 
     aten = torch.ops.aten
