@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
 
@@ -26,6 +27,10 @@ MODES: tuple[Mode, ...] = ("generate", "constrain", "score")
 
 # Told each answer as it comes: the position of its review, and the prediction.
 OnAnswer = Callable[[int, Prediction], None]
+
+
+class ServerGoneError(EngineError):
+    """A server of our own has ended or answers no more; another one may be started."""
 
 
 class Engine(Protocol):

@@ -129,7 +129,13 @@ def build_engine(
         from sentifactory.engines.openai_api import OpenAiEngine
 
         return OpenAiEngine(
-            kind, model or None, task, name=name, max_new_tokens=max_new_tokens, concurrency=concurrency
+            kind,
+            model or None,
+            task,
+            name=name,
+            mode=mode,
+            max_new_tokens=max_new_tokens,
+            concurrency=concurrency,
         )
     if model.startswith("~"):
         model = str(Path(model).expanduser())
@@ -147,4 +153,6 @@ def build_engine(
         start_timeout_s=START_TIMEOUT_S if start_timeout_s is None else start_timeout_s,
         log_path=Path(vllm_log) if vllm_log else None,
     )
-    return VllmEngine(model, task, name=name, options=options, max_new_tokens=max_new_tokens, concurrency=concurrency)
+    return VllmEngine(
+        model, task, name=name, mode=mode, options=options, max_new_tokens=max_new_tokens, concurrency=concurrency
+    )
