@@ -107,7 +107,7 @@ def choose_fake(body: dict, reply: str, behaviour: Behaviour) -> str:
     if kind not in body or 0 < behaviour.breaks_constraint_after < len(behaviour.bodies):
         return reply
     if kind == "response_format":
-        (key, values), = body[kind]["json_schema"]["schema"]["properties"].items()
+        ((key, values),) = body[kind]["json_schema"]["schema"]["properties"].items()
         choices = [json.dumps({key: value}, indent=2, ensure_ascii=False) for value in values["enum"]]
     else:
         choices = body[kind]["choice"] if kind == "structured_outputs" else body[kind]

@@ -113,7 +113,7 @@ def test_labels_of_several_tokens_and_unlike_lengths_are_scored_as_a_whole(fake:
 
 def test_a_label_that_begins_another_is_scored_with_its_end(fake: Fake) -> None:
     prediction = ask(fake[1], "score", ["还行"], NESTED_WORDS)[0]
-    expected = expect_likelihoods(NESTED_WORDS, "还行", [('{"k": "好', '"'), ('{"k": "好', "评")])
+    expected = expect_likelihoods(NESTED_WORDS, "还行", [('{"k": "好', '"'), ('{"k": "好', '评"')])
     assert prediction.log_likelihoods == pytest.approx(expected, abs=1e-9)
 
 

@@ -116,17 +116,18 @@ def test_an_allowed_overlap_is_the_first_thing_the_report_says(
 def test_an_engine_that_fails_leaves_no_report(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     build = compare.build_engine
 
-    def fail(kind: str, model: str, task: Any, *, name: str, max_new_tokens: int) -> Any:
+    def fail(kind: str, model: str, task: Any, *, name: str, **settings: Any) -> Any:
         if name == "tuned":
             raise EngineError("The server ended", where=model)
-        return build(kind, model, task, name=name, max_new_tokens=max_new_tokens)
+        return build(kind, model, task, name=name, **settings)
 
     monkeypatch.setattr(compare, "build_engine", fail)
     before = list_files(workplace.folder)
     with pytest.raises(EngineError, match="The server ended"):
         workplace.run()
     assert workplace.journal == ["base begins", "base ends"]
-    assert list_files(workplace.folder) == before
+    left = list_files(workplace.folder) - before  # what continues, and nothing that looks like a result
+    assert left == {f"out/report.predictions.{side}.jsonl" for side in ("base", "tuned")}
 
 
 def test_an_engine_that_loses_answers_is_noticed(workplace: Workplace) -> None:
@@ -134,7 +135,7 @@ def test_an_engine_that_loses_answers_is_noticed(workplace: Workplace) -> None:
     with pytest.raises(EngineError, match="5 answers to 6 reviews"):
         workplace.run()
     assert workplace.journal[-1] == "tuned ends"
-    assert not (workplace.folder / "out").exists()
+    assert not (workplace.folder / "out" / "report.json").exists()
 
 
 def test_a_fault_while_drawing_leaves_no_report(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +145,7 @@ def test_a_fault_while_drawing_leaves_no_report(workplace: Workplace, monkeypatc
     monkeypatch.setattr("sentifactory.evaluation.page.render_page", fail)
     with pytest.raises(ZeroDivisionError):
         workplace.run()
-    assert not (workplace.folder / "out").exists()
+    assert not list((workplace.folder / "out").glob("report.[jh]*"))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,7 @@ def test_a_fault_while_drawing_leaves_no_report(workplace: Workplace, monkeypatc
         ({"max_new_tokens": 0}, "--max_new_tokens is 0"),
         ({"task": "nonsense"}, "There is no task 'nonsense'"),
         ({"engine": "nonsense"}, "There is no engine 'nonsense'"),
+        ({"mode": "nonsense"}, "There is no mode 'nonsense'"),
         ({"train_samples": 5}, "--train_samples needs --train_csv"),
         ({"output_file": "report.txt"}, "ends in .json"),
     ],
@@ -171,9 +173,9 @@ def test_an_address_for_each_side(workplace: Workplace, monkeypatch: pytest.Monk
     asked: list[tuple[str, str, str]] = []
     build = compare.build_engine
 
-    def note(kind: str, model: str, task: Any, *, name: str, max_new_tokens: int) -> Any:
+    def note(kind: str, model: str, task: Any, *, name: str, **settings: Any) -> Any:
         asked.append((name, kind, model))
-        return build(kind, model, task, name=name, max_new_tokens=max_new_tokens)
+        return build(kind, model, task, name=name, **settings)
 
     monkeypatch.setattr(compare, "build_engine", note)
     result = workplace.run(

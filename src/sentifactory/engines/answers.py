@@ -47,7 +47,8 @@ class AnswerTree:
     @cached_property
     def longest_paths(self) -> tuple[Path, ...]:
         """The forks that no other fork goes on from: whoever computes them passes through all forks."""
-        return tuple(path for path in self.forks if not any(other[: len(path)] == path != other for other in self.forks))
+        forks = self.forks
+        return tuple(path for path in forks if not any(path == other[: len(path)] != other for other in forks))
 
     def sum_scores(self, scores: EdgeScores) -> tuple[float, ...]:
         """Return the log-likelihood of each label's own tokens, (n_labels,)."""
@@ -84,18 +85,16 @@ def build_answer_tree(sequences: Sequence[Sequence[int]]) -> AnswerTree:
             expected="answers of which none is the beginning of another in tokens",
             next_step="give the task other answer values",
         )
-    n_lead = count_common([answers[0], *answers[1:]])
+    n_lead = count_common(answers)
     endings = [answer[n_lead:] for answer in answers]
-    # What all end with tells nothing apart, unless it is needed to say that a shorter label is over.
+    # What all end with tells nothing apart, unless a shorter label needs it to say that it is over.
     while len({ending[-1:] for ending in endings}) == 1 and _are_apart([ending[:-1] for ending in endings]):
         endings = [ending[:-1] for ending in endings]
     return AnswerTree(answers[0][:n_lead], tuple(endings))
 
 
 def _are_apart(paths: Sequence[Path]) -> bool:
-    return not any(
-        one == other[: len(one)] for i, one in enumerate(paths) for j, other in enumerate(paths) if i != j
-    )
+    return not any(one == other[: len(one)] for i, one in enumerate(paths) for j, other in enumerate(paths) if i != j)
 
 
 def count_common(sequences: Sequence[Sequence[int]]) -> int:

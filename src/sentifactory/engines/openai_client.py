@@ -107,9 +107,7 @@ class Connection:
 
     async def post_beside(self, path: str, body: dict[str, Any]) -> httpx.Response:
         """Return the response of a POST to a path that stands beside "/v1"; raises what `post` raises."""
-        return await self._send(
-            "POST", self.address.removesuffix("/v1") + path, body, retries=self._patience.retries
-        )
+        return await self._send("POST", self.address.removesuffix("/v1") + path, body, retries=self._patience.retries)
 
     async def watch(self) -> None:
         """Never return; raise when a watched server has ended or has been silent for too long.
@@ -122,7 +120,7 @@ class Connection:
             self._patience.check_server()
             silence_s = self._patience.silence_s
             if silence_s is not None and self._is_silent_for(silence_s):
-                raise ServerGoneError(f"The server has not answered anything for {silence_s:.0f} s", where=self.address)
+                raise ServerGoneError(f"The server has answered nothing for {silence_s:.0f} s", where=self.address)
 
     def _is_silent_for(self, seconds: float) -> bool:
         return time.monotonic() - self._last_answer > seconds
@@ -249,7 +247,8 @@ async def gather_or_cancel(jobs: Sequence[Coroutine[Any, Any, None]], watch: Cor
     watcher = asyncio.ensure_future(watch)
     finished = asyncio.gather(*work)
     try:
-        await asyncio.wait({finished, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        both: set[asyncio.Future[Any]] = {finished, watcher}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if watcher.done():
             watcher.result()
         await finished

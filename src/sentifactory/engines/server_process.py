@@ -174,8 +174,8 @@ class ServerProcess:
     def _describe_failure(self, what: str, next_step: str) -> ServerGoneError:
         self._has_failed = True
         shown = [f"    {line[:300]}" for line in pick_log_lines(self._read_log())] or ["    (it wrote nothing)"]
-        lines = "\n".join(shown)
-        return ServerGoneError(what, next_step=f"{next_step}; the whole log is {self.log_path}, its last lines:\n{lines}")
+        log = f"the whole log is {self.log_path}, its last lines:\n" + "\n".join(shown)
+        return ServerGoneError(what, next_step=f"{next_step}; {log}")
 
     def _read_log(self, last_bytes: int = 1 << 20) -> str:
         with contextlib.suppress(OSError), self.log_path.open("rb") as log:

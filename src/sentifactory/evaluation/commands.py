@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from sentifactory.engines.base import MAX_NEW_TOKENS
+from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
 
 
 def compare_models(
@@ -33,6 +33,13 @@ def compare_models(
     tuned_url: Annotated[
         str | None, typer.Option("--tuned_url", help="Address that serves the tuned model, in place of --engine.")
     ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode",
+            help="generate: free text; constrain: only valid answers can be written; score: label probabilities.",
+        ),
+    ] = "generate",
     task: Annotated[
         str, typer.Option("--task", help="What is asked: a name, or a YAML file such as those in examples/tasks.")
     ] = "binary_sentiment",
@@ -56,7 +63,8 @@ def compare_models(
     """Compare a base model with its tuned form on the same labelled reviews.
 
     Both are asked greedily, one after the other. Answers are parsed strictly; one that cannot be parsed counts as
-    wrong. Every prediction goes into report.json, and report.html shows who wins and how sure that is.
+    wrong. Every prediction goes into report.json, and report.html shows who wins and how sure that is. A comparison
+    that was killed continues when the same command is given again.
     """
     from sentifactory.evaluation.compare import CompareOptions, run_comparison
     from sentifactory.evaluation.console import print_report
@@ -72,6 +80,7 @@ def compare_models(
             engine=engine,
             base_url=base_url,
             tuned_url=tuned_url,
+            mode=cast(Mode, mode),
             task=task,
             train_csv=train_csv,
             train_samples=train_samples,

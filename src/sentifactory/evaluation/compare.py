@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import sentifactory
 from sentifactory.corpus.manifest import count_labels, hash_file
-from sentifactory.engines.base import MAX_NEW_TOKENS
-from sentifactory.engines.registry import build_engine, check_engine
+from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
+from sentifactory.engines.registry import build_engine, check_engine, check_mode
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.baselines import MajorityEngine
 from sentifactory.evaluation.outcomes import Contender, ask_contenders
-from sentifactory.evaluation.provenance import describe_model
+from sentifactory.evaluation.predicting import compute_fingerprint
+from sentifactory.evaluation.provenance import describe_model, hash_settings
 from sentifactory.evaluation.report import Comparison, build_report, check_report_place, write_report
 from sentifactory.evaluation.sampling import find_overlaps, read_labelled, refuse_overlaps, take_sample
 from sentifactory.evaluation.verdict import Sentence, compare_pairs, decide_verdict, describe_overlap
@@ -46,6 +48,7 @@ class CompareOptions:
         engine: `vllm`, `transformers`, or an OpenAI-compatible address that serves both models.
         base_url: address of the base model alone; wins over `engine`.
         tuned_url: address of the tuned model alone; wins over `engine`.
+        mode: `generate`, `constrain` or `score`.
         task: name of the task.
         train_csv: reviews that training saw: for TF-IDF, and to refuse test reviews among them.
         train_samples: only the first so many rows of `train_csv` train TF-IDF (LLaMA-Factory's `max_samples`).
@@ -62,6 +65,7 @@ class CompareOptions:
     engine: str = "vllm"
     base_url: str | None = None
     tuned_url: str | None = None
+    mode: Mode = "generate"
     task: str = BINARY_SENTIMENT.name
     train_csv: str | None = None
     train_samples: int | None = None
@@ -114,6 +118,9 @@ def run_comparison(options: CompareOptions) -> dict[str, Any]:
     )
     report = build_report(comparison)
     page = write_report(report, options.output_file)
+    for contender in contenders:
+        if contender.journal is not None:
+            contender.journal.unlink(missing_ok=True)  # every answer stands in the report
     say(f"Report: {options.output_file} and {page}")
     return report
 
@@ -129,6 +136,7 @@ def check_options(options: CompareOptions) -> None:
     load_task(options.task)
     if options.train_samples is not None and options.train_csv is None:
         raise ConfigError("--train_samples needs --train_csv", next_step="give the training reviews as well")
+    check_mode(options.mode)
     check_report_place(options.output_file)
     for side in SIDES:
         check_engine(options.engine_of(side), options.model_of(side))
@@ -204,15 +212,28 @@ def build_side(side: str, options: CompareOptions, task: Task) -> Contender:
     engine, model = options.engine_of(side), options.model_of(side)
 
     def open_engine() -> AbstractContextManager[Engine]:
-        return build_engine(engine, model, task, name=side, max_new_tokens=options.max_new_tokens)
+        return build_engine(engine, model, task, name=side, mode=options.mode, max_new_tokens=options.max_new_tokens)
 
-    return Contender(side, model, engine, open_engine, describe_model(model))
+    facts = describe_model(model)
+    return Contender(
+        side,
+        model,
+        engine,
+        open_engine,
+        facts,
+        journal=Path(options.output_file).with_suffix(f".predictions.{side}.jsonl"),
+        fingerprint=compute_fingerprint(
+            sentifactory.__version__, engine, model, hash_settings(model), facts.get("weights"), task.prompt_template,
+            list(map(task.render_answer, range(len(task.labels)))), options.mode, options.max_new_tokens,
+        ),
+    )  # fmt: skip
 
 
 def describe_settings(options: CompareOptions) -> dict[str, Any]:
     """Return the options that decide a result, for the report."""
     return {
         "engines": {side: options.engine_of(side) for side in SIDES},
+        "mode": options.mode,
         "decoding": "greedy",
         "max_new_tokens": options.max_new_tokens,
         "max_samples": options.max_samples,
