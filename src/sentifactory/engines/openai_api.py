@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, Mode, OnAnswer
@@ -18,7 +19,6 @@ from sentifactory.engines.openai_client import (
     Connection,
     Patience,
     ServerAddress,
-    choose_model,
     find_key,
     gather_or_cancel,
     run_to_end,
@@ -27,6 +27,7 @@ from sentifactory.engines.openai_constrain import ConstrainAsker
 from sentifactory.engines.openai_errors import ReviewRefusedError, normalise_address
 from sentifactory.engines.openai_generate import GenerateAsker
 from sentifactory.engines.openai_score import ScoreAsker
+from sentifactory.errors import EngineError
 from sentifactory.progress import say, show_progress
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
@@ -131,3 +132,39 @@ class OpenAiEngine(ClosingEngine):
         if len(refusals) > SHOWN_REFUSALS:
             say(f"{self.name} gave no answer to {len(refusals)} reviews in all; they count as not parsed")
         return [answers[position] for position in range(len(reviews))]
+
+
+async def choose_model(connection: Connection, wanted: str | None) -> str:
+    """Return the name to ask for, having seen that the server is there, lets us in and knows it.
+
+    Raises:
+        EngineError: when it is not there, does not let us in, or does not know the model.
+    """
+    address = connection.address
+    response = await connection.get("/models")
+    try:
+        listed = {str(model["id"]): str(model.get("root")) for model in response.json()["data"]}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EngineError(
+            "The answer is not a list of models",
+            where=f"{address}/models",
+            expected="the address of an OpenAI-compatible server",
+            next_step="check the address; vLLM's is http://HOST:PORT/v1",
+        ) from error
+    names = list(listed)
+    if wanted in names:
+        return str(wanted)
+    if wanted is None and len(names) == 1:
+        return names[0]
+    # vLLM says from which folder it serves: whoever names the folder means that model.
+    if wanted is not None and Path(wanted).is_dir():
+        place = str(Path(wanted).resolve())
+        for name, root in listed.items():
+            if root in (wanted, place):
+                return name
+    raise EngineError(
+        f"The server does not know the model {wanted!r}" if wanted else "The server has not one model",
+        where=address,
+        expected=f"one of {', '.join(names)}" if names else "a server with a model",
+        next_step="give one of these names as the model",
+    )

@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sentifactory.engines.base import ServerGoneError
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 KEY_VARIABLES = ("SENTIFACTORY_API_KEY", "OPENAI_API_KEY")
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 20.0
+WATCHED_PAUSE_S = 2.0  # a server of our own minds no knocking
 WATCH_EVERY_S = 1.0
 CONNECT_TIMEOUT_S = 10.0
 
@@ -163,7 +163,7 @@ class Connection:
             if is_over:
                 raise failure
             pause_s = FIRST_PAUSE_S * 2 ** min(attempt, 10) if asked_pause_s is None else asked_pause_s
-            await asyncio.sleep(min(pause_s, LONGEST_PAUSE_S))
+            await asyncio.sleep(min(pause_s, LONGEST_PAUSE_S if self._patience.silence_s is None else WATCHED_PAUSE_S))
             attempt += 1
 
 
@@ -203,42 +203,6 @@ class ServerAddress:
 def find_key() -> str | None:
     """Return the bearer token that the environment names, or None."""
     return next((os.environ[key] for key in KEY_VARIABLES if os.environ.get(key)), None)
-
-
-async def choose_model(connection: Connection, wanted: str | None) -> str:
-    """Return the name to ask for, having seen that the server is there, lets us in and knows it.
-
-    Raises:
-        EngineError: when it is not there, does not let us in, or does not know the model.
-    """
-    address = connection.address
-    response = await connection.get("/models")
-    try:
-        listed = {str(model["id"]): str(model.get("root")) for model in response.json()["data"]}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EngineError(
-            "The answer is not a list of models",
-            where=f"{address}/models",
-            expected="the address of an OpenAI-compatible server",
-            next_step="check the address; vLLM's is http://HOST:PORT/v1",
-        ) from error
-    names = list(listed)
-    if wanted in names:
-        return str(wanted)
-    if wanted is None and len(names) == 1:
-        return names[0]
-    # vLLM says from which folder it serves: whoever names the folder means that model.
-    if wanted is not None and Path(wanted).is_dir():
-        place = str(Path(wanted).resolve())
-        for name, root in listed.items():
-            if root in (wanted, place):
-                return name
-    raise EngineError(
-        f"The server does not know the model {wanted!r}" if wanted else "The server has not one model",
-        where=address,
-        expected=f"one of {', '.join(names)}" if names else "a server with a model",
-        next_step="give one of these names as the model",
-    )
 
 
 async def gather_or_cancel(jobs: Sequence[Coroutine[Any, Any, None]], watch: Coroutine[Any, Any, None]) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sentifactory.engines.answers import build_answer_tree, read_scores
+from sentifactory.engines.answers import build_answer_tree, count_common, read_scores
 from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, Mode, OnAnswer, make_prediction
 from sentifactory.engines.transformers_scoring import LabelScorer
 from sentifactory.errors import EngineError
@@ -116,6 +116,12 @@ class TransformersEngine(ClosingEngine):
                 next_step="choose a smaller batch_size, or the engine vllm",
             ) from error
 
+    def count_flop(self, reviews: Sequence[Review]) -> float:
+        """Return the floating-point operations that scoring the reviews needs at least: only unshared tokens count."""
+        prompts = [self._encode(review) for review in reviews]
+        n_shared = count_common(prompts) if len(prompts) > 1 else 0
+        return sum(count_forward_flop(self._model, n_shared, len(prompt) - n_shared) for prompt in prompts)
+
     def close(self) -> None:
         """Free the model's memory; may be called twice."""
         import gc
@@ -180,6 +186,25 @@ def load_model(model_path: str, device: str, dtype: str) -> tuple[Any, Any]:
             next_step="take an instruction-tuned model, or put the template of the training run beside the model",
         )
     return tokenizer, model
+
+
+def count_forward_flop(model: Any, n_before: int, n_tokens: int) -> float:
+    """Return the floating-point operations of a forward pass over tokens, of which the last one meets the vocabulary.
+
+    A multiplication and an addition for each weight of a linear layer and token, and two products of attention, each
+    token with those before it (2 x 2 x heads x size a pair; sliding windows are not taken off).
+    """
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    linear = sum(
+        layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not head
+    )
+    config = model.config
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    pairs = n_tokens * n_before + n_tokens * (n_tokens + 1) / 2
+    attention = 4 * config.num_hidden_layers * config.num_attention_heads * size * pairs
+    return float(2 * linear * n_tokens + attention + 2 * head.weight.numel())
 
 
 def build_generation_config(model: Any, tokenizer: Any, max_new_tokens: int) -> Any:

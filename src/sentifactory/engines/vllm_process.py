@@ -22,8 +22,8 @@ PYTHON_VARIABLE = "SENTIFACTORY_VLLM_PYTHON"
 ENVIRONMENT_FOLDER = ".venv-vllm"
 MAX_MODEL_LEN = 4096  # tokens; a review longer than that is told apart as not answered
 START_TIMEOUT_S = 1800.0  # a start that fails ends at once; on a busy machine one that succeeds may take long
-# Prompts share what fills whole blocks. The fixed part of a prompt does not fill vLLM's own 128 tokens on a CPU, so that
-# two reviews would never share anything; its kernels want multiples of 32.
+# Prompts share what fills whole blocks. vLLM's own 128 tokens on a CPU are more than the fixed part of a prompt has:
+# nothing would be shared between two reviews. Its kernels want multiples of 32.
 CPU_BLOCK_TOKENS = 32
 SILENCE_S = 1800.0  # without an answer to any request, after which a server that still runs is taken for stuck
 

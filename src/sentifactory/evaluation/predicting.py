@@ -1,7 +1,7 @@
 """Predictions are written down as they come, so that a comparison that was killed continues and asks nothing twice.
 
-A journal is a file of JSON lines beside the report: a line for each session (a run of the command, or what there was of
-it) and a line for each answer. It belongs to one model, prompt, mode and list of reviews, named by a fingerprint; a
+A journal is a file of JSON lines beside the report: a line for each session (a run of the command, or what there was
+of it) and a line for each answer. It belongs to one model, prompt, mode and list of reviews, named by a fingerprint; a
 journal of another fingerprint is begun anew. A last line that was cut off is dropped. Not covered: two sessions at the
 same time; the second is refused.
 """
@@ -140,8 +140,6 @@ class PredictionJournal:
                 break
             end += len(line)
         self.predict_s += session_s
-        if end == 0:
-            self.answers.clear()
         self._stream.truncate(end)
 
 
