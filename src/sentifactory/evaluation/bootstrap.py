@@ -7,7 +7,7 @@ Percentile intervals (Efron and Tibshirani 1993, chapter 13).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sentifactory.evaluation.significance import Interval, take_percentiles
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 LABEL_FIGURES = ("accuracy", "precision", "recall", "f1", "macro_precision", "macro_recall", "macro_f1", "mcc")
-# Weights held in memory at the same time: reviews times resamples.
-_CELLS_AT_ONCE = 4_000_000
+# Weights that are worked on at the same time, cells times resamples: as many as a processor's cache holds.
+_CELLS_AT_ONCE = 200_000
 
 
 def draw_tables(counts: NDArray, seed: int, resamples: int = RESAMPLES) -> NDArray:
@@ -94,33 +94,26 @@ def bootstrap_label_differences(
     return {name: take_percentiles(after[name] - before[name]) for name in LABEL_FIGURES}
 
 
-def draw_weights(n_reviews: int, seed: int, resamples: int = RESAMPLES) -> Iterator[NDArray]:
-    """Yield weights (some resamples, n_reviews), `resamples` rows in all: how often each review was drawn."""
-    import numpy as np
-
-    dice = np.random.default_rng(seed)
-    rows = max(1, _CELLS_AT_ONCE // n_reviews)
-    for start in range(0, resamples, rows):
-        n_rows = min(rows, resamples - start)
-        drawn = dice.integers(0, n_reviews, size=(n_rows, n_reviews)) + np.arange(n_rows)[:, None] * n_reviews
-        yield np.bincount(drawn.ravel(), minlength=n_rows * n_reviews).reshape(n_rows, n_reviews).astype(float)
-
-
 def bootstrap_weighted(
-    measures: dict[str, Callable[[NDArray], NDArray]], n_reviews: int, seed: int = 0, resamples: int = RESAMPLES
+    measures: dict[str, Callable[[NDArray], NDArray]], counts: NDArray, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, Interval]:
     """Return the interval of each measure.
 
     Args:
-        measures: by name, a function from weights (rows, n_reviews) to values (rows,).
-        n_reviews: number of reviews.
+        measures: by name, a function from weights (rows, n_cells) to values (rows,).
+        counts: (n_cells,) how many reviews each cell stands for; ones where each review is a cell of its own.
         seed: seed of the draws; all measures see the same ones.
         resamples: number of draws.
     """
     import numpy as np
 
+    dice = np.random.default_rng(seed)
+    total = int(counts.sum())
+    rows = max(1, _CELLS_AT_ONCE // len(counts))
     values: dict[str, list[NDArray]] = {name: [] for name in measures}
-    for weights in draw_weights(n_reviews, seed, resamples):
+    for start in range(0, resamples, rows):
+        n_rows = min(rows, resamples - start)
+        weights = dice.multinomial(total, counts / total, size=n_rows).astype(float)
         for name, measure in measures.items():
             values[name].append(measure(weights))
     return {name: take_percentiles(np.concatenate(parts)) for name, parts in values.items()}

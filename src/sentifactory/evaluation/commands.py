@@ -11,7 +11,10 @@ from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
 
 
 def compare_models(
-    csv_path: Annotated[str, typer.Option("--csv_path", help="Test reviews: a CSV file with text and label.")],
+    csv_path: Annotated[
+        list[str],
+        typer.Option("--csv_path", help="Test reviews with text and label; give it again for files to compare with."),
+    ],
     base_model: Annotated[
         str, typer.Option("--base_model", help="Folder of the base model, or its name at an address.")
     ],
@@ -21,8 +24,15 @@ def compare_models(
     max_samples: Annotated[
         int | None, typer.Option("--max_samples", help="Most reviews to ask, with the file's class shares. [all]")
     ] = None,
+    val_path: Annotated[
+        str | None,
+        typer.Option("--val_path", help="Validation reviews: calibrations are fitted on them and saved with the models."),
+    ] = None,
+    target_accuracy: Annotated[
+        float, typer.Option("--target_accuracy", help="Accuracy that answers above the threshold shall reach.")
+    ] = 0.95,
     output_file: Annotated[
-        str, typer.Option("--output_file", help="Where report.json goes; report.html is written beside it.")
+        str, typer.Option("--output_file", help="Where report.json goes; page, text and tables are written beside it.")
     ] = "saves/comparison/report.json",
     engine: Annotated[
         str, typer.Option("--engine", help="vllm, transformers, or the address of an OpenAI-compatible server.")
@@ -72,7 +82,10 @@ def compare_models(
 
     report = run_comparison(
         CompareOptions(
-            csv_path=csv_path,
+            csv_path=csv_path[0],
+            more_csv_paths=tuple(csv_path[1:]),
+            val_path=val_path,
+            target_accuracy=target_accuracy,
             base_model=base_model,
             finetuned_model=finetuned_model,
             output_file=output_file,

@@ -1,5 +1,6 @@
 """The comparison: base and tuned on the same reviews, one engine after the other, and the cheap baselines beside them.
 
+Each engine is started once and asked everything: all test files, and the validation reviews where there are any.
 Everything that can be wrong with the options and the files is found before the first engine starts. The reviews are a
 seeded sample that keeps the file's class shares; they are not balanced, so that accuracy is that of the file.
 """
@@ -12,18 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sentifactory
-from sentifactory.corpus.manifest import count_labels, hash_file
 from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
 from sentifactory.engines.registry import build_engine, check_engine, check_mode
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.baselines import MajorityEngine
+from sentifactory.evaluation.judging import AskingPlan, find_calibration, judge_test_set, save_calibrations
 from sentifactory.evaluation.outcomes import Contender, ask_contenders
 from sentifactory.evaluation.predicting import compute_fingerprint
 from sentifactory.evaluation.provenance import describe_model, hash_settings
 from sentifactory.evaluation.report import Comparison, build_report, check_report_place, write_report
-from sentifactory.evaluation.sampling import find_overlaps, read_labelled, refuse_overlaps, take_sample
-from sentifactory.evaluation.verdict import Sentence, compare_pairs, decide_verdict, describe_overlap
+from sentifactory.evaluation.review_sets import ReviewSets, read_review_sets
 from sentifactory.progress import say
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
@@ -40,7 +40,10 @@ class CompareOptions:
     """The options of a comparison, as the command takes them.
 
     Attributes:
-        csv_path: test reviews.
+        csv_path: test reviews; the verdict is about these.
+        more_csv_paths: further files of test reviews, each reported with its difference from the first.
+        val_path: validation reviews: calibrations are fitted on them and saved beside the models.
+        target_accuracy: the accuracy that answers above the threshold of a calibration shall reach.
         base_model: folder, hub id, or name at an address.
         finetuned_model: likewise.
         output_file: where report.json goes; the page is written beside it.
@@ -61,6 +64,9 @@ class CompareOptions:
     base_model: str
     finetuned_model: str
     output_file: str
+    more_csv_paths: tuple[str, ...] = ()
+    val_path: str | None = None
+    target_accuracy: float = 0.95
     max_samples: int | None = None
     engine: str = "vllm"
     base_url: str | None = None
@@ -82,18 +88,8 @@ class CompareOptions:
         return (self.base_url if side == "base" else self.tuned_url) or self.engine
 
 
-@dataclass(frozen=True, slots=True)
-class ReviewSet:
-    """The reviews of a comparison and what the report says about them."""
-
-    test: list[Review]
-    train: list[Review]
-    facts: dict[str, Any]
-    warnings: list[Sentence]
-
-
 def run_comparison(options: CompareOptions) -> dict[str, Any]:
-    """Compare, write report.json and report.html, and return the report.
+    """Compare, write report.json, its page and tables beside it, and return the report.
 
     Raises:
         ConfigError: when an option cannot be used.
@@ -102,22 +98,30 @@ def run_comparison(options: CompareOptions) -> dict[str, Any]:
     """
     check_options(options)
     task = load_task(options.task)
-    reviews = read_review_set(options, task)
+    reviews = read_review_sets(options, task)
     contenders = [*build_baselines(reviews, options, task), *(build_side(side, options, task) for side in SIDES)]
-    outcomes = ask_contenders(contenders, reviews.test, task)
-    tests = compare_pairs(outcomes, reviews.test)
-    comparison = Comparison(
-        task=task,
-        reviews=reviews.test,
-        outcomes=outcomes,
-        tests=tests,
-        verdict=decide_verdict(outcomes, tests),
-        data=reviews.facts,
-        settings=describe_settings(options),
-        warnings=reviews.warnings,
+    plan = AskingPlan(reviews)
+    answers = ask_contenders(contenders, plan.everything)
+    calibrations = {
+        contender.name: find_calibration(contender, answers[contender.name], plan, task, options)
+        for contender in contenders
+    }
+    results = [
+        judge_test_set(test, rows, contenders, answers, calibrations, task, options.seed)
+        for test, rows in zip(reviews.tests, plan.test_rows, strict=True)
+    ]
+    report = build_report(
+        Comparison(
+            task=task,
+            results=results,
+            data=reviews.facts,
+            settings=describe_settings(options),
+            warnings=reviews.warnings,
+        )
     )
-    report = build_report(comparison)
     page = write_report(report, options.output_file)
+    if options.val_path is not None:
+        save_calibrations(contenders, calibrations)
     for contender in contenders:
         if contender.journal is not None:
             contender.journal.unlink(missing_ok=True)  # every answer stands in the report
@@ -137,6 +141,10 @@ def check_options(options: CompareOptions) -> None:
     if options.train_samples is not None and options.train_csv is None:
         raise ConfigError("--train_samples needs --train_csv", next_step="give the training reviews as well")
     check_mode(options.mode)
+    if not 0 < options.target_accuracy <= 1:
+        raise ConfigError(
+            f"--target_accuracy is {options.target_accuracy:g}", expected="a share above 0 and up to 1, such as 0.95"
+        )
     check_report_place(options.output_file)
     for side in SIDES:
         check_engine(options.engine_of(side), options.model_of(side))
@@ -152,48 +160,9 @@ def check_count(option: str, value: int | None) -> None:
         raise ConfigError(f"--{option} is {value}", expected="1 or more", next_step="correct the option")
 
 
-def read_review_set(options: CompareOptions, task: Task) -> ReviewSet:
-    """Read test and training reviews, refuse what training has seen, and take the sample.
-
-    Raises:
-        DataError: when a file cannot be used or the two share texts.
-    """
-    everything, n_empty = read_labelled(options.csv_path, task)
-    test = take_sample(everything, options.max_samples, options.seed)
-    facts: dict[str, Any] = {
-        "test": {
-            "file": options.csv_path,
-            "sha256": hash_file(Path(options.csv_path)),
-            "reviews": len(everything),
-            "rows_without_text": n_empty,
-            "labels": count_labels(everything, task),
-            "asked": len(test),
-            "asked_labels": count_labels(test, task),
-            "sampling": "all reviews" if len(test) == len(everything) else "stratified: class shares of the file",
-            "seed": options.seed,
-        }
-    }
-    if options.train_csv is None:
-        return ReviewSet(test, [], facts, [])
-    seen, _ = read_labelled(options.train_csv, task)
-    overlaps = find_overlaps(seen, everything)
-    if not options.allow_overlap:
-        refuse_overlaps(overlaps, len(everything), options.train_csv, options.csv_path)
-    train, _ = read_labelled(options.train_csv, task, options.train_samples)
-    facts["train"] = {
-        "file": options.train_csv,
-        "sha256": hash_file(Path(options.train_csv)),
-        "reviews": len(seen),
-        "used_by_tfidf": len(train),
-        "overlap_with_test": len(overlaps),
-    }
-    return ReviewSet(test, train, facts, [describe_overlap(len(overlaps), len(everything))] if overlaps else [])
-
-
-def build_baselines(reviews: ReviewSet, options: CompareOptions, task: Task) -> list[Contender]:
+def build_baselines(reviews: ReviewSets, options: CompareOptions, task: Task) -> list[Contender]:
     """Return the contenders that cost nothing; TF-IDF only where there are training reviews."""
-    source = reviews.train or reviews.test
-    majority = MajorityEngine(source)
+    majority = MajorityEngine(reviews.train or reviews.tests[0].reviews)
     answer = f"always {task.labels[majority.label]}"
     found = [Contender("majority", answer, "constant", lambda: majority)]
     if reviews.train:
@@ -238,5 +207,6 @@ def describe_settings(options: CompareOptions) -> dict[str, Any]:
         "max_new_tokens": options.max_new_tokens,
         "max_samples": options.max_samples,
         "seed": options.seed,
+        "target_accuracy": options.target_accuracy,
         "scoring": "strict: an unparsed answer is wrong",
     }

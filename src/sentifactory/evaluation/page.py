@@ -10,17 +10,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sentifactory.corpus.wording import name_label
+from sentifactory.evaluation.charts import build_forest, build_reliability, build_risk_coverage, build_training_curve
+from sentifactory.evaluation.mistake_files import each_test, find_surest
 from sentifactory.evaluation.verdict import format_p_value, format_percent, format_points
+from sentifactory.evaluation.wording import CONTENDERS, NO_CALIBRATION, NO_PROBABILITIES, list_figures
 
 TEMPLATE = "report.html.j2"
 EXAMPLES_SHOWN = 12
-TITLES = {
-    "majority": ("Majority label", "多数类"),
-    "base": ("Base model", "原始模型"),
-    "tuned": ("Tuned model", "微调模型"),
-    "tfidf": ("TF-IDF + logistic regression", "TF-IDF + 逻辑回归"),
-}
-LABELS_ZH = {"negative": "负面", "positive": "正面", "neutral": "中性"}
+TITLES = {name: (title.en, title.zh) for name, title in CONTENDERS.items()}
+# Whose pictures are drawn, in this order; the majority label has none.
+DRAWN = ("base", "tuned", "tfidf")
 
 # Geometry of the bar chart, in units of its viewBox.
 CHART_WIDTH = 760
@@ -52,15 +52,46 @@ def render_page(report: Mapping[str, Any]) -> str:
     return environment.get_template(TEMPLATE).render(
         report=report,
         titles=TITLES,
-        labels=[(label, LABELS_ZH.get(label, label)) for label in labels],
+        labels=[name_label(label) for label in labels],
         chart=build_chart(report),
-        matrices=[build_matrix(report, name) for name in ("base", "tuned", "tfidf") if name in report["models"]],
+        figures=list_figures(report, labels),
+        matrices=[build_matrix(report, name) for name in DRAWN if name in report["models"]],
+        forest=build_forest(report, [name for name in DRAWN if name in report["models"]]),
         fixed=find_flips(report, fixed=True),
         broken=find_flips(report, fixed=False),
+        surest={name: rows for name in DRAWN if name in report["models"] and (rows := find_surest(report, name))},
         unparsed=find_unparsed(report),
+        tests=each_test(report),
         run_card=flatten_card(report["models"]["tuned"].get("run_card", {})),
+        training=build_training_curve(report["models"]["tuned"].get("run_card", {})),
         examples_shown=EXAMPLES_SHOWN,
+        **build_probability_pictures(report),
     )
+
+
+def build_probability_pictures(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return reliability diagrams and risk-coverage curves, and what the page says where there are none."""
+    n_labels = len(report["task"]["labels"])
+    known = {name: report["models"][name] for name in DRAWN if report["models"].get(name, {}).get("probability")}
+    diagrams = [
+        {
+            "name": name,
+            "stage": stage,
+            "figures": model[stage],
+            "chart": build_reliability(model[stage], n_labels),
+        }
+        for name, model in known.items()
+        for stage in ("probability", "calibrated")
+        if model[stage]
+    ]
+    curves = {name: (model["calibrated"] or model["probability"])["curve"] for name, model in known.items()}
+    return {
+        "known": known,
+        "diagrams": diagrams,
+        "risk_coverage": build_risk_coverage(curves) if curves else None,
+        "no_probabilities": NO_PROBABILITIES if not {"base", "tuned"} & set(known) else None,
+        "no_calibration": NO_CALIBRATION if known and not any(model["calibrated"] for model in known.values()) else None,
+    }
 
 
 def keep_together(text: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 CURVE_POINTS = 200
+EXACT_REVIEWS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class ProbabilityMetrics:
         ece_by_chance: the equal-mass ECE that so many reviews would show if every probability were exactly right.
         mean_confidence: mean probability of the answered label.
         aurc: area under the risk-coverage curve.
-        intervals: bootstrap interval of each figure by name. That of an ECE is about the ECE of a sample of this size.
+        intervals: bootstrap interval of each figure by name. An ECE has none: drawing again adds the same chance gaps
+            a second time, so that such an interval lies above the figure itself; `ece_by_chance` says more.
         bins_equal_width: the reliability diagram.
         bins_equal_mass: likewise.
         curve: (coverage, error rate) from the surest answers to all, at most `CURVE_POINTS`.
@@ -127,17 +129,39 @@ def compute_probability_metrics(
     mass_edges = reliability.make_mass_edges(confidence)
     measures = list_measures(true, probabilities, mass_edges)
     values = {name: _value_of(measure, len(true)) for name, measure in measures.items()}
-    known = {name: measure for name, measure in measures.items() if values[name] is not None}
+    cells, counts = group_reviews(true, probabilities)
+    of_cells = list_measures(true[cells], probabilities[cells], mass_edges)
+    known = {
+        name: measure
+        for name, measure in of_cells.items()
+        if values[name] is not None and not name.startswith("ece_")
+    }
     return ProbabilityMetrics(
         **values,  # type: ignore[arg-type]
         classes=_rank_classes(true, probabilities, labels),
         ece_by_chance=reliability.expect_chance_ece(confidence, mass_edges, seed),
-        intervals=bootstrap_weighted(known, len(true), seed),
+        intervals=bootstrap_weighted(known, counts, seed),
         bins_equal_width=tuple(reliability.list_bins(confidence, is_right, reliability.make_width_edges())),
         bins_equal_mass=tuple(reliability.list_bins(confidence, is_right, mass_edges)),
         curve=_thin_curve(confidence, is_right),
         abstentions=tuple(abstain_to(confidence, is_right, coverage) for coverage in COVERAGES),
     )
+
+
+def group_reviews(truth: NDArray, probabilities: NDArray) -> tuple[NDArray, NDArray]:
+    """Return one row for each group of reviews that the bootstrap may take together, and the size of each group.
+
+    Up to `EXACT_REVIEWS` every review is a group of its own. Beyond, reviews of the same true label whose
+    log-probabilities agree within a twentieth are one: a hundred times faster, and the bounds move by less than what
+    the seed does.
+    """
+    import numpy as np
+
+    if len(truth) <= EXACT_REVIEWS:
+        return np.arange(len(truth)), np.ones(len(truth), dtype=int)
+    grid = np.round(np.log(np.clip(probabilities, reliability.MIN_PROBABILITY, 1)) * 20)
+    _, rows, counts = np.unique(np.column_stack([truth, grid]), axis=0, return_index=True, return_counts=True)
+    return rows, counts
 
 
 def list_measures(

@@ -6,6 +6,7 @@ bootstrap of every other figure stands in `bootstrap`; how many reviews would sh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -124,6 +125,23 @@ def bootstrap_difference(
     shares = np.array([fixed, broken, reviews - fixed - broken]) / reviews
     draws = np.random.default_rng(seed).multinomial(reviews, shares, size=resamples)  # (resamples, 3)
     return take_percentiles((draws[:, 0] - draws[:, 1]) / reviews)
+
+
+def compare_unpaired(first_correct: int, first_total: int, second_correct: int, second_total: int) -> Interval:
+    """Return the interval of the difference (second minus first) of accuracies on two different sets of reviews.
+
+    Newcombe 1998 (Statistics in Medicine 17:873-890), method 10: built from the Wilson intervals of the two.
+
+    Example:
+        >>> interval = compare_unpaired(48, 80, 56, 70)
+        >>> round(interval.low, 4), round(interval.high, 4)
+        (0.0524, 0.3339)
+    """
+    first, second = first_correct / first_total, second_correct / second_total
+    a, b = compute_wilson_interval(first_correct, first_total), compute_wilson_interval(second_correct, second_total)
+    low = math.hypot(second - b.low, a.high - first)
+    high = math.hypot(b.high - second, first - a.low)
+    return Interval(second - first - low, second - first + high)
 
 
 def take_percentiles(values: Any, confidence: float = CONFIDENCE) -> Interval:

@@ -1,4 +1,4 @@
-"""Mistakes to learn from: the surest ones, the replies that could not be read, and the words that go with mistakes."""
+"""The words that go with mistakes. The lists of mistakes themselves stand in `mistake_files`."""
 
 from __future__ import annotations
 
@@ -37,38 +37,6 @@ class WordMistakes:
     def to_dict(self) -> dict[str, Any]:
         """Return the word as plain JSON values."""
         return asdict(self)
-
-
-def find_flips(
-    reviews: Sequence[Review], base: Sequence[Prediction], tuned: Sequence[Prediction]
-) -> tuple[list[int], list[int]]:
-    """Return the rows that tuning put right, and those that it put wrong."""
-    fixed, broken = [], []
-    for row, review in enumerate(reviews):
-        was_right, is_right = base[row].label == review.label, tuned[row].label == review.label
-        if is_right and not was_right:
-            fixed.append(row)
-        elif was_right and not is_right:
-            broken.append(row)
-    return fixed, broken
-
-
-def rank_surest(reviews: Sequence[Review], predictions: Sequence[Prediction]) -> list[int]:
-    """Return the rows of the wrong parsed answers, the surest first; rows without probabilities are left out.
-
-    What a good model is surest of and has wrong is worth reading first: often it is the label that is wrong.
-    """
-    wrong = [
-        (-max(prediction.probabilities), row)
-        for row, (review, prediction) in enumerate(zip(reviews, predictions, strict=True))
-        if prediction.probabilities is not None and prediction.label is not None and prediction.label != review.label
-    ]
-    return [row for _, row in sorted(wrong)]
-
-
-def find_unparsed(predictions: Sequence[Prediction]) -> list[int]:
-    """Return the rows whose reply states no label."""
-    return [row for row, prediction in enumerate(predictions) if prediction.label is None]
 
 
 def find_words(reviews: Sequence[Review], predictions: Sequence[Prediction]) -> list[WordMistakes]:

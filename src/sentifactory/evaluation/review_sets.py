@@ -1,0 +1,134 @@
+"""The reviews of a comparison: one or more test files, validation and training reviews, and that none has leaked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sentifactory.corpus.manifest import count_labels, hash_file
+from sentifactory.errors import ConfigError
+from sentifactory.evaluation.sampling import find_overlaps, read_labelled, refuse_overlaps, take_sample
+from sentifactory.evaluation.verdict import Sentence, describe_overlap
+from sentifactory.records import Review
+from sentifactory.task import Task
+
+MANIFEST_NAME = "manifest.json"
+
+
+class ReviewOptions(Protocol):
+    """The options of a comparison that say which reviews it is about."""
+
+    csv_path: str
+    more_csv_paths: tuple[str, ...]
+    val_path: str | None
+    train_csv: str | None
+    train_samples: int | None
+    max_samples: int | None
+    seed: int
+    allow_overlap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """One file of test reviews.
+
+    Attributes:
+        name: the file, as the user gave it.
+        reviews: those that are asked.
+        everything: all of the file that has a text.
+        facts: what the report says about it.
+    """
+
+    name: str
+    reviews: list[Review]
+    everything: list[Review]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewSets:
+    """The reviews of a comparison.
+
+    Attributes:
+        tests: the test files; the verdict is about the first.
+        val: validation reviews, empty where none were given.
+        train: what TF-IDF learns from, empty where none were given.
+        facts: what the report says about validation and training reviews.
+        warnings: what a reader must know first.
+    """
+
+    tests: list[TestSet]
+    val: list[Review] = field(default_factory=list)
+    train: list[Review] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[Sentence] = field(default_factory=list)
+
+
+def read_review_sets(options: ReviewOptions, task: Task) -> ReviewSets:
+    """Read all files, refuse what training or validation has seen, and take the samples.
+
+    Raises:
+        ConfigError: when a file is named twice.
+        DataError: when a file cannot be used, or test reviews stand among the training or validation reviews.
+    """
+    names = [options.csv_path, *options.more_csv_paths]
+    if len({Path(name).resolve() for name in names}) < len(names):
+        raise ConfigError("A test file is named twice", where="--csv_path", expected="different files")
+    tests = [read_test_set(name, options, task) for name in names]
+    sets = ReviewSets(tests)
+    if options.val_path is not None:
+        val, _ = read_labelled(options.val_path, task)
+        sets.val.extend(val)
+        sets.facts["val"] = describe_file(options.val_path, val)
+        note_overlaps(sets, val, options.val_path, "val", options)
+    if options.train_csv is not None:
+        seen, _ = read_labelled(options.train_csv, task)
+        sets.facts["train"] = describe_file(options.train_csv, seen)
+        note_overlaps(sets, seen, options.train_csv, "train", options)
+        train, _ = read_labelled(options.train_csv, task, options.train_samples)
+        sets.train.extend(train)
+        sets.facts["train"]["used_by_tfidf"] = len(train)
+    return sets
+
+
+def read_test_set(name: str, options: ReviewOptions, task: Task) -> TestSet:
+    """Read one test file and take the sample; raises what `read_labelled` raises."""
+    everything, n_empty = read_labelled(name, task)
+    asked = take_sample(everything, options.max_samples, options.seed)
+    facts = {
+        **describe_file(name, everything),
+        "rows_without_text": n_empty,
+        "labels": count_labels(everything, task),
+        "asked": len(asked),
+        "asked_labels": count_labels(asked, task),
+        "sampling": "all reviews" if len(asked) == len(everything) else "stratified: class shares of the file",
+        "seed": options.seed,
+    }
+    return TestSet(name, asked, everything, facts)
+
+
+def describe_file(name: str, reviews: list[Review]) -> dict[str, Any]:
+    """Return file, hash and number of reviews, and the hash of the manifest that stands beside a prepared file."""
+    facts: dict[str, Any] = {"file": name, "sha256": hash_file(Path(name)), "reviews": len(reviews)}
+    manifest = Path(name).with_name(MANIFEST_NAME)
+    if manifest.is_file():
+        facts["manifest_sha256"] = hash_file(manifest)
+    return facts
+
+
+def note_overlaps(sets: ReviewSets, seen: list[Review], path: str, part: str, options: ReviewOptions) -> None:
+    """Refuse test reviews that stand in `seen`, or write them down where the user allows them.
+
+    Raises:
+        DataError: when there are any and they are not allowed.
+    """
+    for number, test in enumerate(sets.tests):
+        overlaps = find_overlaps(seen, test.everything)
+        if not options.allow_overlap:
+            refuse_overlaps(overlaps, len(test.everything), path, test.name)
+        test.facts[f"overlap_with_{part}"] = len(overlaps)
+        if number == 0:
+            sets.facts[part]["overlap_with_test"] = len(overlaps)
+        if overlaps:
+            sets.warnings.append(describe_overlap(len(overlaps), len(test.everything)))
