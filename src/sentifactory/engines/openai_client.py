@@ -106,8 +106,11 @@ class Connection:
         return await self._send("POST", url, body, review, retries=self._patience.retries, accepts=accepts)
 
     async def post_beside(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        """Return the response of a POST to a path that stands beside "/v1"; raises what `post` raises."""
-        return await self._send("POST", self.address.removesuffix("/v1") + path, body, retries=self._patience.retries)
+        """Return the response, also one of refusal, of a POST beside "/v1"; raises what `post` raises."""
+        import httpx
+
+        url = self.address.removesuffix("/v1") + path
+        return await self._send("POST", url, body, retries=self._patience.retries, accepts=httpx.codes.is_client_error)
 
     async def watch(self) -> None:
         """Never return; raise when a watched server has ended or has been silent for too long.
@@ -155,10 +158,11 @@ class Connection:
                     is_over = isinstance(error, httpx.ConnectError) and self._is_silent_for(self._patience.refusal_s)
             else:
                 self._last_answer = time.monotonic()
-                if response.is_success or accepts(response.status_code):
+                status = response.status_code
+                if response.is_success or (accepts(status) and not is_passing_status(status)):
                     return response
                 failure = describe_refusal(response, url, review, attempt)
-                is_over = attempt >= retries or not is_passing_status(response.status_code)
+                is_over = attempt >= retries or not is_passing_status(status)
                 asked_pause_s = read_retry_after(response)
             if is_over:
                 raise failure

@@ -13,6 +13,7 @@ from typing import Any
 
 from sentifactory.engines.answers import AnswerTree, Path, build_answer_tree, read_scores
 from sentifactory.engines.openai_client import Connection
+from sentifactory.engines.openai_errors import read_message
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
@@ -108,16 +109,14 @@ class ScoreAsker:
 
     async def _tokenize(self, connection: Connection, words: dict[str, Any]) -> list[int]:
         """Return the token ids of a text or of chat messages."""
-        place = f"{connection.address.removesuffix('/v1')}/tokenize"
+        response = await connection.post_beside("/tokenize", {"model": self._model, **words})
         try:
-            response = await connection.post_beside("/tokenize", {"model": self._model, **words})
             return [int(token) for token in response.json()["tokens"]]
-        except (EngineError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, EngineError) and not error.what.startswith("Nothing of the OpenAI interface"):
-                raise
+        except (ValueError, KeyError, TypeError) as error:
             raise EngineError(
-                "The server does not tell how it cuts text into tokens, so that answers cannot be scored",
-                where=place,
+                "The server does not tell how it cuts text into tokens, so that answers cannot be scored "
+                f"(HTTP {response.status_code}: {read_message(response)})",
+                where=str(response.request.url),
                 expected="POST /tokenize, as vLLM has it",
                 next_step="use the mode generate or constrain, or the engine vllm or transformers",
             ) from error

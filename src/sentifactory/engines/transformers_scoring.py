@@ -46,7 +46,8 @@ class LabelScorer:
         """Compute what the prompts begin with, and return its length in tokens; kept until other prompts come."""
         import torch
 
-        n_shared = count_common([self._probe, *prompts])
+        # Every row keeps a token of its own to begin with.
+        n_shared = min(count_common([self._probe, *prompts]), min(map(len, prompts)) - 1)
         if n_shared == len(self._prefix):
             return n_shared
         self._prefix, self._cache = self._probe[:n_shared], None
