@@ -107,7 +107,7 @@ def test_an_allowed_overlap_is_the_first_thing_the_report_says(
     assert "1 of the 6 test reviews stand in the training reviews too" in first_lines
     page = workplace.page()
     assert page.index("stand in the training reviews too") < page.index('class="headline"')
-    assert "也出现在训练评论中" in page
+    assert "也出现在训练集的评论中" in page
     capsys.readouterr()
     print_report(result)
     assert capsys.readouterr().out.startswith("WARNING: 1 of the 6 test reviews")
@@ -197,7 +197,7 @@ def test_the_table_shows_figures_matrices_and_verdict(
     capsys.readouterr()
     print_report(result)
     table = capsys.readouterr().out
-    for words in ["accuracy", "33.3%", "83.3%", "+50.0", "unparsed", "4 fixed, 1 broken", "p = 0.38"]:
+    for words in ["Accuracy", "33.3%", "83.3%", "+50.0", "unparsed", "4 fixed, 1 broken", "p = 0.38"]:
         assert words in table, words
     assert result["verdict"]["headline"]["en"] in " ".join(table.split())
 

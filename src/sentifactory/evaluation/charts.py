@@ -1,6 +1,6 @@
 """Geometry of the pictures of a report, in units of their viewBox; the template draws them as SVG.
 
-Not covered here: the bars of the accuracies and the confusion matrices, which `page` builds.
+Not covered here: the confusion matrices, which are tables that `page` builds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,12 @@ PLOT_LEFT = 52
 PLOT_RIGHT = 12
 PLOT_TOP = 12
 PLOT_BOTTOM = 44
+
+CHART_WIDTH = 760
+CHART_LEFT = 230
+CHART_RIGHT = 80
+BAR_HEIGHT = 26
+ROW_HEIGHT = 50
 
 FOREST_WIDTH = 760
 FOREST_LEFT = 200
@@ -53,6 +59,41 @@ class Frame:
             "x_ticks": [(self.x(value), text) for value, text in x_ticks],
             "y_ticks": [(self.y(value), text) for value, text in y_ticks],
         }
+
+
+def build_bars(metrics_of: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the geometry of the accuracy bars with the whiskers of their intervals, from the metrics by name."""
+    span = CHART_WIDTH - CHART_LEFT - CHART_RIGHT
+
+    def place(share: float) -> float:
+        return round(CHART_LEFT + share * span, 1)
+
+    bars = []
+    for row, (name, figures) in enumerate(metrics_of.items()):
+        interval = figures["accuracy_interval"]
+        bars.append(
+            {
+                "name": name,
+                "share": figures["accuracy"],
+                "low": interval["low"],
+                "high": interval["high"],
+                "y": row * ROW_HEIGHT + 14,
+                "width": round(figures["accuracy"] * span, 1),
+                "low_x": place(interval["low"]),
+                "high_x": place(interval["high"]),
+            }
+        )
+    ticks = [(place(percent / 100), percent) for percent in range(0, 101, 20)]
+    height = len(bars) * ROW_HEIGHT + 34
+    return {
+        "bars": bars,
+        "ticks": ticks,
+        "width": CHART_WIDTH,
+        "height": height,
+        "left": CHART_LEFT,
+        "bar_height": BAR_HEIGHT,
+        "baseline": height - 26,
+    }
 
 
 def build_reliability(figures: Mapping[str, Any], n_labels: int) -> dict[str, Any]:

@@ -26,7 +26,9 @@ def compare_models(
     ] = None,
     val_path: Annotated[
         str | None,
-        typer.Option("--val_path", help="Validation reviews: calibrations are fitted on them and saved with the models."),
+        typer.Option(
+            "--val_path", help="Validation reviews: calibrations are fitted on them and saved with the models."
+        ),
     ] = None,
     target_accuracy: Annotated[
         float, typer.Option("--target_accuracy", help="Accuracy that answers above the threshold shall reach.")

@@ -34,7 +34,7 @@ def build_figures(result: Mapping[str, Any]) -> list[str]:
     for figure in list_figures(result):
         cells = [figure.show(name) for name in names]
         rows.append([figure.title.en, *cells, figure.show_difference()])
-    return _build_table(rows)
+    return build_table(rows)
 
 
 def build_tests(report: Mapping[str, Any]) -> list[str]:
@@ -52,7 +52,7 @@ def build_tests(report: Mapping[str, Any]) -> list[str]:
         shares = [format_percent(models[side]["metrics"]["accuracy"]) for side in ("base", "tuned")]
         n = str(models["base"]["metrics"]["reviews"])
         rows.append([f"`{result['data']['test']['file']}`", n, *shares, points, moved])
-    return _build_table(rows)
+    return build_table(rows)
 
 
 def build_provenance(report: Mapping[str, Any]) -> list[str]:
@@ -60,7 +60,9 @@ def build_provenance(report: Mapping[str, Any]) -> list[str]:
     lines = [f"- command: `{report['command']}`"]
     for result in each_test(report):
         lines.append(f"- test: {_describe_file(result['data']['test'])}")
-    lines += [f"- {part}: {_describe_file(report['data'][part])}" for part in ("val", "train") if part in report["data"]]
+    lines += [
+        f"- {part}: {_describe_file(report['data'][part])}" for part in ("val", "train") if part in report["data"]
+    ]
     for side in ("base", "tuned"):
         model = report["models"][side]
         hashes = ", ".join(f"{file} {sha[:HASH_SHOWN]}" for file, sha in model.get("weights", {}).items())
@@ -96,7 +98,8 @@ def _describe_file(facts: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _build_table(rows: Sequence[Sequence[str]]) -> list[str]:
+def build_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table; the first row is its header, and all columns but the first stand to the right."""
     header, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     rule = ["---", *["---:"] * (len(header) - 1)]
     return [f"| {' | '.join(row)} |" for row in (header, rule, *body)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sentifactory.evaluation.bootstrap import bootstrap_labels
+from sentifactory.evaluation.bootstrap import bootstrap_labels, score_tables
 from sentifactory.evaluation.significance import Interval, compute_wilson_interval
 
 
@@ -47,7 +47,7 @@ class Metrics:
         intervals: bootstrap interval of each figure above from `precision` on, by name.
         classes: the scores of every class, in label order.
         confusion: (n_labels, n_labels + 1); rows are true labels, columns are answers, the last one unparsed.
-        parsed_only: the figures of the parsed answers alone; None where all are parsed (they would be the same) or none.
+        parsed_only: the figures of the parsed answers alone; None where all are parsed (they are the same) or none.
     """
 
     reviews: int
@@ -100,10 +100,8 @@ def compute_metrics(
     return replace(figures, parsed_only=_score_answers(*zip(*parsed, strict=True), labels, seed))
 
 
-def _score_answers(
-    truth: Sequence[int], answers: Sequence[int | None], labels: Sequence[str], seed: int
-) -> Metrics:
-    from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
+def _score_answers(truth: Sequence[int], answers: Sequence[int | None], labels: Sequence[str], seed: int) -> Metrics:
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     indices = list(range(len(labels)))
     unparsed_index = len(labels)
@@ -133,7 +131,7 @@ def _score_answers(
         macro_precision=macro[0],
         macro_recall=macro[1],
         macro_f1=macro[2],
-        mcc=float(matthews_corrcoef(truth, given)),
+        mcc=float(score_tables(confusion[None])["mcc"][0]),
         intervals=bootstrap_labels(confusion, seed),
         classes=classes,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),

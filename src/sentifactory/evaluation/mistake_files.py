@@ -98,7 +98,15 @@ def list_words(report: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         for model, words in result["words"].items():
             for word in words:
                 rate, p_value = f"{word['error_rate']:.4f}", f"{word['p_value']:.3g}"
-                yield result["data"]["test"]["file"], model, word["word"], word["reviews"], word["wrong"], rate, p_value
+                yield (
+                    result["data"]["test"]["file"],
+                    model,
+                    word["word"],
+                    word["reviews"],
+                    word["wrong"],
+                    rate,
+                    p_value,
+                )
 
 
 def list_unparsed(report: Mapping[str, Any]) -> Iterator[Sequence[Any]]:

@@ -8,7 +8,7 @@ Biometrics 43:207-211), which is for the test without its exactness and asks for
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -30,9 +30,10 @@ class PowerAnswer:
         discordance: share of reviews that just one of the two has right.
         power: the chance wanted that the test shows the difference, if it is there.
         level: significance level of the test, two-sided.
-        reviews: the reviews needed.
-        approximate_reviews: by Connor's formula.
+        reviews: the reviews needed, or those that were given.
+        approximate_reviews: the reviews needed by Connor's formula.
         achieved: the chance with that many reviews.
+        is_assumed: whether the discordance is that of independent mistakes, because none was given.
     """
 
     difference: float
@@ -42,10 +43,62 @@ class PowerAnswer:
     reviews: int
     approximate_reviews: int
     achieved: float
+    is_assumed: bool = False
+
+    def describe(self) -> str:
+        """Return the answer as sentences."""
+        said = (
+            f"{self.reviews} test reviews show a difference of {self.difference * 100:g} points with a chance of "
+            f"{self.achieved * 100:.1f}% (exact McNemar test, two-sided, level {self.level:g}), where "
+            f"{self.discordance * 100:.3g}% of the reviews are right by just one of the two models."
+        )
+        if self.is_assumed:
+            said += (
+                " That share is taken from independent mistakes; models mostly stumble over the same reviews, and "
+                "then fewer are needed. The report of a comparison on some reviews tells it: give it as --discordance."
+            )
+        return said
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as plain JSON values."""
         return asdict(self)
+
+
+def answer_power(
+    difference: float | None,
+    base_accuracy: float | None,
+    tuned_accuracy: float | None,
+    discordance: float | None,
+    reviews: int | None,
+    power: float,
+    level: float,
+) -> PowerAnswer:
+    """Return how many reviews show a difference, or, where `reviews` is given, with what chance these show it.
+
+    Raises:
+        ConfigError: when the options do not say which difference, or a share is out of its range.
+    """
+    if base_accuracy is not None and tuned_accuracy is not None and difference is None:
+        difference = abs(tuned_accuracy - base_accuracy)
+        assumed = estimate_discordance(base_accuracy, tuned_accuracy)
+        shared = assumed if discordance is None else discordance
+    elif difference is not None and discordance is not None and base_accuracy is None and tuned_accuracy is None:
+        shared = discordance
+    else:
+        raise ConfigError(
+            "It is not clear which difference is meant",
+            expected="--difference with --discordance, or --base_accuracy with --tuned_accuracy",
+        )
+    check_shares(difference, shared, power, level)
+    if reviews is None:
+        answer = count_reviews_needed(difference, shared, power=power, level=level)
+    elif reviews < 1:
+        raise ConfigError(f"--reviews is {reviews}", expected="1 or more")
+    else:
+        achieved = compute_power(reviews, difference, shared, level=level)
+        needed = approximate_reviews(difference, shared, power=power, level=level)
+        answer = PowerAnswer(difference, shared, power, level, reviews, needed, achieved)
+    return replace(answer, is_assumed=discordance is None)
 
 
 def count_reviews_needed(
@@ -82,9 +135,7 @@ def count_reviews_needed(
     return PowerAnswer(difference, discordance, power, level, high, start, achieved)
 
 
-def compute_power(
-    reviews: int, difference: float, discordance: float, *, level: float = SIGNIFICANCE_LEVEL
-) -> float:
+def compute_power(reviews: int, difference: float, discordance: float, *, level: float = SIGNIFICANCE_LEVEL) -> float:
     """Return the chance that the exact McNemar test shows a difference that is there.
 
     Only the right direction counts: a test that calls the worse model the better one has not shown the difference.

@@ -132,9 +132,7 @@ def compute_probability_metrics(
     cells, counts = group_reviews(true, probabilities)
     of_cells = list_measures(true[cells], probabilities[cells], mass_edges)
     known = {
-        name: measure
-        for name, measure in of_cells.items()
-        if values[name] is not None and not name.startswith("ece_")
+        name: measure for name, measure in of_cells.items() if values[name] is not None and not name.startswith("ece_")
     }
     return ProbabilityMetrics(
         **values,  # type: ignore[arg-type]
@@ -195,7 +193,7 @@ def list_measures(
 
 
 def abstain_to(confidence: NDArray, is_right: NDArray, coverage: float) -> Abstention:
-    """Return what happens when the surest share of the reviews is answered; answers of equal confidence go together."""
+    """Return what happens when the surest share is answered; answers of equal confidence go together."""
     import numpy as np
 
     place = max(1, round(coverage * len(confidence)))
@@ -237,9 +235,7 @@ def _rank_classes(truth: NDArray, probabilities: NDArray, labels: Sequence[str])
             continue
         scores = probabilities[:, index]
         found.append(
-            ClassRanking(
-                name, float(roc_auc_score(is_one, scores)), float(average_precision_score(is_one, scores))
-            )
+            ClassRanking(name, float(roc_auc_score(is_one, scores)), float(average_precision_score(is_one, scores)))
         )
     return tuple(found)
 

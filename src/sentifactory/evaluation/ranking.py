@@ -60,9 +60,7 @@ def trace_risk_coverage(confidence: NDArray, is_right: NDArray) -> tuple[NDArray
     return answered / len(confidence), wrong / answered, confidence[order][starts]
 
 
-def choose_threshold(
-    confidence: NDArray, is_right: NDArray, target_accuracy: float, min_reviews: int
-) -> float | None:
+def choose_threshold(confidence: NDArray, is_right: NDArray, target_accuracy: float, min_reviews: int) -> float | None:
     """Return the lowest confidence at and above which the answers reach an accuracy, or None where none does.
 
     Args:

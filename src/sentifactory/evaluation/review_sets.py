@@ -131,4 +131,4 @@ def note_overlaps(sets: ReviewSets, seen: list[Review], path: str, part: str, op
         if number == 0:
             sets.facts[part]["overlap_with_test"] = len(overlaps)
         if overlaps:
-            sets.warnings.append(describe_overlap(len(overlaps), len(test.everything)))
+            sets.warnings.append(describe_overlap(len(overlaps), len(test.everything), test.name, part))

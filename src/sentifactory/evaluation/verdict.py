@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
+from sentifactory.corpus.wording import PARTS
 from sentifactory.evaluation.decomposition import Decomposition
 from sentifactory.evaluation.outcomes import Outcome
 from sentifactory.evaluation.significance import Interval, PairedTest, compare_paired
@@ -146,10 +147,10 @@ def describe_decomposition(parts: Decomposition) -> Sentence:
     both = parts.both_parsed
     if parts.test is None:
         return Sentence.write(
-            "No review was answered readably by both: what tuning taught beyond the form of an answer cannot be told from "
-            "this. Compare with --mode score, which asks both for probabilities and needs no readable reply.",
-            "没有一条评论同时得到两个模型的可识别回答，因此无法判断微调除回答格式外还教会了什么；请用 --mode score 比较，"
-            "该模式直接读取两个模型的标签概率，不依赖可识别的回答。",
+            "No review was answered readably by both: what tuning taught beyond the form of an answer cannot be told "
+            "from this. Compare with --mode score, which asks both for probabilities and needs no readable reply.",
+            "没有一条评论同时得到两个模型的可识别回答，因此无法判断微调除回答格式外还教会了什么；请用 --mode score "
+            "比较，该模式直接读取两个模型的标签概率，不依赖可识别的回答。",
         )
     shown_en = "shown" if parts.test.is_shown else "not shown"
     shown_zh = "得到证明" if parts.test.is_shown else "未得到证明"
@@ -193,11 +194,13 @@ def describe_unparsed(outcome: Outcome) -> Sentence:
     )
 
 
-def describe_overlap(n_overlaps: int, n_test: int) -> Sentence:
-    """Return the warning that test reviews were seen in training."""
+def describe_overlap(n_overlaps: int, n_test: int, file: str, part: str) -> Sentence:
+    """Return the warning that test reviews of a file were seen in a part (`train` or `val`)."""
+    part_en, part_zh = PARTS[part]
     return Sentence.write(
-        f"{n_overlaps} of the {n_test} test reviews stand in the training reviews too: the accuracies are flattered.",
-        f"{n_test} 条测试评论中有 {n_overlaps} 条也出现在训练评论中，准确率因此偏高。",
+        f"{n_overlaps} of the {n_test} test reviews stand in the {part_en} reviews too ({file}): the accuracies are "
+        "flattered.",
+        f"{n_test} 条测试评论中有 {n_overlaps} 条也出现在{part_zh}的评论中（{file}），准确率因此偏高。",
     )
 
 

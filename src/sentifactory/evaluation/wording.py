@@ -42,7 +42,7 @@ _PROBABILITY_FIGURES = (
     ("roc_auc", "ROC-AUC", "ROC-AUC", "number"),
     ("average_precision", "Average precision", "平均精确率", "number"),
     ("brier", "Brier score (0 is best)", "Brier 分数（越低越好）", "number"),
-    ("nll", "Negative log-likelihood (nats, 0 is best)", "负对数似然（nats，越低越好）", "number"),
+    ("nll", "Log loss (nats, 0 is best)", "对数损失（nats，越低越好）", "number"),
     ("ece_equal_mass", "ECE, 15 bins of equal mass", "ECE（15 个等量分箱）", "number"),
     ("ece_equal_width", "ECE, 15 bins of equal width", "ECE（15 个等宽分箱）", "number"),
     ("aurc", "Area under risk-coverage", "风险-覆盖曲线下面积", "number"),
