@@ -118,7 +118,7 @@ class TransformersEngine(ClosingEngine):
 
     def count_flop(self, reviews: Sequence[Review]) -> float:
         """Return the floating-point operations that scoring the reviews needs at least: only unshared tokens count."""
-        prompts = [self._encode(review) for review in reviews]
+        prompts = [[*self._encode(review), *self._tree.lead] for review in reviews]
         n_shared = count_common(prompts) if len(prompts) > 1 else 0
         return sum(count_forward_flop(self._model, n_shared, len(prompt) - n_shared) for prompt in prompts)
 

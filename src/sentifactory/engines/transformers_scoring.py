@@ -35,12 +35,7 @@ class LabelScorer:
         self._cache: Any = None
         self._needed: Any = None  # (rows, columns) of the hidden states to project, while a batch is under way
         decoder = getattr(model, model.base_model_prefix)
-        self._handle = decoder.register_forward_hook(self._gather)
-
-    def close(self) -> None:
-        """Leave the model as it was."""
-        self._handle.remove()
-        self._cache = None
+        decoder.register_forward_hook(self._gather)
 
     def share_prefix(self, prompts: Sequence[Sequence[int]]) -> int:
         """Compute what the prompts begin with, and return its length in tokens; kept until other prompts come."""
