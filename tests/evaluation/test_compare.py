@@ -196,10 +196,10 @@ def test_the_table_shows_figures_matrices_and_verdict(
     result = workplace.run()
     capsys.readouterr()
     print_report(result)
-    table = capsys.readouterr().out
+    table = " ".join(capsys.readouterr().out.split())
     for words in ["Accuracy", "33.3%", "83.3%", "+50.0", "unparsed", "4 fixed, 1 broken", "p = 0.38"]:
         assert words in table, words
-    assert result["verdict"]["headline"]["en"] in " ".join(table.split())
+    assert result["verdict"]["headline"]["en"] in table
 
 
 def test_the_page_is_closed_to_hostile_reviews_and_replies(workplace: Workplace) -> None:

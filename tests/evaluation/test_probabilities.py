@@ -9,7 +9,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from sentifactory.evaluation import probabilities as module
-from sentifactory.evaluation.probabilities import compute_probability_metrics, group_reviews, stack_probabilities
+from sentifactory.evaluation.bootstrap import bootstrap_weighted
+from sentifactory.evaluation.probabilities import (
+    compute_probability_metrics,
+    group_reviews,
+    list_measures,
+    stack_probabilities,
+)
+from sentifactory.evaluation.reliability import make_mass_edges
 from sentifactory.records import Prediction
 
 
@@ -79,9 +86,10 @@ def test_taking_like_reviews_together_moves_the_bounds_by_little(monkeypatch: py
 def test_the_interval_of_roc_auc_covers_as_often_as_it_claims() -> None:
     truth, shares = draw(200_000, 4)
     true_auc = roc_auc_score(truth, shares[:, 1])
-    runs, covered = 150, 0
+    runs, covered = 200, 0
     for run in range(runs):
         some_truth, some = draw(200, 100 + run)
-        interval = compute_probability_metrics(some_truth, some, ("a", "b"), seed=run).intervals["roc_auc"]
+        measure = list_measures(np.array(some_truth), some, make_mass_edges(some.max(axis=1)))["roc_auc"]
+        interval = bootstrap_weighted({"roc_auc": measure}, np.ones(200), seed=run, resamples=500)["roc_auc"]
         covered += interval.low <= true_auc <= interval.high
     assert covered / runs == pytest.approx(0.95, abs=3 * (0.95 * 0.05 / runs) ** 0.5)

@@ -77,8 +77,8 @@ def score_groups(reviews: Sequence[Review], predictions: Sequence[Prediction]) -
 
     found = []
     for (kind, name), rows in list_groups(reviews).items():
-        truth = [reviews[row].label for row in rows]
-        given = [-1 if (answer := predictions[row].label) is None else answer for row in rows]
+        truth = [-1 if (label := reviews[row].label) is None else label for row in rows]
+        given = [-2 if (answer := predictions[row].label) is None else answer for row in rows]
         correct = sum(true == answer for true, answer in zip(truth, given, strict=True))
         found.append(
             GroupScores(
@@ -88,7 +88,7 @@ def score_groups(reviews: Sequence[Review], predictions: Sequence[Prediction]) -
                 correct / len(rows),
                 compute_wilson_interval(correct, len(rows)),
                 float(f1_score(truth, given, labels=sorted(set(truth)), average="macro", zero_division=0)),
-                1 - given.count(-1) / len(rows),
+                1 - given.count(-2) / len(rows),
             )
         )
     return found

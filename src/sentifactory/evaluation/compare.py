@@ -23,7 +23,7 @@ from sentifactory.evaluation.outcomes import Contender, ask_contenders
 from sentifactory.evaluation.predicting import compute_fingerprint
 from sentifactory.evaluation.provenance import describe_model, hash_settings
 from sentifactory.evaluation.report import Comparison, build_report, check_report_place, write_report
-from sentifactory.evaluation.review_sets import ReviewSets, read_review_sets
+from sentifactory.evaluation.review_sets import ReviewOptions, ReviewSets, read_review_sets
 from sentifactory.progress import say
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
@@ -98,12 +98,14 @@ def run_comparison(options: CompareOptions) -> dict[str, Any]:
     """
     check_options(options)
     task = load_task(options.task)
-    reviews = read_review_sets(options, task)
+    reviews = read_review_sets(name_reviews(options), task)
     contenders = [*build_baselines(reviews, options, task), *(build_side(side, options, task) for side in SIDES)]
     plan = AskingPlan(reviews)
     answers = ask_contenders(contenders, plan.everything)
     calibrations = {
-        contender.name: find_calibration(contender, answers[contender.name], plan, task, options)
+        contender.name: find_calibration(
+            contender, answers[contender.name], plan, task, options.val_path, options.target_accuracy
+        )
         for contender in contenders
     }
     results = [
@@ -148,6 +150,19 @@ def check_options(options: CompareOptions) -> None:
     check_report_place(options.output_file)
     for side in SIDES:
         check_engine(options.engine_of(side), options.model_of(side))
+
+
+def name_reviews(options: CompareOptions) -> ReviewOptions:
+    """Return which reviews the options name."""
+    return ReviewOptions(
+        csv_paths=(options.csv_path, *options.more_csv_paths),
+        val_path=options.val_path,
+        train_csv=options.train_csv,
+        train_samples=options.train_samples,
+        max_samples=options.max_samples,
+        seed=options.seed,
+        allow_overlap=options.allow_overlap,
+    )
 
 
 def check_count(option: str, value: int | None) -> None:

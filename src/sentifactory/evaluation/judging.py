@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.evaluation.bootstrap import bootstrap_label_differences
@@ -27,13 +27,6 @@ from sentifactory.evaluation.verdict import Verdict, compare_pairs, decide_verdi
 from sentifactory.progress import say
 from sentifactory.records import Review
 from sentifactory.task import Task
-
-
-class CalibrationOptions(Protocol):
-    """The options of a comparison that say how calibrations are fitted."""
-
-    val_path: str | None
-    target_accuracy: float
 
 
 class AskingPlan:
@@ -83,18 +76,31 @@ class TestResult:
 
 
 def find_calibration(
-    contender: Contender, answers: Answers, plan: AskingPlan, task: Task, options: CalibrationOptions
+    contender: Contender,
+    answers: Answers,
+    plan: AskingPlan,
+    task: Task,
+    val_path: str | None,
+    target_accuracy: float,
 ) -> Calibration | None:
     """Return the calibration of a contender: fitted where there are validation reviews, else the one saved beside it.
 
     An untuned model may lean to one label: its bias is looked for as well. None for one without probabilities.
+
+    Args:
+        contender: whose probabilities are corrected.
+        answers: all that it answered.
+        plan: where in them the validation reviews stand.
+        task: what was asked.
+        val_path: the file of the validation reviews; None where there are none.
+        target_accuracy: for the threshold.
 
     Raises:
         ConfigError: when the validation reviews are too few, or a saved calibration cannot be used.
     """
     if contender.name == "majority":
         return None
-    if options.val_path is None:
+    if val_path is None:
         folder = Path(contender.model)
         saved = load_calibration(folder, task) if folder.is_dir() else None
         if saved is not None and saved.weights != contender.facts.get("weights", {}):
@@ -111,8 +117,8 @@ def find_calibration(
         shares,
         task,
         content_free=content_free if contender.name == "base" else None,
-        target_accuracy=options.target_accuracy,
-        fitted_on={"file": options.val_path, "sha256": hash_file(Path(options.val_path))},
+        target_accuracy=target_accuracy,
+        fitted_on={"file": val_path, "sha256": hash_file(Path(val_path))},
         weights=contender.facts.get("weights", {}),
     )
 

@@ -25,7 +25,7 @@ from sentifactory.evaluation.memory import MemoryWatch
 from sentifactory.evaluation.metrics import compute_metrics
 from sentifactory.evaluation.probabilities import compute_probability_metrics, stack_probabilities
 from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
-from sentifactory.evaluation.review_sets import ReviewSets, read_review_sets
+from sentifactory.evaluation.review_sets import ReviewOptions, ReviewSets, read_review_sets
 from sentifactory.evaluation.rungs import RUNGS, RungMissingError, RungSetting
 from sentifactory.evaluation.significance import compare_paired
 from sentifactory.evaluation.verdict import Sentence
@@ -56,8 +56,6 @@ class LadderOptions:
     train_samples: int | None = None
     seed: int = 42
     allow_overlap: bool = False
-    more_csv_paths: tuple[str, ...] = ()
-    val_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,17 @@ def climb_ladder(options: LadderOptions) -> dict[str, Any]:
     if options.shots < 1:
         raise ConfigError(f"--shots is {options.shots}", expected="1 or more")
     task = load_task(options.task)
-    sets = read_review_sets(options, task)
+    sets = read_review_sets(
+        ReviewOptions(
+            csv_paths=(options.csv_path,),
+            train_csv=options.train_csv,
+            train_samples=options.train_samples,
+            max_samples=options.max_samples,
+            seed=options.seed,
+            allow_overlap=options.allow_overlap,
+        ),
+        task,
+    )
     setting = RungSetting(
         task=task,
         train=sets.train,

@@ -97,7 +97,8 @@ def compute_metrics(
     if figures.unparsed in (0, figures.reviews):
         return figures
     parsed = [(true, answer) for true, answer in zip(truth, answers, strict=True) if answer is not None]
-    return replace(figures, parsed_only=_score_answers(*zip(*parsed, strict=True), labels, seed))
+    alone = _score_answers([true for true, _ in parsed], [answer for _, answer in parsed], labels, seed)
+    return replace(figures, parsed_only=alone)
 
 
 def _score_answers(truth: Sequence[int], answers: Sequence[int | None], labels: Sequence[str], seed: int) -> Metrics:

@@ -166,13 +166,15 @@ def list_measures(
     truth: NDArray, probabilities: NDArray, mass_edges: NDArray
 ) -> dict[str, Callable[[NDArray], NDArray]]:
     """Return the figures that are bootstrapped, as functions from weights (rows, n_reviews) to values (rows,)."""
+    import numpy as np
+
     answers, confidence = reliability.find_confidence(probabilities)
     is_right = answers == truth
     n_labels = probabilities.shape[1]
     ranked = [1] if n_labels == 2 else list(range(n_labels))
 
     def average(weigh: Callable[[NDArray, NDArray, NDArray], NDArray]) -> Callable[[NDArray], NDArray]:
-        return lambda weights: sum(weigh(truth == one, probabilities[:, one], weights) for one in ranked) / len(ranked)
+        return lambda weights: np.mean([weigh(truth == one, probabilities[:, one], weights) for one in ranked], axis=0)
 
     def mean(values: NDArray) -> Callable[[NDArray], NDArray]:
         return lambda weights: weights @ values / weights.sum(axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sentifactory.corpus.manifest import count_labels, hash_file
 from sentifactory.errors import ConfigError
@@ -16,17 +16,27 @@ from sentifactory.task import Task
 MANIFEST_NAME = "manifest.json"
 
 
-class ReviewOptions(Protocol):
-    """The options of a comparison that say which reviews it is about."""
+@dataclass(frozen=True, slots=True)
+class ReviewOptions:
+    """Which reviews a comparison is about.
 
-    csv_path: str
-    more_csv_paths: tuple[str, ...]
-    val_path: str | None
-    train_csv: str | None
-    train_samples: int | None
-    max_samples: int | None
-    seed: int
-    allow_overlap: bool
+    Attributes:
+        csv_paths: the test files; the verdict is about the first.
+        val_path: validation reviews.
+        train_csv: what training saw.
+        train_samples: only the first so many rows of `train_csv` are learnt from; all of it is looked at for leaks.
+        max_samples: most reviews to ask of each test file.
+        seed: chooses the sample.
+        allow_overlap: go on although test reviews stand among the others.
+    """
+
+    csv_paths: tuple[str, ...]
+    val_path: str | None = None
+    train_csv: str | None = None
+    train_samples: int | None = None
+    max_samples: int | None = None
+    seed: int = 42
+    allow_overlap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ def read_review_sets(options: ReviewOptions, task: Task) -> ReviewSets:
         ConfigError: when a file is named twice.
         DataError: when a file cannot be used, or test reviews stand among the training or validation reviews.
     """
-    names = [options.csv_path, *options.more_csv_paths]
+    names = options.csv_paths
     if len({Path(name).resolve() for name in names}) < len(names):
         raise ConfigError("A test file is named twice", where="--csv_path", expected="different files")
     tests = [read_test_set(name, options, task) for name in names]
