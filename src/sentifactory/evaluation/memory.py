@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-EVERY_S = 0.1
+EVERY_S = 0.25
 
 
 class MemoryWatch:
