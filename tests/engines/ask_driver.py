@@ -5,12 +5,14 @@ Usage: ask_driver.py MODEL NUMBER_OF_REVIEWS; says "start", "ready" and "done" o
 
 import sys
 
-from sentifactory.engines.registry import build_engine
+from sentifactory.engines.vllm import VllmEngine
+from sentifactory.engines.vllm_process import VllmOptions
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT
 
 print("start", flush=True)
-with build_engine("vllm", sys.argv[1], BINARY_SENTIMENT, name="base", concurrency=4) as engine:
+options = VllmOptions(max_restarts=0)
+with VllmEngine(sys.argv[1], BINARY_SENTIMENT, name="base", options=options, concurrency=4) as engine:
     print("ready", flush=True)
     engine.predict([Review(f"房间很好，第{number}次入住") for number in range(int(sys.argv[2]))])
 print("done", flush=True)

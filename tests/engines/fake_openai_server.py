@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import dataclasses
 import json
+import math
 import mmap
 import os
 import platform
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -39,6 +41,13 @@ class Behaviour:
     is_stubborn: bool = False  # the family ignores SIGTERM
     is_half_dead: bool = False  # the server's first thread ends, its others serve on
     dies_after_requests: int = 0
+    lives: str = ""  # a file of one letter a start; with it, only the first start dies after requests
+    constraint: str = "structured_outputs"  # the field that is enforced; others are ignored with HTTP 200
+    breaks_constraint_after: int = 0  # requests after which the constraint is no longer heeded
+    refuses_unknown_fields: bool = False
+    has_tokenizer: bool = True
+    knows_token_ids: bool = True  # gives the probabilities of the tokens that are asked for
+    gives_prompt_logprobs: bool = True
     required_key: str = ""
     statuses: list[int] = dataclasses.field(default_factory=list)  # of the first requests; 0 breaks the connection
     always_status: int = 0
@@ -57,6 +66,53 @@ def answer_for(prompt: str) -> str:
     if "好" in review:
         return '{"sentiment": 1}'
     return '{"sentiment": 0}' if "差" in review else f"{review}……"
+
+
+VOCABULARY = [*range(32, 127), *map(ord, "正负中面性好评的很一般")]
+
+
+def next_logprobs(ids: list[int]) -> dict[int, float]:
+    """A language model over characters: its next one depends on all before, and every one is possible."""
+    seed = zlib.crc32(json.dumps(ids).encode())
+    weights = {token: math.exp(zlib.crc32(f"{seed} {token}".encode()) % 1000 / 200) for token in VOCABULARY}
+    total = sum(weights.values())
+    return {token: math.log(weight / total) for token, weight in weights.items()}
+
+
+def tokenize_fake(body: dict) -> list[int]:
+    if "messages" in body:
+        return [2, *map(ord, body["messages"][-1]["content"]), 3]
+    return list(map(ord, body["prompt"]))
+
+
+def complete_fake(body: dict, behaviour: Behaviour) -> list[dict]:
+    choices = []
+    for index, ids in enumerate(body["prompt"]):
+        listed = next_logprobs(ids)
+        best = sorted(listed, key=lambda token: -listed[token])
+        shown = best[: body["logprobs"]]
+        if behaviour.knows_token_ids and "logprob_token_ids" in body:
+            shown = [best[0], *body["logprob_token_ids"]]
+        logprobs = {"top_logprobs": [{f"token_id:{token}": listed[token] for token in shown}]}
+        if body.get("echo") and behaviour.gives_prompt_logprobs:
+            values = [next_logprobs(ids[:place]).get(ids[place], -99.0) for place in range(1, len(ids))]
+            logprobs["token_logprobs"] = [None, *values, listed[best[0]]]
+        choices.append({"index": index, "text": chr(best[0]), "logprobs": logprobs})
+    return choices[::-1]
+
+
+def choose_fake(body: dict, reply: str, behaviour: Behaviour) -> str:
+    """Hold a reply to the constraint of a request, as the behaviour has it."""
+    kind = behaviour.constraint
+    if kind not in body or 0 < behaviour.breaks_constraint_after < len(behaviour.bodies):
+        return reply
+    if kind == "response_format":
+        ((key, values),) = body[kind]["json_schema"]["schema"]["properties"].items()
+        choices = [json.dumps({key: value}, indent=2, ensure_ascii=False) for value in values["enum"]]
+    else:
+        choices = body[kind]["choice"] if kind == "structured_outputs" else body[kind]
+    words = [choice for choice in choices if json.loads(choice) == (json.loads(reply) if reply[:1] == "{" else None)]
+    return words[0] if words else choices[-1]
 
 
 def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
@@ -124,18 +180,29 @@ def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             if status:
                 self.refuse(status, f"status {status} as the test wants")
                 return
-            if self.path != "/v1/chat/completions":
+            paths = ["/v1/chat/completions", "/v1/completions", *["/tokenize"] * behaviour.has_tokenizer]
+            if self.path not in paths:
                 self.reply(404, {"detail": "Not Found"})
+                return
+            fields = {"structured_outputs", "guided_choice", "response_format"} & set(body)
+            if behaviour.refuses_unknown_fields and not fields <= {behaviour.constraint}:
+                self.refuse(400, f"Unknown field {fields.pop()}")
                 return
             if body["model"] not in behaviour.names:
                 self.refuse(404, f"The model `{body['model']}` does not exist.")
                 return
-            prompt = body["messages"][-1]["content"]
+            if self.path == "/tokenize":
+                self.reply(200, {"tokens": tokenize_fake(body)})
+                return
+            prompt = body["prompt"][0] if "prompt" in body else body["messages"][-1]["content"]
             if len(prompt) > TOO_LONG_CHARACTERS:
                 self.refuse(400, "This model's maximum context length is 1000 tokens. However, your prompt is longer.")
                 return
             time.sleep(behaviour.answer_delay_s)
-            message = {"role": "assistant", "content": answer_for(prompt)}
+            if self.path == "/v1/completions":
+                self.reply(200, {"object": "text_completion", "choices": complete_fake(body, behaviour)})
+                return
+            message = {"role": "assistant", "content": choose_fake(body, answer_for(prompt), behaviour)}
             self.reply(200, {"object": "chat.completion", "choices": [{"index": 0, "message": message}]})
 
     return Handler
@@ -197,6 +264,12 @@ def main() -> None:
     parser.add_argument("--served-model-name", nargs="+")
     options, _ = parser.parse_known_args(sys.argv[3:])
     behaviour.names, behaviour.root = options.served_model_name, options.model
+    if behaviour.lives:
+        with open(behaviour.lives, "a+") as file:
+            file.write("x")
+            file.seek(0)
+            if len(file.read()) > 1:
+                behaviour.dies_after_requests = 0
     if behaviour.is_stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(f"(APIServer pid={os.getpid()}) INFO 11-21 12:00:00 [a.py:1] Starting to load model fake", flush=True)

@@ -7,8 +7,9 @@ import time
 import pytest
 from fake_openai_server import Behaviour
 
-from sentifactory.engines import openai_api
+from sentifactory.engines import openai_client
 from sentifactory.engines.openai_api import OpenAiEngine
+from sentifactory.engines.openai_client import Patience
 from sentifactory.engines.openai_errors import normalise_address
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.records import Review, Source
@@ -19,8 +20,8 @@ Fake = tuple[Behaviour, str]
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_api, "FIRST_PAUSE_S", 0.01)
-    for key in openai_api.KEY_VARIABLES:
+    monkeypatch.setattr(openai_client, "FIRST_PAUSE_S", 0.01)
+    for key in openai_client.KEY_VARIABLES:
         monkeypatch.delenv(key, raising=False)
 
 
@@ -68,10 +69,10 @@ def test_a_passing_failure_is_tried_again(fake: Fake, failure: int) -> None:
 
 def test_pauses_grow_and_end(fake: Fake, monkeypatch) -> None:
     behaviour, address = fake
-    monkeypatch.setattr(openai_api, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(openai_client, "FIRST_PAUSE_S", 0.1)
     behaviour.always_status = 503
     with pytest.raises(EngineError, match=r"HTTP 503, 4 times: status 503 as the test wants"):
-        ask(address, ["好"], retries=3)
+        ask(address, ["好"], patience=Patience(retries=3))
     gaps = [late - early for early, late in zip(behaviour.times, behaviour.times[1:], strict=False)]
     assert len(gaps) == 3
     assert gaps[0] >= 0.1
@@ -193,7 +194,7 @@ def test_a_slow_answer_times_out(fake: Fake) -> None:
     behaviour.answer_delay_s = 2
     start = time.monotonic()
     with pytest.raises(EngineError, match=r"did not answer in time after 2 attempts"):
-        ask(address, ["好"], timeout_s=0.2, retries=1)
+        ask(address, ["好"], patience=Patience(timeout_s=0.2, retries=1))
     assert time.monotonic() - start < 2
 
 

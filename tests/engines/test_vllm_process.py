@@ -40,6 +40,7 @@ def test_cpu_build_is_started_as_a_module(tmp_path) -> None:
     assert value_after(command, "--model") == "/models/m"
     assert value_after(command, "--dtype") == "float32"
     assert "--enforce-eager" in command
+    assert value_after(command, "--block-size") == "32"  # with vLLM's own 128, reviews would share no prompt
     assert value_after(command, "--host") == "127.0.0.1"
     assert value_after(command, "--port") == "8123"
     assert value_after(command, "--generation-config") == "vllm"
@@ -54,7 +55,7 @@ def test_gpu_build_is_started_by_its_console_command(tmp_path) -> None:
     command = build_command(install, "org/model", ["base"], 8000, options)
     assert command[:3] == [str(tmp_path / "vllm"), "serve", "org/model"]
     assert value_after(command, "--dtype") == "auto"
-    assert "--enforce-eager" not in command
+    assert not {"--enforce-eager", "--block-size"} & set(command)
     assert command[-2:] == ["--tensor-parallel-size", "2"]
 
 
@@ -70,6 +71,7 @@ def test_environment_keeps_the_users_wishes_and_drops_what_leads_astray(tmp_path
     assert environment["VLLM_CPU_OMP_THREADS_BIND"] == format_cores(list_usable_cores())
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["VLLM_NO_USAGE_STATS"] == "1"
+    assert int(environment["VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS"]) >= 1800  # of a machine that is busy otherwise
     gpu = VllmInstall(Path(sys.executable), is_cpu=False, version="0")
     hub = build_environment(gpu, "org/model", VllmOptions())
     assert "HF_HUB_OFFLINE" not in hub

@@ -14,7 +14,7 @@ from sentifactory.engines.transformers import TransformersEngine
 from sentifactory.engines.vllm import VllmEngine
 from sentifactory.errors import EngineError
 from sentifactory.records import Review
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task import BINARY_SENTIMENT, Task
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
@@ -69,6 +69,40 @@ def test_vllm_and_transformers_say_the_same(
     with TransformersEngine(str(gemma_checkpoint), BINARY_SENTIMENT, name="base") as engine:
         expected = [prediction.raw for prediction in engine.predict(chosen)]
     assert [prediction.raw for prediction in vllm_base.predict(chosen)] == expected
+
+
+def test_modes_and_engines_agree(vllm_base: VllmEngine, gemma_checkpoint: Path, reviews: list[Review]) -> None:
+    """One checkpoint, asked in every way: what may differ is said here.
+
+    The probabilities of two engines differ by rounding. `constrain` and `score` name the same label where the two
+    probabilities differ by more than that; of `generate` only replies that parse can be compared.
+    """
+    chosen = reviews[10:20]  # of both labels
+    asked = {
+        mode: OpenAiEngine(vllm_base.address, "base", BINARY_SENTIMENT, mode=mode).predict(chosen)
+        for mode in ("constrain", "score")
+    }
+    with TransformersEngine(str(gemma_checkpoint), BINARY_SENTIMENT, name="base", mode="score") as engine:
+        expected = engine.predict(chosen)
+    free = vllm_base.predict(chosen)
+    for constrained, scored, other, said in zip(asked["constrain"], asked["score"], expected, free, strict=True):
+        assert scored.log_likelihoods == pytest.approx(other.log_likelihoods, abs=1e-3)
+        assert constrained.raw == BINARY_SENTIMENT.render_answer(constrained.label)
+        if abs(scored.probabilities[0] - scored.probabilities[1]) > 1e-3:
+            assert constrained.label == scored.label == other.label
+        if said.raw.startswith(constrained.raw):
+            assert said.label in (constrained.label, None)  # what follows may spoil a free reply
+
+
+def test_labels_of_several_tokens_have_the_same_scores(
+    vllm_base: VllmEngine, gemma_checkpoint: Path, reviews: list[Review]
+) -> None:
+    task = Task("words", ("good", "bad", "mixed"), "情感", ("好评", "非常负面的评价", "说不清楚"), "评论：{text}")
+    over_http = OpenAiEngine(vllm_base.address, "base", task, mode="score").predict(reviews[:4])
+    with TransformersEngine(str(gemma_checkpoint), task, name="base", mode="score") as engine:
+        expected = engine.predict(reviews[:4])
+    for scored, other in zip(over_http, expected, strict=True):
+        assert scored.log_likelihoods == pytest.approx(other.log_likelihoods, abs=1e-3)
 
 
 def test_a_review_longer_than_the_model_gets_no_answer(vllm_base: VllmEngine, capfd) -> None:

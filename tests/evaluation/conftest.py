@@ -27,7 +27,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     write_model(tmp_path / "tuned_model")
     place = Workplace(tmp_path, [], {"base": BASE_REPLIES, "tuned": TUNED_REPLIES})
 
-    def build(kind: str, model: str, task: Task, *, name: str, max_new_tokens: int) -> ScriptedEngine:
+    def build(kind: str, model: str, task: Task, *, name: str, **settings: object) -> ScriptedEngine:
         return ScriptedEngine(name, place.replies[name], place.journal, task)
 
     monkeypatch.setattr(compare, "build_engine", build)

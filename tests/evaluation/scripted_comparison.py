@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sentifactory.engines.base import ClosingEngine, make_prediction
+from sentifactory.engines.base import ClosingEngine, OnAnswer, make_prediction, tell_answers
 from sentifactory.evaluation import compare
 from sentifactory.records import Prediction, Review
 from sentifactory.task import BINARY_SENTIMENT, Task
@@ -31,8 +31,8 @@ class ScriptedEngine(ClosingEngine):
     def close(self) -> None:
         self.journal.append(f"{self.name} ends")
 
-    def predict(self, reviews: Sequence[Review]) -> list[Prediction]:
-        return [make_prediction(self.task, reply, 0.25) for reply in self.replies]
+    def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
+        return tell_answers([make_prediction(self.task, reply, 0.25) for reply in self.replies], on_answer)
 
 
 def write_reviews(path: Path, rows: Sequence[tuple[int | str, str]]) -> Path:

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import pytest
 from scripted_comparison import Workplace, write_reviews
 
+from sentifactory.evaluation.charts import build_bars
 from sentifactory.evaluation.page import (
     EXAMPLES_SHOWN,
-    build_chart,
     build_matrix,
     find_flips,
     find_unparsed,
@@ -89,7 +89,7 @@ def test_the_page_says_who_wins_and_shows_the_figures(workplace: Workplace) -> N
 
 def test_the_bars_stand_where_the_figures_say(workplace: Workplace) -> None:
     result = workplace.run()
-    chart = build_chart(result)
+    chart = build_bars({name: model["metrics"] for name, model in result["models"].items()})
     tuned = next(bar for bar in chart["bars"] if bar["name"] == "tuned")
     zero, hundred = chart["ticks"][0][0], chart["ticks"][-1][0]
     assert tuned["width"] / (hundred - zero) == pytest.approx(5 / 6, abs=1e-3)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sentifactory.evaluation.decomposition import decompose_difference
 from sentifactory.evaluation.metrics import compute_metrics
 from sentifactory.evaluation.outcomes import Contender, Outcome
 from sentifactory.evaluation.verdict import Verdict, compare_pairs, decide_verdict, format_p_value, format_points
@@ -23,7 +24,7 @@ def build(name: str, right: range | set[int], unparsed: set[int] | None = None) 
     truth = [row % 2 for row in range(200)]
     metrics = compute_metrics(truth, answers, ["negative", "positive"])
     contender = Contender(name, name, "fake", lambda: nullcontext())  # type: ignore[arg-type]
-    return Outcome(contender, tuple(Prediction(answer) for answer in answers), metrics, 0.0, 1.0)
+    return Outcome(contender, tuple(Prediction(answer) for answer in answers), metrics)
 
 
 def decide(*outcomes: Outcome) -> Verdict:
@@ -40,9 +41,12 @@ def test_tuned_wins() -> None:
     )
     assert verdict.headline.zh == "微调模型胜出：200 条评论中准确率 95.0%；其次是原始模型，50.0%（p < 0.001）。"
     assert [sentence.en for sentence in verdict.details] == [
-        "Tuned is better than base: +45.0 points; 100 fixed, 10 broken, p < 0.001."
+        "Tuned is better than base: +45.0 points, 95% interval 37.0 to 53.0, p < 0.001, 100 fixed, 10 broken."
     ]
-    assert verdict.details[0].zh == "微调优于原始模型：+45.0 个百分点；改对 100 条，改错 10 条，p < 0.001。"
+    assert (
+        verdict.details[0].zh
+        == "微调优于原始模型：+45.0 个百分点，95% 区间 37.0 至 53.0，p < 0.001，改对 100 条，改错 10 条。"
+    )
 
 
 def test_tfidf_wins_and_the_page_says_so() -> None:
@@ -50,13 +54,13 @@ def test_tfidf_wins_and_the_page_says_so() -> None:
     assert verdict.winner == "tfidf"
     assert verdict.headline.en.startswith("TF-IDF wins: 90.0% of 200 reviews right; next is the tuned model")
     assert verdict.headline.zh.startswith("TF-IDF 胜出：")
-    assert verdict.details[0].en.startswith("Tuned is better than base: +30.0 points")
+    assert verdict.details[0].en.startswith("Tuned is better than base: +30.0 points, 95% interval 2")
 
 
 def test_tfidf_beats_tuned_although_base_wins() -> None:
     verdict = decide(build("base", range(190)), build("tuned", range(100)), build("tfidf", range(150)))
     assert verdict.winner == "base"
-    assert verdict.details[0].en.startswith("Tuned is worse than base: -45.0 points; 0 fixed, 90 broken")
+    assert verdict.details[0].en.startswith("Tuned is worse than base: -45.0 points, 95% interval -52.0 to -38.")
     assert verdict.details[1].en == "TF-IDF beats the tuned model by 25.0 points (p < 0.001); it trains in seconds."
     assert verdict.details[1].zh == "TF-IDF 比微调模型高 25.0 个百分点（p < 0.001），而且几秒即可训练完成。"
 
@@ -74,7 +78,8 @@ def test_a_lead_that_chance_explains_is_no_win() -> None:
 def test_no_difference_shown_between_tuned_and_base() -> None:
     verdict = decide(build("base", range(100)), build("tuned", range(1, 103)))
     assert verdict.details[0].en == (
-        "A difference between tuned and base is not shown: +1.0 points; 3 fixed, 1 broken, p = 0.62."
+        "A difference between tuned and base is not shown: "
+        "+1.0 points, 95% interval -1.0 to 3.0, p = 0.62, 3 fixed, 1 broken."
     )
     assert not verdict.is_shown
 
@@ -99,6 +104,20 @@ def test_unparsed_replies_are_told() -> None:
     assert verdict.details[-1].en == (
         "The base model gave no readable answer to 37 of 200 reviews; these count as wrong."
     )
+
+
+def test_format_and_sentiment_are_told_apart() -> None:
+    base = build("base", set(range(60)), unparsed=set(range(100, 200)))
+    tuned = build("tuned", set(range(170)))
+    by_name = {"base": base, "tuned": tuned}
+    answers = [[prediction.label for prediction in outcome.predictions] for outcome in (base, tuned)]
+    parts = decompose_difference([row % 2 for row in range(200)], *answers)
+    verdict = decide_verdict(by_name, compare_pairs(by_name, REVIEWS), parts)
+    assert verdict.details[1].en == (
+        "Of these, +35.0 points come from answering in a readable form at all, and +20.0 from better answers to the "
+        "100 reviews that both answered readably (60.0% before, 100.0% after; shown, p < 0.001)."
+    )
+    assert "其中 +35.0 个百分点来自学会以可识别的格式回答" in verdict.details[1].zh
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0001, "p < 0.001"), (0.0412, "p = 0.041"), (0.84, "p = 0.84")])

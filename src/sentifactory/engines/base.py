@@ -1,20 +1,36 @@
 """What every engine promises, and how a reply becomes a Prediction.
 
-Covered now: mode `generate` (greedy free text, parsed strictly by the task). The modes `constrain` and `score` will
-fill `Prediction.probabilities` through the same Protocol.
+A language model is asked in one of three modes:
+- `generate`: it writes what it likes, greedily; the task parses the reply strictly.
+- `constrain`: greedily as well, but only the answers of the task can be written.
+- `score`: it writes nothing; the probability of each label's words is read off, and the likeliest label is the answer.
+
+`constrain` decides where the answers part, token by token; `score` weighs whole words. Where the answers differ in one
+token, as in the default task, both name the same label, short of a tie within rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
+from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
 
 # The answer has 8 tokens; an untuned model rambles on, and its words after the answer are not worth their time.
 MAX_NEW_TOKENS = 16
+
+Mode = Literal["generate", "constrain", "score"]
+MODES: tuple[Mode, ...] = ("generate", "constrain", "score")
+
+# Told each answer as it comes: the position of its review, and the prediction.
+OnAnswer = Callable[[int, Prediction], None]
+
+
+class ServerGoneError(EngineError):
+    """A server of our own has ended or answers no more; another one may be started."""
 
 
 class Engine(Protocol):
@@ -26,8 +42,12 @@ class Engine(Protocol):
 
     name: str
 
-    def predict(self, reviews: Sequence[Review]) -> list[Prediction]:
+    def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
         """Return one prediction per review, in the order of the reviews.
+
+        Args:
+            reviews: what to ask about.
+            on_answer: told each answer as soon as it is there, in any order, but from one thread at a time.
 
         Raises:
             EngineError: when the model does not answer.
@@ -64,6 +84,14 @@ class ClosingEngine:
     ) -> None:
         """Close the engine."""
         self.close()
+
+
+def tell_answers(predictions: list[Prediction], on_answer: OnAnswer | None) -> list[Prediction]:
+    """Tell answers that came all at once, in their order, and return them."""
+    if on_answer is not None:
+        for position, prediction in enumerate(predictions):
+            on_answer(position, prediction)
+    return predictions
 
 
 def make_prediction(task: Task, reply: str, latency_s: float) -> Prediction:

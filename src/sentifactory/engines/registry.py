@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sentifactory.engines.base import MAX_NEW_TOKENS, Engine
+from sentifactory.engines.base import MAX_NEW_TOKENS, MODES, Engine, Mode
 from sentifactory.errors import ConfigError
 from sentifactory.task import Task
 
@@ -39,6 +39,18 @@ def check_engine(kind: str, model: str) -> None:
             next_step="choose one of them",
         )
     check_model(model)
+
+
+def check_mode(mode: str) -> None:
+    """Refuse a mode that there is not.
+
+    Raises:
+        ConfigError: naming the modes.
+    """
+    if mode not in MODES:
+        raise ConfigError(
+            f"There is no mode {mode!r}", where="mode", expected=", ".join(MODES), next_step="choose one of them"
+        )
 
 
 def check_model(model: str) -> None:
@@ -83,6 +95,7 @@ def build_engine(
     task: Task,
     *,
     name: str = "model",
+    mode: Mode = "generate",
     max_new_tokens: int = MAX_NEW_TOKENS,
     concurrency: int = 32,
     batch_size: int = 16,
@@ -98,6 +111,7 @@ def build_engine(
             (empty: the only one it serves).
         task: prompt and answer.
         name: what the model is called in progress lines and reports.
+        mode: `generate` (free text), `constrain` (only answers can be written) or `score` (probabilities).
         max_new_tokens: longest reply, in tokens.
         concurrency: requests under way at the same time (vllm and addresses).
         batch_size: reviews answered at the same time (transformers).
@@ -109,19 +123,28 @@ def build_engine(
         ConfigError: when there is no such engine, model or environment.
         EngineError: when the model cannot be loaded, or its server does not start or cannot be reached.
     """
+    check_mode(mode)
     check_engine(kind, model)
     if is_address(kind):
         from sentifactory.engines.openai_api import OpenAiEngine
 
         return OpenAiEngine(
-            kind, model or None, task, name=name, max_new_tokens=max_new_tokens, concurrency=concurrency
+            kind,
+            model or None,
+            task,
+            name=name,
+            mode=mode,
+            max_new_tokens=max_new_tokens,
+            concurrency=concurrency,
         )
     if model.startswith("~"):
         model = str(Path(model).expanduser())
     if kind == "transformers":
         from sentifactory.engines.transformers import TransformersEngine
 
-        return TransformersEngine(model, task, name=name, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        return TransformersEngine(
+            model, task, name=name, mode=mode, max_new_tokens=max_new_tokens, batch_size=batch_size
+        )
     from sentifactory.engines.vllm import VllmEngine
     from sentifactory.engines.vllm_process import START_TIMEOUT_S, VllmOptions
 
@@ -130,4 +153,6 @@ def build_engine(
         start_timeout_s=START_TIMEOUT_S if start_timeout_s is None else start_timeout_s,
         log_path=Path(vllm_log) if vllm_log else None,
     )
-    return VllmEngine(model, task, name=name, options=options, max_new_tokens=max_new_tokens, concurrency=concurrency)
+    return VllmEngine(
+        model, task, name=name, mode=mode, options=options, max_new_tokens=max_new_tokens, concurrency=concurrency
+    )

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sentifactory.engines import supervisor
+from sentifactory.engines.base import ServerGoneError
 from sentifactory.errors import EngineError
 from sentifactory.progress import say, show_progress
 
@@ -157,7 +158,7 @@ class ServerProcess:
         """Do nothing while the server runs.
 
         Raises:
-            EngineError: when it has ended; the message shows its last lines.
+            ServerGoneError: when it has ended; the message shows its last lines.
         """
         code = self._process.poll()
         if code is None:
@@ -170,11 +171,11 @@ class ServerProcess:
             ending, hint = "killed", "check the free memory (`free -g`): the system kills what takes too much"
         raise self._describe_failure(f"{self._title} ended {when + ' ' if when else ''}({ending})", hint)
 
-    def _describe_failure(self, what: str, next_step: str) -> EngineError:
+    def _describe_failure(self, what: str, next_step: str) -> ServerGoneError:
         self._has_failed = True
         shown = [f"    {line[:300]}" for line in pick_log_lines(self._read_log())] or ["    (it wrote nothing)"]
-        lines = "\n".join(shown)
-        return EngineError(what, next_step=f"{next_step}; the whole log is {self.log_path}, its last lines:\n{lines}")
+        log = f"the whole log is {self.log_path}, its last lines:\n" + "\n".join(shown)
+        return ServerGoneError(what, next_step=f"{next_step}; {log}")
 
     def _read_log(self, last_bytes: int = 1 << 20) -> str:
         with contextlib.suppress(OSError), self.log_path.open("rb") as log:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from sentifactory.corpus.tfidf import build_tfidf_pipeline
-from sentifactory.engines.base import ClosingEngine
+from sentifactory.engines.base import ClosingEngine, OnAnswer, tell_answers
 from sentifactory.errors import DataError, EngineError
 from sentifactory.progress import say
 from sentifactory.records import Prediction, Review
@@ -51,7 +51,7 @@ class TfidfEngine(ClosingEngine):
         say(f"{self.name}: trained on {len(known)} reviews in {time.monotonic() - start:.1f} s")
         return self
 
-    def predict(self, reviews: Sequence[Review]) -> list[Prediction]:
+    def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
         """Return the most probable label of each review, with the probabilities of all labels.
 
         Raises:
@@ -72,4 +72,4 @@ class TfidfEngine(ClosingEngine):
                 float(row[columns[label]]) if label in columns else 0.0 for label in range(len(self._task.labels))
             )
             predictions.append(Prediction(whole.index(max(whole)), probabilities=whole, latency_s=latency_s))
-        return predictions
+        return tell_answers(predictions, on_answer)

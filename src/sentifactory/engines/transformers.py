@@ -1,7 +1,8 @@
 """A checkpoint run in this process by transformers: slower than vLLM, but it needs nothing beside `.venv`.
 
-Covered: mode `generate`, greedy. Batches hold reviews of like length, so that little is spent on padding; the answers
-come back in the order of the reviews.
+Batches hold reviews of like length, so that little is spent on padding; the answers come back in the order of the
+reviews. `score` and `constrain` take one forward pass each (`transformers_scoring.py`): what greedy decoding under a
+constraint would write follows from the probabilities at the places where the answers part.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, make_prediction
+from sentifactory.engines.answers import build_answer_tree, count_common, read_scores
+from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, Mode, OnAnswer, make_prediction
+from sentifactory.engines.transformers_scoring import LabelScorer
 from sentifactory.errors import EngineError
 from sentifactory.progress import show_progress
 from sentifactory.records import Prediction, Review
@@ -24,7 +27,8 @@ class TransformersEngine(ClosingEngine):
         model_path: folder of a checkpoint, or a hub id.
         task: prompt and answer.
         name: what the model is called in progress lines and reports.
-        max_new_tokens: longest reply, in tokens.
+        mode: `generate`, `constrain` or `score`.
+        max_new_tokens: longest reply of `generate`, in tokens.
         batch_size: reviews answered at the same time.
         device: "cuda", "cpu", ...; None: a GPU where there is one.
         dtype: name of a torch dtype; None: the checkpoint's own on a GPU, float32 on a CPU.
@@ -39,6 +43,7 @@ class TransformersEngine(ClosingEngine):
         task: Task,
         *,
         name: str = "model",
+        mode: Mode = "generate",
         max_new_tokens: int = MAX_NEW_TOKENS,
         batch_size: int = 16,
         device: str | None = None,
@@ -47,6 +52,7 @@ class TransformersEngine(ClosingEngine):
         import torch
 
         self.name = name
+        self.mode = mode
         self._task = task
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
@@ -55,8 +61,16 @@ class TransformersEngine(ClosingEngine):
         with show_progress(f"Loading {name} on {self._device}"):
             self._tokenizer, self._model = load_model(model_path, self._device, self._dtype)
         self._settings = build_generation_config(self._model, self._tokenizer, max_new_tokens)
+        self._scorer = self._build_scorer() if mode != "generate" else None
 
-    def predict(self, reviews: Sequence[Review]) -> list[Prediction]:
+    def _build_scorer(self) -> LabelScorer:
+        answers = [self._task.render_answer(label) for label in range(len(self._task.labels))]
+        self._tree = build_answer_tree(
+            [self._tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers]
+        )
+        return LabelScorer(self._model, self._tree, self._encode(Review("")), self._settings.pad_token_id)
+
+    def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
         """Return one prediction per review, in the order of the reviews.
 
         The latency of a review is that of its batch.
@@ -67,14 +81,46 @@ class TransformersEngine(ClosingEngine):
         prompts = [self._encode(review) for review in reviews]
         answers: dict[int, Prediction] = {}
         with show_progress(f"Asking {self.name}", total=len(reviews), unit="reviews") as progress:
+            if self._scorer is not None and prompts:
+                self._scorer.share_prefix(prompts)
             for batch in split_by_length(prompts, self._batch_size):
-                start = time.monotonic()
-                replies = self._generate([prompts[position] for position in batch])
-                latency_s = time.monotonic() - start
-                for position, reply in zip(batch, replies, strict=True):
-                    answers[position] = make_prediction(self._task, reply, latency_s)
+                for position, prediction in zip(batch, self._answer([prompts[at] for at in batch]), strict=True):
+                    answers[position] = prediction
+                    if on_answer is not None:
+                        on_answer(position, prediction)
                 progress.advance(len(batch))
         return [answers[position] for position in range(len(reviews))]
+
+    def _answer(self, prompts: Sequence[list[int]]) -> list[Prediction]:
+        """Return the predictions for the prompts of one batch.
+
+        Raises:
+            EngineError: when the memory does not suffice.
+        """
+        import torch
+
+        start = time.monotonic()
+        try:
+            if self._scorer is None:
+                replies = self._generate(prompts)
+                latency_s = time.monotonic() - start
+                return [make_prediction(self._task, reply, latency_s) for reply in replies]
+            scores = self._scorer.score(prompts)
+            latency_s = time.monotonic() - start
+            return [read_scores(self._tree, score, self._task, self.mode, latency_s) for score in scores]
+        except torch.cuda.OutOfMemoryError as error:
+            raise EngineError(
+                f"The GPU's memory does not suffice for {len(prompts)} reviews of up to "
+                f"{max(map(len, prompts))} tokens",
+                where=self.name,
+                next_step="choose a smaller batch_size, or the engine vllm",
+            ) from error
+
+    def count_flop(self, reviews: Sequence[Review]) -> float:
+        """Return the floating-point operations that scoring the reviews needs at least: only unshared tokens count."""
+        prompts = [[*self._encode(review), *self._tree.lead] for review in reviews]
+        n_shared = count_common(prompts) if len(prompts) > 1 else 0
+        return sum(count_forward_flop(self._model, n_shared, len(prompt) - n_shared) for prompt in prompts)
 
     def close(self) -> None:
         """Free the model's memory; may be called twice."""
@@ -82,7 +128,7 @@ class TransformersEngine(ClosingEngine):
 
         import torch
 
-        self._model = None
+        self._model = self._scorer = None
         gc.collect()
         if self._device.startswith("cuda"):
             torch.cuda.empty_cache()
@@ -101,19 +147,12 @@ class TransformersEngine(ClosingEngine):
         # Padding stands on the left, so that every reply begins in the same column.
         ids = [[padding] * (longest - len(prompt)) + prompt for prompt in prompts]
         mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        try:
-            with torch.inference_mode():
-                output = self._model.generate(
-                    input_ids=torch.tensor(ids, device=self._device),  # (B, T)
-                    attention_mask=torch.tensor(mask, device=self._device),  # (B, T)
-                    generation_config=self._settings,
-                )
-        except torch.cuda.OutOfMemoryError as error:
-            raise EngineError(
-                f"The GPU's memory does not suffice for {len(prompts)} reviews of up to {longest} tokens",
-                where=self.name,
-                next_step="choose a smaller batch_size, or the engine vllm",
-            ) from error
+        with torch.inference_mode():
+            output = self._model.generate(
+                input_ids=torch.tensor(ids, device=self._device),  # (B, T)
+                attention_mask=torch.tensor(mask, device=self._device),  # (B, T)
+                generation_config=self._settings,
+            )
         replies = output[:, longest:].tolist()  # (B, up to max_new_tokens)
         return [str(reply) for reply in self._tokenizer.batch_decode(replies, skip_special_tokens=True)]
 
@@ -147,6 +186,25 @@ def load_model(model_path: str, device: str, dtype: str) -> tuple[Any, Any]:
             next_step="take an instruction-tuned model, or put the template of the training run beside the model",
         )
     return tokenizer, model
+
+
+def count_forward_flop(model: Any, n_before: int, n_tokens: int) -> float:
+    """Return the floating-point operations of a forward pass over tokens, of which the last one meets the vocabulary.
+
+    A multiplication and an addition for each weight of a linear layer and token, and two products of attention, each
+    token with those before it (2 x 2 x heads x size a pair; sliding windows are not taken off).
+    """
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    linear = sum(
+        layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not head
+    )
+    config = model.config
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    pairs = n_tokens * n_before + n_tokens * (n_tokens + 1) / 2
+    attention = 4 * config.num_hidden_layers * config.num_attention_heads * size * pairs
+    return float(2 * linear * n_tokens + attention + 2 * head.weight.numel())
 
 
 def build_generation_config(model: Any, tokenizer: Any, max_new_tokens: int) -> Any:

@@ -21,7 +21,11 @@ from sentifactory.errors import ConfigError
 PYTHON_VARIABLE = "SENTIFACTORY_VLLM_PYTHON"
 ENVIRONMENT_FOLDER = ".venv-vllm"
 MAX_MODEL_LEN = 4096  # tokens; a review longer than that is told apart as not answered
-START_TIMEOUT_S = 600.0
+START_TIMEOUT_S = 1800.0  # a start that fails ends at once; on a busy machine one that succeeds may take long
+# Prompts share what fills whole blocks. vLLM's own 128 tokens on a CPU are more than the fixed part of a prompt has:
+# nothing would be shared between two reviews. Its kernels want multiples of 32.
+CPU_BLOCK_TOKENS = 32
+SILENCE_S = 1800.0  # without an answer to any request, after which a server that still runs is taken for stuck
 
 # Words of vLLM's log, in the order of a start, and what is shown beside the progress.
 _PHASES = {
@@ -69,6 +73,7 @@ class VllmOptions:
         dtype: "float32", "bfloat16", ...; None: float32 on a CPU (bfloat16 has no fast kernels on AVX2), else "auto".
         max_model_len: longest prompt with its answer, in tokens; lowered to what the model can take.
         start_timeout_s: seconds from the start until the server must answer.
+        max_restarts: how often in a row a server that has ended is started again without an answer in between.
         kv_cache_gib: memory for keys and values on a CPU; 2 hold some 50,000 tokens of gemma-3-270m in float32.
         gpu_memory_share: share of the GPU's memory that vLLM may take.
         extra_arguments: further arguments, handed on as they are.
@@ -79,6 +84,7 @@ class VllmOptions:
     dtype: str | None = None
     max_model_len: int = MAX_MODEL_LEN
     start_timeout_s: float = START_TIMEOUT_S
+    max_restarts: int = 3
     kv_cache_gib: int = 2
     gpu_memory_share: float = 0.9
     extra_arguments: tuple[str, ...] = ()
@@ -188,6 +194,7 @@ def build_command(install: VllmInstall, model: str, names: list[str], port: int,
     command += ["--generation-config", "vllm", "--enable-prefix-caching", "--disable-uvicorn-access-log"]
     if install.is_cpu:
         command += ["--dtype", options.dtype or "float32", "--enforce-eager"]
+        command += ["--block-size", str(CPU_BLOCK_TOKENS)]
     else:
         command += ["--dtype", options.dtype or "auto", "--gpu-memory-utilization", str(options.gpu_memory_share)]
     return [*command, *options.extra_arguments]
@@ -198,6 +205,8 @@ def build_environment(install: VllmInstall, model: str, options: VllmOptions) ->
     unwanted = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "VLLM_API_KEY")
     environment = {key: value for key, value in os.environ.items() if key not in unwanted}
     wanted = {"VLLM_NO_USAGE_STATS": "1", "VLLM_HOST_IP": HOST, "PYTHONUNBUFFERED": "1"}
+    # After 300 s (its default) in one step, vLLM gives itself up; a starved machine needs longer, and we watch anyway.
+    wanted["VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS"] = wanted["VLLM_ENGINE_READY_TIMEOUT_S"] = str(round(SILENCE_S))
     if Path(model).is_dir():
         wanted["HF_HUB_OFFLINE"] = "1"
     if install.is_cpu:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from sentifactory.engines.base import MAX_NEW_TOKENS
+from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
 
 
 def compare_models(
-    csv_path: Annotated[str, typer.Option("--csv_path", help="Test reviews: a CSV file with text and label.")],
+    csv_path: Annotated[
+        list[str],
+        typer.Option("--csv_path", help="Test reviews with text and label; give it again for files to compare with."),
+    ],
     base_model: Annotated[
         str, typer.Option("--base_model", help="Folder of the base model, or its name at an address.")
     ],
@@ -21,8 +24,17 @@ def compare_models(
     max_samples: Annotated[
         int | None, typer.Option("--max_samples", help="Most reviews to ask, with the file's class shares. [all]")
     ] = None,
+    val_path: Annotated[
+        str | None,
+        typer.Option(
+            "--val_path", help="Validation reviews: calibrations are fitted on them and saved with the models."
+        ),
+    ] = None,
+    target_accuracy: Annotated[
+        float, typer.Option("--target_accuracy", help="Accuracy that answers above the threshold shall reach.")
+    ] = 0.95,
     output_file: Annotated[
-        str, typer.Option("--output_file", help="Where report.json goes; report.html is written beside it.")
+        str, typer.Option("--output_file", help="Where report.json goes; page, text and tables are written beside it.")
     ] = "saves/comparison/report.json",
     engine: Annotated[
         str, typer.Option("--engine", help="vllm, transformers, or the address of an OpenAI-compatible server.")
@@ -33,6 +45,13 @@ def compare_models(
     tuned_url: Annotated[
         str | None, typer.Option("--tuned_url", help="Address that serves the tuned model, in place of --engine.")
     ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode",
+            help="generate: free text; constrain: only valid answers can be written; score: label probabilities.",
+        ),
+    ] = "generate",
     task: Annotated[
         str, typer.Option("--task", help="What is asked: a name, or a YAML file such as those in examples/tasks.")
     ] = "binary_sentiment",
@@ -64,7 +83,8 @@ def compare_models(
     """Compare a base model with its tuned form on the same labelled reviews.
 
     Both are asked greedily, one after the other. Answers are parsed strictly; one that cannot be parsed counts as
-    wrong. Every prediction goes into report.json, and report.html shows who wins and how sure that is.
+    wrong. Every prediction goes into report.json, and report.html shows who wins and how sure that is. A comparison
+    that was killed continues when the same command is given again.
     """
     from sentifactory.evaluation.compare import CompareOptions, run_comparison
     from sentifactory.evaluation.console import print_report
@@ -72,7 +92,10 @@ def compare_models(
 
     report = run_comparison(
         CompareOptions(
-            csv_path=csv_path,
+            csv_path=csv_path[0],
+            more_csv_paths=tuple(csv_path[1:]),
+            val_path=val_path,
+            target_accuracy=target_accuracy,
             base_model=base_model,
             finetuned_model=finetuned_model,
             output_file=output_file,
@@ -80,6 +103,7 @@ def compare_models(
             engine=engine,
             base_url=base_url,
             tuned_url=tuned_url,
+            mode=cast(Mode, mode),
             task=task,
             train_csv=train_csv,
             train_samples=train_samples,

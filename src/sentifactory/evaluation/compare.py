@@ -1,5 +1,6 @@
 """The comparison: base and tuned on the same reviews, one engine after the other, and the cheap baselines beside them.
 
+Each engine is started once and asked everything: all test files, and the validation reviews where there are any.
 Everything that can be wrong with the options and the files is found before the first engine starts. The reviews are a
 seeded sample that keeps the file's class shares; they are not balanced, so that accuracy is that of the file.
 """
@@ -7,22 +8,22 @@ seeded sample that keeps the file's class shares; they are not balanced, so that
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentifactory.corpus.manifest import count_labels, hash_file
-from sentifactory.engines.base import MAX_NEW_TOKENS
-from sentifactory.engines.registry import build_engine, check_engine
+import sentifactory
+from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
+from sentifactory.engines.registry import build_engine, check_engine, check_mode
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.baselines import MajorityEngine
-from sentifactory.evaluation.leak_check import check_test_file, describe_finding
+from sentifactory.evaluation.judging import AskingPlan, find_calibration, judge_test_set, save_calibrations
 from sentifactory.evaluation.outcomes import Contender, ask_contenders
-from sentifactory.evaluation.provenance import describe_model
+from sentifactory.evaluation.predicting import compute_fingerprint
+from sentifactory.evaluation.provenance import describe_model, hash_settings
 from sentifactory.evaluation.report import Comparison, build_report, check_report_place, write_report
-from sentifactory.evaluation.sampling import read_labelled, take_sample
-from sentifactory.evaluation.verdict import Sentence, compare_pairs, decide_verdict
+from sentifactory.evaluation.review_sets import ReviewOptions, ReviewSets, read_review_sets
 from sentifactory.progress import say
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
@@ -39,7 +40,10 @@ class CompareOptions:
     """The options of a comparison, as the command takes them.
 
     Attributes:
-        csv_path: test reviews.
+        csv_path: test reviews; the verdict is about these.
+        more_csv_paths: further files of test reviews, each reported with its difference from the first.
+        val_path: validation reviews: calibrations are fitted on them and saved beside the models.
+        target_accuracy: the accuracy that answers above the threshold of a calibration shall reach.
         base_model: folder, hub id, or name at an address.
         finetuned_model: likewise.
         output_file: where report.json goes; the page is written beside it.
@@ -47,6 +51,7 @@ class CompareOptions:
         engine: `vllm`, `transformers`, or an OpenAI-compatible address that serves both models.
         base_url: address of the base model alone; wins over `engine`.
         tuned_url: address of the tuned model alone; wins over `engine`.
+        mode: `generate`, `constrain` or `score`.
         task: name of the task.
         train_csv: reviews that training saw: for TF-IDF, and to refuse test reviews among them.
         train_files: further files that training saw, besides those of the tuned model's run card.
@@ -60,10 +65,14 @@ class CompareOptions:
     base_model: str
     finetuned_model: str
     output_file: str
+    more_csv_paths: tuple[str, ...] = ()
+    val_path: str | None = None
+    target_accuracy: float = 0.95
     max_samples: int | None = None
     engine: str = "vllm"
     base_url: str | None = None
     tuned_url: str | None = None
+    mode: Mode = "generate"
     task: str = BINARY_SENTIMENT.name
     train_csv: str | None = None
     train_files: tuple[str, ...] = ()
@@ -81,18 +90,8 @@ class CompareOptions:
         return (self.base_url if side == "base" else self.tuned_url) or self.engine
 
 
-@dataclass(frozen=True, slots=True)
-class ReviewSet:
-    """The reviews of a comparison and what the report says about them."""
-
-    test: list[Review]
-    train: list[Review]
-    facts: dict[str, Any]
-    warnings: list[Sentence]
-
-
 def run_comparison(options: CompareOptions) -> dict[str, Any]:
-    """Compare, write report.json and report.html, and return the report.
+    """Compare, write report.json, its page and tables beside it, and return the report.
 
     Raises:
         ConfigError: when an option cannot be used.
@@ -101,22 +100,35 @@ def run_comparison(options: CompareOptions) -> dict[str, Any]:
     """
     check_options(options)
     task = load_task(options.task)
-    reviews = read_review_set(options, task)
+    reviews = read_review_sets(name_reviews(options), task)
     contenders = [*build_baselines(reviews, options, task), *(build_side(side, options, task) for side in SIDES)]
-    outcomes = ask_contenders(contenders, reviews.test, task)
-    tests = compare_pairs(outcomes, reviews.test)
-    comparison = Comparison(
-        task=task,
-        reviews=reviews.test,
-        outcomes=outcomes,
-        tests=tests,
-        verdict=decide_verdict(outcomes, tests),
-        data=reviews.facts,
-        settings=describe_settings(options),
-        warnings=reviews.warnings,
+    plan = AskingPlan(reviews)
+    answers = ask_contenders(contenders, plan.everything)
+    calibrations = {
+        contender.name: find_calibration(
+            contender, answers[contender.name], plan, task, options.val_path, options.target_accuracy
+        )
+        for contender in contenders
+    }
+    results = [
+        judge_test_set(test, rows, contenders, answers, calibrations, task, options.seed)
+        for test, rows in zip(reviews.tests, plan.test_rows, strict=True)
+    ]
+    report = build_report(
+        Comparison(
+            task=task,
+            results=results,
+            data=reviews.facts,
+            settings=describe_settings(options),
+            warnings=reviews.warnings,
+        )
     )
-    report = build_report(comparison)
     page = write_report(report, options.output_file)
+    if options.val_path is not None:
+        save_calibrations(contenders, calibrations)
+    for contender in contenders:
+        if contender.journal is not None:
+            contender.journal.unlink(missing_ok=True)  # every answer stands in the report
     say(f"Report: {options.output_file} and {page}")
     return report
 
@@ -132,9 +144,29 @@ def check_options(options: CompareOptions) -> None:
     load_task(options.task)
     if options.train_samples is not None and options.train_csv is None:
         raise ConfigError("--train_samples needs --train_csv", next_step="give the training reviews as well")
+    check_mode(options.mode)
+    if not 0 < options.target_accuracy <= 1:
+        raise ConfigError(
+            f"--target_accuracy is {options.target_accuracy:g}", expected="a share above 0 and up to 1, such as 0.95"
+        )
     check_report_place(options.output_file)
     for side in SIDES:
         check_engine(options.engine_of(side), options.model_of(side))
+
+
+def name_reviews(options: CompareOptions) -> ReviewOptions:
+    """Return which reviews the options name."""
+    return ReviewOptions(
+        csv_paths=(options.csv_path, *options.more_csv_paths),
+        val_path=options.val_path,
+        train_csv=options.train_csv,
+        train_samples=options.train_samples,
+        max_samples=options.max_samples,
+        seed=options.seed,
+        train_files=options.train_files,
+        tuned_model=options.finetuned_model,
+        allow_leaks=options.allow_leaks,
+    )
 
 
 def check_count(option: str, value: int | None) -> None:
@@ -147,51 +179,9 @@ def check_count(option: str, value: int | None) -> None:
         raise ConfigError(f"--{option} is {value}", expected="1 or more", next_step="correct the option")
 
 
-def read_review_set(options: CompareOptions, task: Task) -> ReviewSet:
-    """Read test and training reviews, refuse what training has seen, and take the sample.
-
-    Raises:
-        DataError: when a file cannot be used.
-        LeakError: when training has seen test reviews.
-    """
-    everything, n_empty = read_labelled(options.csv_path, task)
-    test = take_sample(everything, options.max_samples, options.seed)
-    facts: dict[str, Any] = {
-        "test": {
-            "file": options.csv_path,
-            "sha256": hash_file(Path(options.csv_path)),
-            "reviews": len(everything),
-            "rows_without_text": n_empty,
-            "labels": count_labels(everything, task),
-            "asked": len(test),
-            "asked_labels": count_labels(test, task),
-            "sampling": "all reviews" if len(test) == len(everything) else "stratified: class shares of the file",
-            "seed": options.seed,
-        }
-    }
-    named = [*options.train_files, *([options.train_csv] if options.train_csv else [])]
-    leaks, warnings = check_test_file(
-        options.csv_path, options.finetuned_model, named, allow_leaks=options.allow_leaks
-    )
-    facts["leak_check"] = {**leaks.to_json(), "sentence": asdict(describe_finding(leaks))}
-    if options.train_csv is None:
-        return ReviewSet(test, [], facts, warnings)
-    seen, _ = read_labelled(options.train_csv, task)
-    train, _ = read_labelled(options.train_csv, task, options.train_samples)
-    facts["train"] = {
-        "file": options.train_csv,
-        "sha256": hash_file(Path(options.train_csv)),
-        "reviews": len(seen),
-        "used_by_tfidf": len(train),
-        "overlap_with_test": leaks.n_leaked,
-    }
-    return ReviewSet(test, train, facts, warnings)
-
-
-def build_baselines(reviews: ReviewSet, options: CompareOptions, task: Task) -> list[Contender]:
+def build_baselines(reviews: ReviewSets, options: CompareOptions, task: Task) -> list[Contender]:
     """Return the contenders that cost nothing; TF-IDF only where there are training reviews."""
-    source = reviews.train or reviews.test
-    majority = MajorityEngine(source)
+    majority = MajorityEngine(reviews.train or reviews.tests[0].reviews)
     answer = f"always {task.labels[majority.label]}"
     found = [Contender("majority", answer, "constant", lambda: majority)]
     if reviews.train:
@@ -210,18 +200,32 @@ def build_side(side: str, options: CompareOptions, task: Task) -> Contender:
     engine, model = options.engine_of(side), options.model_of(side)
 
     def open_engine() -> AbstractContextManager[Engine]:
-        return build_engine(engine, model, task, name=side, max_new_tokens=options.max_new_tokens)
+        return build_engine(engine, model, task, name=side, mode=options.mode, max_new_tokens=options.max_new_tokens)
 
-    return Contender(side, model, engine, open_engine, describe_model(model))
+    facts = describe_model(model)
+    return Contender(
+        side,
+        model,
+        engine,
+        open_engine,
+        facts,
+        journal=Path(options.output_file).with_suffix(f".predictions.{side}.jsonl"),
+        fingerprint=compute_fingerprint(
+            sentifactory.__version__, engine, model, hash_settings(model), facts.get("weights"), task.prompt_template,
+            list(map(task.render_answer, range(len(task.labels)))), options.mode, options.max_new_tokens,
+        ),
+    )  # fmt: skip
 
 
 def describe_settings(options: CompareOptions) -> dict[str, Any]:
     """Return the options that decide a result, for the report."""
     return {
         "engines": {side: options.engine_of(side) for side in SIDES},
+        "mode": options.mode,
         "decoding": "greedy",
         "max_new_tokens": options.max_new_tokens,
         "max_samples": options.max_samples,
         "seed": options.seed,
+        "target_accuracy": options.target_accuracy,
         "scoring": "strict: an unparsed answer is wrong",
     }

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sentifactory.evaluation.verdict import format_p_value, format_percent, format_points
+from sentifactory.evaluation.verdict import format_points, format_range
+from sentifactory.evaluation.wording import DASH, NO_PROBABILITIES, list_figures, read_interval
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 TITLES = {"majority": "majority", "base": "base", "tuned": "tuned", "tfidf": "TF-IDF"}
-MEASURES = ("accuracy", "precision", "recall", "f1", "macro_f1", "coverage")
-PLAIN_WIDTH = 100  # columns where the output is no terminal
+PLAIN_WIDTH = 120  # columns where the output is no terminal
 
 
 def print_report(report: Mapping[str, Any]) -> None:
-    """Print figures, confusion matrices and verdict on stdout."""
+    """Print figures, confusion matrices and verdict of every test file on stdout."""
     import sys
 
     from rich.console import Console
@@ -27,37 +27,37 @@ def print_report(report: Mapping[str, Any]) -> None:
     console.print(_build_figures(report))
     for name in ("base", "tuned"):
         console.print(_build_confusion(report, name))
-    test = report["paired_tests"]["tuned_vs_base"]
-    low, high = (report["models"]["tuned"]["metrics"]["accuracy_interval"][end] for end in ("low", "high"))
-    console.print(
-        f"tuned against base: {test['fixed']} fixed, {test['broken']} broken, "
-        f"exact McNemar {format_p_value(test['p_value'])}; "
-        f"95% interval of tuned {format_percent(low)} to {format_percent(high)}"
-    )
     console.print(report["verdict"]["headline"]["en"], style="bold")
     for sentence in report["verdict"]["details"]:
         console.print(sentence["en"])
-    if "leak_check" in report["data"]:  # older reports have none
-        console.print(f"Leak check: {report['data']['leak_check']['summary']}")
+    leaks = report["data"]["test"]["leak_check"]
+    console.print(f"Leak check: {leaks['summary']}")
+    if not any(report["models"][side]["probability"] for side in ("base", "tuned")):
+        console.print(NO_PROBABILITIES.en)
+    for further in report["further_tests"]:
+        console.print(_build_figures(further))
+        console.print(f"Leak check: {further['data']['test']['leak_check']['summary']}")
+        change = further["from_first"]["tuned"]
+        console.print(further["verdict"]["headline"]["en"], style="bold")
+        console.print(
+            f"Tuned, against its accuracy on the first file: {format_points(change['difference'])} points, "
+            f"95% interval {format_range(read_interval(change['interval']), 'to')}"
+        )
 
 
-def _build_figures(report: Mapping[str, Any]) -> Table:
+def _build_figures(result: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
-    models = report["models"]
-    others = [name for name in ("tfidf", "majority") if name in models]
+    models = result["models"]
+    names = [name for name in ("base", "tuned", "tfidf", "majority") if name in models]
     n = models["base"]["metrics"]["reviews"]
-    table = Table(title=f"{n} reviews of {report['data']['test']['file']}", title_justify="left")
+    table = Table(title=f"{n} reviews of {result['data']['test']['file']}", title_justify="left")
     table.add_column("")
-    for name in ("base", "tuned", "difference", *others):
+    for name in (*names[:2], "tuned - base", *names[2:]):
         table.add_column(TITLES.get(name, name), justify="right")
-    for measure in MEASURES:
-        base, tuned = (models[name]["metrics"][measure] for name in ("base", "tuned"))
-        cells = [format_percent(base), format_percent(tuned), format_points(tuned - base)]
-        cells += [format_percent(models[name]["metrics"][measure]) for name in others]
-        table.add_row("F1" if measure == "f1" else measure.replace("_", " ").replace("f1", "F1"), *cells)
-    speeds = [models[name]["reviews_per_s"] for name in ("base", "tuned")]
-    table.add_row("reviews/s", *(f"{speed:.1f}" if speed else "-" for speed in speeds), "")
+    for figure in list_figures(result):
+        cells = [figure.show_value(value.value) if (value := figure.values[name]) else DASH for name in names]
+        table.add_row(figure.title.en, *cells[:2], figure.show_difference(), *cells[2:])
     return table
 
 

@@ -38,13 +38,13 @@ class KnownTraining:
 
 
 def check_test_file(
-    test_file: str, tuned_model: str, named: Sequence[str], *, allow_leaks: bool
+    test_file: str, tuned_model: str | None, named: Sequence[str], *, allow_leaks: bool
 ) -> tuple[LeakFinding, list[Sentence]]:
     """Refuse a test file of which training has seen reviews; say what was found.
 
     Args:
         test_file: the reviews to test on.
-        tuned_model: folder of the tuned model; its run card tells what it was trained on.
+        tuned_model: folder of the tuned model; its run card tells what it was trained on. None: there is none.
         named: training files that the user names.
         allow_leaks: go on, with the warning.
 
@@ -55,7 +55,7 @@ def check_test_file(
         LeakError: when there is a leak.
         DataError: when a file that the user names cannot be read as reviews.
     """
-    known = read_training(tuned_model)
+    known = read_training(tuned_model) if tuned_model is not None else KnownTraining([])
     train = list(dict.fromkeys([*known.files, *(TrainFile(Path(name)) for name in named)]))
     finding = LeakFinding(test_files=(test_file,), problem=known.problem or NO_TRAINING_FILE)
     if train:
@@ -65,6 +65,21 @@ def check_test_file(
             if named:
                 raise
             finding = replace(finding, problem=f"Nothing was compared, since a file is not read as reviews: {error}")
+    return finding, _warn_or_refuse(finding, test_file, "train", allow_leaks)
+
+
+def check_validation_file(test_file: str, val_file: str, *, allow_leaks: bool) -> tuple[LeakFinding, list[Sentence]]:
+    """Do the same for the reviews that calibrations are fitted on.
+
+    Raises:
+        LeakError: when there is a leak.
+        DataError: when one of the files cannot be read as reviews.
+    """
+    finding = find_leaks([TrainFile(Path(val_file))], [Path(test_file)])
+    return finding, _warn_or_refuse(finding, test_file, "val", allow_leaks)
+
+
+def _warn_or_refuse(finding: LeakFinding, test_file: str, part: str, allow_leaks: bool) -> list[Sentence]:
     if not allow_leaks:
         finding.refuse(
             next_step="remove them from one of the two files (sentifactory data check lists them all), or pass "
@@ -72,8 +87,8 @@ def check_test_file(
         )
     say(f"Leak check: {finding.summarise()}")
     if finding.status != LEAKS or finding.report is None:
-        return finding, []
-    return finding, [describe_overlap(finding.n_leaked, finding.report.n_test)]
+        return []
+    return [describe_overlap(finding.n_leaked, finding.report.n_test, test_file, part)]
 
 
 def describe_finding(finding: LeakFinding) -> Sentence:

@@ -1,16 +1,17 @@
 """What a list of answers is worth against the true labels.
 
 Strict throughout: an answer that could not be parsed is wrong. In recall it is a miss of the true class; in precision
-it is nobody's claim; in the confusion matrix it has a column of its own. Not covered here: probabilities (calibration)
-and how sure a figure is (`significance`), apart from the interval that accuracy always carries.
+it is nobody's claim; in the confusion matrix it has a column of its own. The figures of the parsed answers alone stand
+beside the strict ones. Not covered here: figures of probabilities (`probabilities`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from sentifactory.evaluation.bootstrap import bootstrap_labels, score_tables
 from sentifactory.evaluation.significance import Interval, compute_wilson_interval
 
 
@@ -42,8 +43,11 @@ class Metrics:
         macro_precision: mean over classes, each class counting alike.
         macro_recall: likewise.
         macro_f1: likewise.
+        mcc: Matthews correlation, an unparsed answer being one more answer that is never true; 0 is no skill.
+        intervals: bootstrap interval of each figure above from `precision` on, by name.
         classes: the scores of every class, in label order.
         confusion: (n_labels, n_labels + 1); rows are true labels, columns are answers, the last one unparsed.
+        parsed_only: the figures of the parsed answers alone; None where all are parsed (they are the same) or none.
     """
 
     reviews: int
@@ -58,21 +62,27 @@ class Metrics:
     macro_precision: float
     macro_recall: float
     macro_f1: float
+    mcc: float
+    intervals: dict[str, Interval]
     classes: tuple[ClassScores, ...]
     confusion: tuple[tuple[int, ...], ...]
+    parsed_only: Metrics | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain JSON values."""
         return asdict(self)
 
 
-def compute_metrics(truth: Sequence[int], answers: Sequence[int | None], labels: Sequence[str]) -> Metrics:
+def compute_metrics(
+    truth: Sequence[int], answers: Sequence[int | None], labels: Sequence[str], *, seed: int = 0
+) -> Metrics:
     """Return the figures of a list of answers.
 
     Args:
         truth: (n_reviews,) true label indices.
         answers: (n_reviews,) answered label indices, None where the reply could not be parsed.
         labels: label names in index order.
+        seed: seed of the bootstrap.
 
     Raises:
         ValueError: when the two lists differ in length, are empty, or hold an index that is no label.
@@ -82,9 +92,18 @@ def compute_metrics(truth: Sequence[int], answers: Sequence[int | None], labels:
         >>> figures.accuracy, figures.recall, figures.coverage, figures.confusion
         (0.5, 0.5, 0.75, ((1, 1, 0), (0, 1, 1)))
     """
+    _check_indices(truth, answers, len(labels))
+    figures = _score_answers(truth, answers, labels, seed)
+    if figures.unparsed in (0, figures.reviews):
+        return figures
+    parsed = [(true, answer) for true, answer in zip(truth, answers, strict=True) if answer is not None]
+    alone = _score_answers([true for true, _ in parsed], [answer for _, answer in parsed], labels, seed)
+    return replace(figures, parsed_only=alone)
+
+
+def _score_answers(truth: Sequence[int], answers: Sequence[int | None], labels: Sequence[str], seed: int) -> Metrics:
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    _check_indices(truth, answers, len(labels))
     indices = list(range(len(labels)))
     unparsed_index = len(labels)
     given = [unparsed_index if answer is None else answer for answer in answers]
@@ -113,6 +132,8 @@ def compute_metrics(truth: Sequence[int], answers: Sequence[int | None], labels:
         macro_precision=macro[0],
         macro_recall=macro[1],
         macro_f1=macro[2],
+        mcc=float(score_tables(confusion[None])["mcc"][0]),
+        intervals=bootstrap_labels(confusion, seed),
         classes=classes,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )

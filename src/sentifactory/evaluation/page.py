@@ -8,82 +8,86 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sentifactory.corpus.wording import name_label
+from sentifactory.evaluation.charts import (
+    build_bars,
+    build_forest,
+    build_reliability,
+    build_risk_coverage,
+    build_training_curve,
+)
+from sentifactory.evaluation.mistake_files import each_test, find_surest
 from sentifactory.evaluation.verdict import format_p_value, format_percent, format_points
+from sentifactory.evaluation.wording import CONTENDERS, NO_CALIBRATION, NO_PROBABILITIES, list_figures
 from sentifactory.pages.rendering import build_environment
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATE = "report.html.j2"
 EXAMPLES_SHOWN = 12
-TITLES = {
-    "majority": ("Majority label", "多数类"),
-    "base": ("Base model", "原始模型"),
-    "tuned": ("Tuned model", "微调模型"),
-    "tfidf": ("TF-IDF + logistic regression", "TF-IDF + 逻辑回归"),
-}
-LABELS_ZH = {"negative": "负面", "positive": "正面", "neutral": "中性"}
-
-# Geometry of the bar chart, in units of its viewBox.
-CHART_WIDTH = 760
-CHART_LEFT = 230
-CHART_RIGHT = 80
-BAR_HEIGHT = 26
-ROW_HEIGHT = 50
+TITLES = {name: (title.en, title.zh) for name, title in CONTENDERS.items()}
+# Whose pictures are drawn, in this order; the majority label has none.
+DRAWN = ("base", "tuned", "tfidf")
 
 
 def render_page(report: Mapping[str, Any]) -> str:
     """Return the page of a report as HTML."""
-    environment = build_environment(
-        "sentifactory.evaluation", percent=format_percent, points=format_points, p_value=format_p_value
-    )
+    environment = make_environment()
     labels = report["task"]["labels"]
     return environment.get_template(TEMPLATE).render(
         report=report,
         titles=TITLES,
-        labels=[(label, LABELS_ZH.get(label, label)) for label in labels],
-        chart=build_chart(report),
-        matrices=[build_matrix(report, name) for name in ("base", "tuned", "tfidf") if name in report["models"]],
+        labels=[name_label(label) for label in labels],
+        chart=build_bars({name: model["metrics"] for name, model in report["models"].items()}),
+        figures=list_figures(report, labels),
+        matrices=[build_matrix(report, name) for name in DRAWN if name in report["models"]],
+        forest=build_forest(report, [name for name in DRAWN if name in report["models"]]),
         fixed=find_flips(report, fixed=True),
         broken=find_flips(report, fixed=False),
+        surest={name: rows for name in DRAWN if name in report["models"] and (rows := find_surest(report, name))},
         unparsed=find_unparsed(report),
+        tests=each_test(report),
         run_card=flatten_card(report["models"]["tuned"].get("run_card", {})),
+        training=build_training_curve(report["models"]["tuned"].get("run_card", {})),
         examples_shown=EXAMPLES_SHOWN,
+        **build_probability_pictures(report),
     )
 
 
-def build_chart(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the geometry of the accuracy bars with the whiskers of their intervals."""
-    span = CHART_WIDTH - CHART_LEFT - CHART_RIGHT
+def make_environment() -> Environment:
+    """Return the templates of this room with the filters that they use."""
+    return build_environment(
+        "sentifactory.evaluation", percent=format_percent, points=format_points, p_value=format_p_value
+    )
 
-    def place(share: float) -> float:
-        return round(CHART_LEFT + share * span, 1)
 
-    bars = []
-    for row, (name, model) in enumerate(report["models"].items()):
-        figures = model["metrics"]
-        interval = figures["accuracy_interval"]
-        bars.append(
-            {
-                "name": name,
-                "share": figures["accuracy"],
-                "low": interval["low"],
-                "high": interval["high"],
-                "y": row * ROW_HEIGHT + 14,
-                "width": round(figures["accuracy"] * span, 1),
-                "low_x": place(interval["low"]),
-                "high_x": place(interval["high"]),
-            }
-        )
-    ticks = [(place(percent / 100), percent) for percent in range(0, 101, 20)]
-    height = len(bars) * ROW_HEIGHT + 34
+def build_probability_pictures(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return reliability diagrams and risk-coverage curves, and what the page says where there are none."""
+    n_labels = len(report["task"]["labels"])
+    known = {name: report["models"][name] for name in DRAWN if report["models"].get(name, {}).get("probability")}
+    diagrams = [
+        {
+            "name": name,
+            "stage": stage,
+            "figures": model[stage],
+            "chart": build_reliability(model[stage], n_labels),
+        }
+        for name, model in known.items()
+        for stage in ("probability", "calibrated")
+        if model[stage]
+    ]
+    curves = {name: (model["calibrated"] or model["probability"])["curve"] for name, model in known.items()}
     return {
-        "bars": bars,
-        "ticks": ticks,
-        "width": CHART_WIDTH,
-        "height": height,
-        "left": CHART_LEFT,
-        "bar_height": BAR_HEIGHT,
-        "baseline": height - 26,
+        "known": known,
+        "diagrams": diagrams,
+        "risk_coverage": build_risk_coverage(curves) if curves else None,
+        "no_probabilities": NO_PROBABILITIES if not {"base", "tuned"} & set(known) else None,
+        "no_calibration": NO_CALIBRATION
+        if known and not any(model["calibrated"] for model in known.values())
+        else None,
     }
 
 

@@ -19,6 +19,13 @@ from sentifactory.errors import ConfigError
 from sentifactory.training.run_card import read_card
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf")
+SETTING_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
 PACKAGES = ("llamafactory", "torch", "transformers", "scikit-learn", "numpy")
 
 
@@ -26,6 +33,11 @@ def hash_weights(folder: str | Path) -> dict[str, str]:
     """Return the SHA-256 of each weight file of a model folder, by file name."""
     files = sorted(file for pattern in WEIGHT_PATTERNS for file in Path(folder).glob(pattern))
     return {file.name: hash_file(file) for file in files}
+
+
+def hash_settings(folder: str | Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that decides what a model says beside its weights; {} for what is no folder."""
+    return {name: hash_file(Path(folder) / name) for name in SETTING_FILES if (Path(folder) / name).is_file()}
 
 
 def describe_model(folder: str | Path) -> dict[str, Any]:

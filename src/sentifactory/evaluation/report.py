@@ -1,7 +1,7 @@
-"""The report of a comparison: one dictionary of plain JSON values, from which the page and the table are drawn.
+"""The report of a comparison: one dictionary of plain JSON values, from which page, tables and texts are drawn.
 
-`report.json` holds every prediction, so that any figure can be computed again. The shape is numbered by
-`SCHEMA_VERSION`; a change that breaks readers raises it.
+`report.json` holds every prediction, so that any figure can be computed again. Its shape is published as
+`report_schema.json` in this folder and numbered by `SCHEMA_VERSION`; a change that breaks readers raises it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import Any
 
 from sentifactory.atomic import write_json, write_text
 from sentifactory.errors import ConfigError
+from sentifactory.evaluation.judging import TestResult
 from sentifactory.evaluation.outcomes import Outcome
 from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
-from sentifactory.evaluation.significance import PairedTest
-from sentifactory.evaluation.verdict import Sentence, Verdict
-from sentifactory.records import Prediction, Review
+from sentifactory.evaluation.significance import compare_unpaired
+from sentifactory.evaluation.verdict import Sentence
+from sentifactory.records import Prediction
 from sentifactory.task import Task
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +32,14 @@ class Comparison:
 
     Attributes:
         task: what was asked.
-        reviews: (n_reviews,) what it was asked about.
-        outcomes: what each contender answered, by name.
-        tests: the paired test of each two contenders.
-        verdict: who wins.
-        data: files, hashes, sample and overlap, as the report shows them.
+        results: what each test file says; the verdict is about the first.
+        data: validation and training reviews, as the report shows them.
         settings: the options that decide a result.
         warnings: what a reader must know first.
     """
 
     task: Task
-    reviews: Sequence[Review]
-    outcomes: Mapping[str, Outcome]
-    tests: Mapping[tuple[str, str], PairedTest]
-    verdict: Verdict
+    results: Sequence[TestResult]
     data: dict[str, Any]
     settings: dict[str, Any]
     warnings: Sequence[Sentence] = field(default_factory=list)
@@ -53,9 +48,14 @@ class Comparison:
 def build_report(comparison: Comparison) -> dict[str, Any]:
     """Return the report as plain JSON values; the warnings stand first."""
     task = comparison.task
+    first = comparison.results[0]
+    result = describe_result(first)
+    for name, outcome in first.outcomes.items():
+        result["models"][name] |= _describe_contender(outcome)
+    result["data"] |= comparison.data
     return {
         "warnings": [asdict(warning) for warning in comparison.warnings],
-        "verdict": comparison.verdict.to_dict(),
+        "verdict": result.pop("verdict"),
         "schema_version": SCHEMA_VERSION,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "task": {
@@ -65,41 +65,79 @@ def build_report(comparison: Comparison) -> dict[str, Any]:
             "answer_values": list(task.answer_values),
             "prompt_template": task.prompt_template,
         },
-        "data": comparison.data,
-        "models": {name: _describe_outcome(outcome) for name, outcome in comparison.outcomes.items()},
-        "paired_tests": {f"{second}_vs_{first}": test.to_dict() for (first, second), test in comparison.tests.items()},
         "settings": comparison.settings,
         "versions": describe_versions(list(comparison.settings["engines"].values())),
         "machine": describe_machine(),
         "command": describe_command(),
-        "predictions": _list_predictions(comparison),
+        **result,
+        "further_tests": [
+            {**describe_result(further), "from_first": _describe_change(first, further)}
+            for further in comparison.results[1:]
+        ],
     }
 
 
-def _describe_outcome(outcome: Outcome) -> dict[str, Any]:
-    n = outcome.metrics.reviews
+def describe_result(result: TestResult) -> dict[str, Any]:
+    """Return what one test file says as plain JSON values."""
+    return {
+        "verdict": result.verdict.to_dict(),
+        "data": {"test": result.test.facts},
+        "models": {name: _describe_figures(outcome) for name, outcome in result.outcomes.items()},
+        "paired_tests": {f"{second}_vs_{first}": test.to_dict() for (first, second), test in result.tests.items()},
+        "decomposition": result.decomposition.to_dict(),
+        "differences": {name: asdict(interval) for name, interval in result.differences.items()},
+        "words": {name: [word.to_dict() for word in words] for name, words in result.words.items()},
+        "predictions": _list_predictions(result),
+    }
+
+
+def _describe_figures(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "metrics": outcome.metrics.to_dict(),
+        "groups": [group.to_dict() for group in outcome.groups],
+        "probability": outcome.probability.to_dict() if outcome.probability else None,
+        "calibrated": outcome.calibrated.to_dict() if outcome.calibrated else None,
+        "calibrated_accuracy": outcome.calibrated_accuracy,
+        "sure": asdict(outcome.sure) if outcome.sure else None,
+    }
+
+
+def _describe_contender(outcome: Outcome) -> dict[str, Any]:
+    speed = outcome.reviews_per_s
     return {
         "model": outcome.contender.model,
         "engine": outcome.contender.engine,
-        "metrics": outcome.metrics.to_dict(),
         "start_s": round(outcome.start_s, 3),
-        "predict_s": round(outcome.predict_s, 3),
-        "reviews_per_s": round(n / outcome.predict_s, 2) if outcome.predict_s > 0 else None,
+        "reviews_per_s": round(speed, 2) if speed is not None else None,
+        "calibration": outcome.calibration.to_dict() if outcome.calibration else None,
         **outcome.contender.facts,
     }
 
 
-def _list_predictions(comparison: Comparison) -> list[dict[str, Any]]:
+def _describe_change(first: TestResult, further: TestResult) -> dict[str, Any]:
+    """Return by contender how its accuracy on a further file differs from that on the first."""
+    found = {}
+    for name, outcome in further.outcomes.items():
+        before, after = first.outcomes[name].metrics, outcome.metrics
+        found[name] = {
+            "difference": after.accuracy - before.accuracy,
+            "interval": asdict(compare_unpaired(before.correct, before.reviews, after.correct, after.reviews)),
+        }
+    return found
+
+
+def _list_predictions(result: TestResult) -> list[dict[str, Any]]:
     """Return one row for each review: its text, true label and source, and what each contender answered."""
     rows = []
-    for index, review in enumerate(comparison.reviews):
+    for index, review in enumerate(result.test.reviews):
         source = review.source
         row: dict[str, Any] = {
             "text": review.text,
             "label": review.label,
+            "domain": review.domain,
             "source": {"file": source.file, "line": source.line} if source else None,
         }
-        for name, outcome in comparison.outcomes.items():
+        for name, outcome in result.outcomes.items():
             if name != "majority":  # the same answer for every review: its figures say it all
                 row[name] = _describe_prediction(outcome.predictions[index])
         rows.append(row)
@@ -113,13 +151,17 @@ def _describe_prediction(prediction: Prediction) -> dict[str, Any]:
         "latency_s": round(prediction.latency_s, 4),
     }
     if prediction.probabilities is not None:
-        row["probabilities"] = [round(share, 6) for share in prediction.probabilities]
+        row["probabilities"] = [round(share, 9) for share in prediction.probabilities]
     return row
 
 
 def summarise_report(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return the report without the predictions, for stdout."""
-    return {key: value for key, value in report.items() if key != "predictions"}
+    rest = {key: value for key, value in report.items() if key != "predictions"}
+    rest["further_tests"] = [
+        {key: value for key, value in further.items() if key != "predictions"} for further in report["further_tests"]
+    ]
+    return rest
 
 
 def page_path_for(report_path: str | Path) -> Path:
@@ -154,17 +196,22 @@ def check_report_place(report_path: str | Path) -> None:
 
 
 def write_report(report: Mapping[str, Any], report_path: str | Path) -> Path:
-    """Write report.json and, beside it, the page; return the page's path.
+    """Write report.json and, beside it, the page, the text for pull requests and the tables; return the page's path.
 
-    The page is drawn before either file is written, so that a fault in drawing leaves no half of a report.
+    All is drawn before any file is written, so that a fault in drawing leaves no half of a report.
 
     Raises:
         ConfigError: when the place cannot be written.
     """
+    from sentifactory.evaluation.markdown import render_markdown
+    from sentifactory.evaluation.mistake_files import write_mistakes
     from sentifactory.evaluation.page import render_page
 
-    page = render_page(report)
-    page_path = page_path_for(report_path)
-    write_json(report_path, report)
+    page, text = render_page(report), render_markdown(report)
+    path = Path(report_path)
+    page_path = page_path_for(path)
+    write_json(path, report)
+    write_mistakes(report, path.with_name(f"{path.stem}_mistakes"))
+    write_text(path.with_suffix(".md"), text)
     write_text(page_path, page)
     return page_path

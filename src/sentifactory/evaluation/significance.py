@@ -1,10 +1,12 @@
-"""How sure a figure is: the interval of an accuracy, and the exact test of two models on the same reviews.
+"""How sure a figure is: the interval of an accuracy, and two models on the same reviews.
 
-Not covered yet: bootstrap intervals, and the number of reviews that would show a given difference.
+Two models are compared by the exact McNemar test (chance) and a paired bootstrap (size of the difference). The
+bootstrap of every other figure stands in `bootstrap`; how many reviews would show a difference in `power`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,11 +14,13 @@ from typing import Any
 # A difference is called shown when chance alone would give one as large less often than this.
 SIGNIFICANCE_LEVEL = 0.05
 CONFIDENCE = 0.95
+# Enough that a bound of a 95% interval moves by a few hundredths of its width from seed to seed.
+RESAMPLES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A range that holds the true share in `confidence` of all samples."""
+    """A range that holds the true value in `confidence` of all samples."""
 
     low: float
     high: float
@@ -32,6 +36,7 @@ class PairedTest:
         fixed: reviews that the first model had wrong and the second has right.
         broken: reviews that the first model had right and the second has wrong.
         difference: accuracy of the second minus accuracy of the first, as a share.
+        interval: paired bootstrap interval of the difference.
         p_value: exact McNemar, two-sided: how often chance alone would split fixed and broken at least so unevenly.
     """
 
@@ -39,12 +44,18 @@ class PairedTest:
     fixed: int
     broken: int
     difference: float
+    interval: Interval
     p_value: float
 
     @property
     def is_shown(self) -> bool:
         """Whether the difference is more than chance explains."""
         return self.p_value < SIGNIFICANCE_LEVEL
+
+    def turn_round(self) -> PairedTest:
+        """Return the same test with the two models changed over."""
+        interval = Interval(-self.interval.high, -self.interval.low, self.interval.confidence)
+        return PairedTest(self.reviews, self.broken, self.fixed, -self.difference, interval, self.p_value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the test as plain JSON values."""
@@ -68,12 +79,13 @@ def compute_wilson_interval(correct: int, total: int, confidence: float = CONFID
     return Interval(float(bounds.low), float(bounds.high), confidence)
 
 
-def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedTest:
-    """Return the exact McNemar test of two models.
+def compare_paired(first: Sequence[bool], second: Sequence[bool], *, seed: int = 0) -> PairedTest:
+    """Return the exact McNemar test and the paired bootstrap of two models.
 
     Args:
         first: (n_reviews,) whether the first model was right.
         second: (n_reviews,) whether the second model was right, on the same reviews in the same order.
+        seed: seed of the bootstrap.
 
     Raises:
         ValueError: when the two lists differ in length or are empty.
@@ -83,12 +95,59 @@ def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedTest:
         >>> test.fixed, test.broken, round(test.p_value, 4)
         (8, 2, 0.1094)
     """
-    from scipy.stats import binomtest
-
     if not first or len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} answers: expected as many of both, and at least one")
     fixed = sum(not was_right and is_right for was_right, is_right in zip(first, second, strict=True))
     broken = sum(was_right and not is_right for was_right, is_right in zip(first, second, strict=True))
+    interval = bootstrap_difference(fixed, broken, len(first), seed=seed)
+    difference = (fixed - broken) / len(first)
+    return PairedTest(len(first), fixed, broken, difference, interval, compute_mcnemar(fixed, broken))
+
+
+def compute_mcnemar(fixed: int, broken: int) -> float:
+    """Return the two-sided p-value of the exact McNemar test: a fair coin thrown for every changed review."""
+    from scipy.stats import binomtest
+
     changed = fixed + broken
-    p_value = float(binomtest(min(fixed, broken), changed, 0.5).pvalue) if changed else 1.0
-    return PairedTest(len(first), fixed, broken, (sum(second) - sum(first)) / len(first), p_value)
+    return float(binomtest(min(fixed, broken), changed, 0.5).pvalue) if changed else 1.0
+
+
+def bootstrap_difference(
+    fixed: int, broken: int, reviews: int, *, seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
+    """Return the percentile interval of a difference of accuracies when the reviews are drawn again in pairs.
+
+    A review counts as fixed, broken or unchanged and nothing else, so that drawing n reviews with replacement is one
+    multinomial draw of these three counts: the same bootstrap (Efron 1979), thousands of times faster.
+    """
+    import numpy as np
+
+    shares = np.array([fixed, broken, reviews - fixed - broken]) / reviews
+    draws = np.random.default_rng(seed).multinomial(reviews, shares, size=resamples)  # (resamples, 3)
+    return take_percentiles((draws[:, 0] - draws[:, 1]) / reviews)
+
+
+def compare_unpaired(first_correct: int, first_total: int, second_correct: int, second_total: int) -> Interval:
+    """Return the interval of the difference (second minus first) of accuracies on two different sets of reviews.
+
+    Newcombe 1998 (Statistics in Medicine 17:873-890), method 10: built from the Wilson intervals of the two.
+
+    Example:
+        >>> interval = compare_unpaired(48, 80, 56, 70)
+        >>> round(interval.low, 4), round(interval.high, 4)
+        (0.0524, 0.3339)
+    """
+    first, second = first_correct / first_total, second_correct / second_total
+    a, b = compute_wilson_interval(first_correct, first_total), compute_wilson_interval(second_correct, second_total)
+    low = math.hypot(second - b.low, a.high - first)
+    high = math.hypot(b.high - second, first - a.low)
+    return Interval(second - first - low, second - first + high)
+
+
+def take_percentiles(values: Any, confidence: float = CONFIDENCE) -> Interval:
+    """Return the middle `confidence` of bootstrap values (resamples,); those that are no number are passed over."""
+    import numpy as np
+
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return Interval(float(low), float(high), confidence)

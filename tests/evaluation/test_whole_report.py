@@ -1,0 +1,232 @@
+"""A comparison with everything: several test files, validation reviews, probabilities; and the schema of its report.
+
+The engines are real ones: TF-IDF on few and on many made reviews stands for base and tuned.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from schema_checker import find_faults
+from scripted_comparison import Workplace, write_reviews
+
+from sentifactory.engines.base import OnAnswer
+from sentifactory.engines.tfidf import TfidfEngine
+from sentifactory.errors import ConfigError, DataError
+from sentifactory.evaluation import compare
+from sentifactory.evaluation.calibration import load_calibration
+from sentifactory.evaluation.console import print_report
+from sentifactory.records import Prediction, Review
+from sentifactory.task import BINARY_SENTIMENT, Task
+
+SCHEMA = json.loads(resources.files("sentifactory.evaluation").joinpath("report_schema.json").read_text("utf-8"))
+GOOD, BAD = "好棒美佳优赞喜爱", "差糟坏烂劣厌恨怒"
+
+
+def make_rows(n: int, seed: int, *, noise: float = 0.35) -> list[tuple[int, str]]:
+    """Made reviews: characters of both tempers, more of the label's own; hard enough that models differ."""
+    dice = random.Random(seed)
+    rows = []
+    for row in range(n):
+        label = row % 2
+        own, other = (GOOD, BAD) if label else (BAD, GOOD)
+        text = "".join(dice.choice(other if dice.random() < noise else own) for _ in range(dice.choice([7, 11, 30])))
+        rows.append((label, f"{text}{seed}号{row}"))
+    return rows
+
+
+class HalfDeaf(TfidfEngine):
+    """TF-IDF that, as a model in mode generate does, leaves some reviews without a readable answer."""
+
+    def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
+        found = super().predict(reviews)
+        return [
+            Prediction(None, raw="好的") if row % 3 == 0 else Prediction(one.label) for row, one in enumerate(found)
+        ]
+
+
+@pytest.fixture
+def place(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    folder = workplace.folder
+    for name, n, seed in (("test", 120, 1), ("other", 80, 2), ("val", 100, 3), ("train", 200, 4)):
+        write_reviews(folder / f"{name}.csv", make_rows(n, seed, noise=0.45 if name == "other" else 0.35))
+
+    def build(kind: str, model: str, task: Task, *, name: str, **_: Any) -> TfidfEngine:
+        rows = make_rows(20 if name == "base" else 400, 5)
+        return TfidfEngine(task, name=name).fit([Review(text, label) for label, text in rows])
+
+    monkeypatch.setattr(compare, "build_engine", build)
+    return workplace
+
+
+def run_everything(place: Workplace, **changes: Any) -> dict[str, Any]:
+    options = {
+        "more_csv_paths": (str(place.folder / "other.csv"),),
+        "val_path": str(place.folder / "val.csv"),
+        "train_csv": str(place.folder / "train.csv"),
+        "mode": "score",
+        "target_accuracy": 0.8,
+    }
+    return place.run(**{**options, **changes})
+
+
+def test_the_report_fits_its_schema_in_every_form(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_everything(place)
+    whole = place.read()
+    assert list(find_faults(whole, SCHEMA, SCHEMA)) == []
+
+    def build(kind: str, model: str, task: Task, *, name: str, **_: Any) -> TfidfEngine:
+        return HalfDeaf(task, name=name).fit([Review(text, label) for label, text in make_rows(60, 5)])
+
+    monkeypatch.setattr(compare, "build_engine", build)
+    place.run(mode="generate")
+    words_only = place.read()
+    assert list(find_faults(words_only, SCHEMA, SCHEMA)) == []
+    assert words_only["models"]["base"]["metrics"]["parsed_only"]["coverage"] == 1
+    assert words_only["models"]["base"]["probability"] is None
+
+
+def test_the_schema_is_not_blind(place: Workplace) -> None:
+    run_everything(place)
+    for path, value in [
+        (("models", "base", "metrics", "accuracy"), 1.5),
+        (("models", "tuned", "metrics", "extra"), 1),
+        (("further_tests", 0, "predictions", 0, "base", "label"), "positive"),
+        (("schema_version",), 1),
+        (("verdict",), {}),
+    ]:
+        report = place.read()
+        inner = report
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = value
+        assert list(find_faults(report, SCHEMA, SCHEMA)), path
+
+
+def test_every_test_file_has_its_verdict_and_its_distance_from_the_first(place: Workplace) -> None:
+    report = run_everything(place)
+    further = report["further_tests"][0]
+    assert further["data"]["test"]["file"].endswith("other.csv")
+    assert len(report["predictions"]) == 120
+    assert len(further["predictions"]) == 80
+    first, other = (one["models"]["tuned"]["metrics"]["accuracy"] for one in (report, further))
+    change = further["from_first"]["tuned"]
+    assert change["difference"] == pytest.approx(other - first)
+    assert change["interval"]["low"] < change["difference"] < change["interval"]["high"]
+    assert further["verdict"]["headline"]["en"] in place.page().replace("\u00a0", " ")
+    assert "other.csv" in (place.folder / "out" / "report.md").read_text(encoding="utf-8")
+
+
+def test_calibrations_are_fitted_on_validation_saved_and_used_again(place: Workplace) -> None:
+    report = run_everything(place)
+    for side in ("base", "tuned"):
+        saved = load_calibration(place.folder / f"{side}_model", BINARY_SENTIMENT)
+        assert saved is not None
+        assert saved.fitted_on["file"].endswith("val.csv")
+        assert saved.fitted_on["reviews"] == 100
+        assert saved.fitted_on["nll_after"] <= saved.fitted_on["nll_before"]
+        figures = report["models"][side]
+        assert figures["calibration"]["temperature"] == saved.temperature
+        shares = [row[side]["probabilities"] for row in report["predictions"]]
+        corrected = [max(saved.apply(row)) for row in shares]
+        assert figures["calibrated"]["mean_confidence"] == pytest.approx(sum(corrected) / 120, abs=1e-6)
+    later = run_everything(place, val_path=None)
+    assert later["models"]["tuned"]["calibrated"] == report["models"]["tuned"]["calibrated"]
+    assert later["models"]["tfidf"]["calibrated"] is None  # no folder to have kept it in
+    (place.folder / "tuned_model" / "model.safetensors").write_bytes(b"other weights")
+    assert run_everything(place, val_path=None)["models"]["tuned"]["calibrated"] is None
+
+
+def test_the_test_reviews_do_not_touch_the_calibration(place: Workplace) -> None:
+    first = run_everything(place)["models"]["tuned"]["calibration"]
+    write_reviews(place.folder / "test.csv", make_rows(90, 77, noise=0.5))
+    assert run_everything(place)["models"]["tuned"]["calibration"] == first
+
+
+def test_a_threshold_is_measured_on_the_test_reviews(place: Workplace) -> None:
+    report = run_everything(place)
+    tuned = report["models"]["tuned"]
+    assert tuned["sure"]["threshold"] == tuned["calibration"]["threshold"]
+    assert 0 < tuned["sure"]["coverage"] <= 1
+    assert tuned["sure"]["answered"] == round(tuned["sure"]["coverage"] * 120)
+
+
+def test_the_mistakes_as_tables(place: Workplace) -> None:
+    report = run_everything(place)
+    folder = place.folder / "out" / "report_mistakes"
+
+    def read(name: str) -> list[dict[str, str]]:
+        with (folder / name).open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    assert {path.name for path in folder.iterdir()} == {
+        "flips.csv", "surest.csv", "groups.csv", "words.csv", "unparsed.csv",
+    }  # fmt: skip
+    flips = [row for row in read("flips.csv") if row["test"].endswith("test.csv")]
+    test = report["paired_tests"]["tuned_vs_base"]
+    assert [row["flip"] for row in flips].count("fixed") == test["fixed"]
+    assert [row["flip"] for row in flips].count("broken") == test["broken"]
+    surest = [row for row in read("surest.csv") if row["test"].endswith("test.csv") and row["model"] == "tuned"]
+    assert len(surest) == 120 - report["models"]["tuned"]["metrics"]["correct"]
+    shares = [float(row["probability"]) for row in surest]
+    assert shares == sorted(shares, reverse=True)
+    assert all(row["label"] != row["answer"] for row in surest)
+    groups = [row for row in read("groups.csv") if row["test"].endswith("other.csv") and row["model"] == "base"]
+    assert sum(int(row["reviews"]) for row in groups) == 80
+    assert read("unparsed.csv") == []
+
+
+def test_words_alone_leave_out_what_needs_probabilities_and_say_so(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(kind: str, model: str, task: Task, *, name: str, **_: Any) -> TfidfEngine:
+        return HalfDeaf(task, name=name).fit([Review(text, label) for label, text in make_rows(60, 5)])
+
+    monkeypatch.setattr(compare, "build_engine", build)
+    place.run(mode="generate", val_path=str(place.folder / "val.csv"))
+    page = place.page()
+    assert "--mode score" in page
+    assert "Can the probabilities be believed?" not in page
+    assert "--mode score" in (place.folder / "out" / "report.md").read_text(encoding="utf-8")
+    assert not (place.folder / "tuned_model" / "calibration.json").exists()
+
+
+def test_reviews_that_validation_has_seen_are_refused(place: Workplace) -> None:
+    write_reviews(place.folder / "val.csv", [*make_rows(60, 3), make_rows(120, 1)[0]])
+    with pytest.raises(DataError, match="1 of 120 test reviews"):
+        run_everything(place)
+    assert not (place.folder / "out").exists()
+
+
+def test_the_same_test_file_twice_is_refused(place: Workplace) -> None:
+    with pytest.raises(ConfigError, match="named twice"):
+        run_everything(place, more_csv_paths=(str(place.folder / "." / "test.csv"),))
+
+
+@pytest.mark.parametrize("target", [0, 1.2, -1])
+def test_an_accuracy_that_cannot_be_is_refused(place: Workplace, target: float) -> None:
+    with pytest.raises(ConfigError, match="--target_accuracy"):
+        run_everything(place, target_accuracy=target)
+
+
+def test_the_manifest_beside_a_prepared_file_is_named(place: Workplace) -> None:
+    Path(place.folder / "manifest.json").write_text("{}")
+    report = run_everything(place)
+    assert report["data"]["test"]["manifest_sha256"] == report["data"]["train"]["manifest_sha256"]
+    assert report["data"]["test"]["manifest_sha256"][:12] in place.page()
+
+
+def test_the_table_on_the_terminal(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    report = run_everything(place)
+    capsys.readouterr()
+    print_report(report)
+    told = " ".join(capsys.readouterr().out.split())
+    for words in ("ROC-AUC", "ECE", "MCC", "other.csv", report["verdict"]["headline"]["en"]):
+        assert words in told, words
