@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_comparison import TEST_ROWS, Workplace
+from scripted_comparison import TEST_ROWS, Workplace, write_reviews
 
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import LeakError
@@ -55,8 +55,8 @@ def test_the_run_card_names_the_training_reviews(leaky: Workplace) -> None:
 def test_an_allowed_leak_is_the_first_line_everywhere(leaky: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     report = leaky.run(allow_leaks=True)
     assert report["warnings"][0]["en"].startswith("1 of the 6 test reviews stand in the training reviews too")
-    assert report["data"]["leak_check"]["status"] == "leaks"
-    assert report["data"]["leak_check"]["compared"]["leaked_test_reviews"] == {"exact": 0, "near": 1}
+    assert report["data"]["test"]["leak_check"]["status"] == "leaks"
+    assert report["data"]["test"]["leak_check"]["compared"]["leaked_test_reviews"] == {"exact": 0, "near": 1}
     page = leaky.page()
     assert page.index('class="warning"') < page.index("<header>")
     assert "6 条测试评论中有 1 条出现在 3 条训练评论中：完全相同 0 条，近似重复 1 条。" in page
@@ -68,23 +68,38 @@ def test_an_allowed_leak_is_the_first_line_everywhere(leaky: Workplace, capsys: 
 def test_only_the_rows_that_were_trained_on_count(leaky: Workplace) -> None:
     write_training(leaky.folder, [*CLEAN, (SEEN, 1)], max_samples=2)
     report = leaky.run()
-    assert report["data"]["leak_check"]["status"] == "clean"
-    assert report["data"]["leak_check"]["compared"]["train_reviews"] == 2
+    assert report["data"]["test"]["leak_check"]["status"] == "clean"
+    assert report["data"]["test"]["leak_check"]["compared"]["train_reviews"] == 2
     assert report["warnings"] == []
 
 
 def test_training_data_that_changed_since_are_told_of(leaky: Workplace) -> None:
     (leaky.folder / "data" / "mine.jsonl").write_text('{"messages": []}\n')
-    found = leaky.run()["data"]["leak_check"]
+    found = leaky.run()["data"]["test"]["leak_check"]
     assert found["status"] == "not checked"
     assert "stands there as it was then" in found["summary"]
 
 
 def test_a_named_training_file_is_compared_and_nothing_known_is_said(workplace: Workplace) -> None:
-    found = workplace.run()["data"]["leak_check"]
+    found = workplace.run()["data"]["test"]["leak_check"]
     assert found["status"] == "not checked"
     assert "No training file is known" in found["summary"]
     file = write_training(workplace.folder, [*CLEAN, (TEST_ROWS[1][1], 0)])
     (workplace.folder / "tuned_model" / "run.json").unlink()
     with pytest.raises(LeakError, match=r"1 of the 6 test reviews .*test\.csv, line 3 repeats .*mine\.jsonl, line 3"):
         workplace.run(train_files=(str(file),))
+
+
+def test_reviews_to_calibrate_on_are_not_tested_on(workplace: Workplace) -> None:
+    val = write_reviews(workplace.folder / "val.csv", [(1, "很满意，推荐"), (0, "太失望了"), TEST_ROWS[1]])
+    with pytest.raises(LeakError, match=r"test\.csv, line 3 repeats .*val\.csv, line 4"):
+        workplace.run(val_path=str(val))
+    assert workplace.journal == []
+
+
+def test_every_test_file_is_looked_at(leaky: Workplace) -> None:
+    clean = write_reviews(leaky.folder / "clean.csv", TEST_ROWS)
+    second = str(leaky.folder / "test.csv")
+    with pytest.raises(LeakError, match=r"test\.csv, line 7 repeats"):
+        leaky.run(csv_path=str(clean), more_csv_paths=(second,))
+    assert leaky.journal == []
