@@ -11,6 +11,7 @@ import pytest
 from sentifactory.engines import vllm_process
 from sentifactory.engines.registry import build_engine
 from sentifactory.engines.server_process import choose_port, clean_log_line, pick_log_lines
+from sentifactory.engines.vllm import VllmEngine
 from sentifactory.engines.vllm_process import (
     VllmInstall,
     VllmOptions,
@@ -170,7 +171,8 @@ def test_a_start_that_takes_too_long_is_given_up(family, fake_vllm, model_folder
 
 def test_vllm_that_dies_while_answering_ends_the_run_soon(family, fake_vllm, model_folder) -> None:
     fake_vllm(dies_after_requests=5)
-    engine = build_engine("vllm", str(model_folder), BINARY_SENTIMENT, concurrency=2)
+    options = VllmOptions(max_restarts=0)
+    engine = VllmEngine(str(model_folder), BINARY_SENTIMENT, options=options, concurrency=2)
     with engine, pytest.raises(EngineError, match=r"(?s)while it was answering \(exit code 7\).*EngineDeadError"):
         engine.predict([Review("很好")] * 100)
     family.wait_for(0, within_s=5)
