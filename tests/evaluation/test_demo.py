@@ -48,6 +48,7 @@ def plan(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> demo.DemoPlan
         source="reviews",
         data_folder=Path("data"),
         max_tokens=None,
+        batch_size=0,
         recipe=Path("recipe.yaml"),
         report_file="out/report.json",
         engine="transformers",
@@ -147,8 +148,8 @@ def test_reviews_under_another_limit_are_prepared_again(plan: demo.DemoPlan, mon
     asked: list[list[str]] = []
     monkeypatch.setattr(demo, "run_child", lambda words: asked.append(list(words)))
     demo.prepare_reviews(limited)
-    limit = ["--max_tokens", "64", "--tokenizer", "base_model"]
-    assert asked == [["data", "prepare", "reviews", "--output_dir", "data", *limit]]
+    choices = ["--batch_size", "0", "--max_tokens", "64", "--tokenizer", "base_model"]
+    assert asked == [["data", "prepare", "reviews", "--output_dir", "data", *choices]]
 
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])

