@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +63,7 @@ class PredictionJournal:
         self._fingerprint = compute_fingerprint(fingerprint, [review.text for review in reviews])
         self._n_reviews = len(reviews)
         self._stream: IO[bytes] | None = None
+        self._made_folders: list[Path] = []
         self._predict_start = 0.0
         self.answers: dict[int, Prediction] = {}
         self.start_s = 0.0
@@ -70,6 +71,7 @@ class PredictionJournal:
 
     def __enter__(self) -> Self:
         """Open the file, read what earlier sessions wrote, and cut off what cannot be read."""
+        self._made_folders = [folder for folder in self.path.parents if not folder.exists()]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("a+b")
@@ -88,7 +90,12 @@ class PredictionJournal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let go of the file."""
+        """Let go of the file; one without an answer, such as of an engine that did not start, is not left behind."""
+        if error is not None and not self.answers:
+            with suppress(OSError):
+                self.path.unlink()
+                for folder in self._made_folders:
+                    folder.rmdir()
         self.close()
 
     def close(self) -> None:
