@@ -135,9 +135,9 @@ def reviews() -> list[Review]:
     return [Review(text, int(label)) for label, _, text in (row.partition("\t") for row in rows)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vllm_base(gemma_checkpoint: Path) -> Iterator[VllmEngine]:
-    """The real gemma-3-270m on a real vLLM, started once for all tests; nothing of it may be left at the end."""
+    """The real gemma-3-270m on a real vLLM, started once for a file of tests; nothing of it may be left at the end."""
     shared_memory = Path("/dev/shm")
     before = {entry.name for entry in shared_memory.glob("psm_*")}
     watch = Family()

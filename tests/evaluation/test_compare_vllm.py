@@ -69,5 +69,5 @@ def test_the_script_compares_through_vllm(repo_root: Path, tmp_path: Path, gemma
     assert report["settings"]["engines"] == {"base": "vllm", "tuned": "vllm"}
     assert report["versions"]["vllm"]
     assert report["models"]["base"]["reviews_per_s"] > 0
-    assert "accuracy" in finished.stdout
+    assert "Accuracy" in finished.stdout
     assert find_marked(mark) == []

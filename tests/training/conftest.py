@@ -27,6 +27,15 @@ _PLAIN_REVIEWS = (
     ("书的内容不错，就是纸张薄了一点", 1),
     ("屏幕有亮点，键盘松动", 0),
 )
+# None of them stands among those to train on, nor nearly so.
+_VAL_REVIEWS = (
+    ("早餐丰富，前台小姐很耐心", 1),
+    ("隔音糟糕，半夜一直被吵醒，投诉也没有用", 0),
+    ("送货神速，包装完好，老婆爱不释手", 1),
+    ("情节拖沓，翻译生硬，看了一半就放弃了", 0),
+    ("电池耐用，运行流畅，性价比高", 1),
+    ("菜是凉的", 0),
+)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +51,7 @@ def review_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train = [(f"{text}{number}", label) for number in range(4) for text, label in _PLAIN_REVIEWS]
     train = [*((text, 0) for text in HOSTILE_REVIEWS), *train]
     register = {}
-    for name, reviews in (("train", train), ("val", _PLAIN_REVIEWS)):
+    for name, reviews in (("train", train), ("val", _VAL_REVIEWS)):
         lines = [{"messages": BINARY_SENTIMENT.render_messages(text, label)} for text, label in reviews]
         file = folder / f"{name}.jsonl"
         file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")

@@ -187,7 +187,7 @@ def describe_bench(bench: ModelBench) -> dict[str, Any]:
             way: {
                 "what": WAYS[way],
                 "reviews": timing.reviews,
-                "seconds": [round(seconds, 3) for seconds in timing.seconds],
+                "seconds": [round(seconds, 6) for seconds in timing.seconds],
                 "reviews_per_s": round(timing.per_second(), 4),
             }
             for way, timing in bench.timings.items()

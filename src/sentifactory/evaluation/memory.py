@@ -15,23 +15,25 @@ EVERY_S = 0.25
 
 
 class MemoryWatch:
-    """Watches all processes below one, from entering the `with` block to leaving it.
+    """Watches all processes that begin below one, from entering the `with` block to leaving it.
 
     Shared pages are counted once (the kernel's proportional set size), so that a server of several processes is not
     counted several times.
 
     Args:
-        parent: the process whose children (and theirs) are watched; itself it is not counted.
+        parent: the process whose children (and theirs) are watched; not itself, nor those that it has already.
     """
 
     def __init__(self, parent: int) -> None:
         self._parent = parent
+        self._before: frozenset[int] = frozenset()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.peak_bytes: int | None = None
 
     def __enter__(self) -> Self:
         """Begin to watch."""
+        self._before = frozenset(list_descendants(self._parent))
         self._thread.start()
         return self
 
@@ -44,7 +46,8 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         while not self._stop.wait(EVERY_S):
-            held = sum(read_memory(process) for process in list_descendants(self._parent))
+            ours = (process for process in list_descendants(self._parent) if process not in self._before)
+            held = sum(map(read_memory, ours))
             if held:
                 self.peak_bytes = max(self.peak_bytes or 0, held)
 
