@@ -48,6 +48,16 @@ class Doubt:
     probability: float
     is_probable: bool
 
+    def describe(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return both labels by name and the figures, as plain data."""
+        return {
+            "label": labels[self.review.label or 0],
+            "suggested_label": labels[self.suggested],
+            "quality": self.quality,
+            "probability": self.probability,
+            "is_probable": self.is_probable,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class DoubtSearch:

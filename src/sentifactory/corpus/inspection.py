@@ -89,11 +89,7 @@ def _describe_doubts(data: InspectedData, found: DoubtSearch) -> list[dict[str, 
         {
             **describe_place(doubt.review),
             "part": parts[doubt.position],
-            "label": data.task.labels[doubt.review.label or 0],
-            "suggested_label": data.task.labels[doubt.suggested],
-            "quality": doubt.quality,
-            "probability": doubt.probability,
-            "is_probable": doubt.is_probable,
+            **doubt.describe(data.task.labels),
             "text": make_encodable(doubt.review.text),
         }
         for doubt in found.doubts

@@ -200,11 +200,7 @@ def _describe_doubtful(data: InspectedData, groups: TextGroups, options: Picture
             {
                 "part": parts[doubt.position],
                 **describe_place(doubt.review),
-                "label": data.task.labels[doubt.review.label or 0],
-                "suggested_label": data.task.labels[doubt.suggested],
-                "quality": doubt.quality,
-                "probability": doubt.probability,
-                "is_probable": doubt.is_probable,
+                **doubt.describe(data.task.labels),
                 **quote_text(doubt.review.text),
             }
             for doubt in found.doubts[: options.n_doubtful]
