@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 from sentifactory.corpus.leak_guard import LeakFinding
+from sentifactory.corpus.manifest import hash_file
 from sentifactory.training.recipe import Recipe
 from sentifactory.training.run_card import (
     begin_card,
     compute_fingerprint,
     describe_data,
-    hash_file,
     measure_peak_memory,
     read_card,
     read_versions,

@@ -21,6 +21,7 @@ from typing import Any
 
 from sentifactory.atomic import write_json
 from sentifactory.corpus.leak_guard import LEAKS, LeakFinding
+from sentifactory.corpus.manifest import hash_file
 from sentifactory.training.leak_check import warn_of_leaks
 from sentifactory.training.recipe import Recipe
 from sentifactory.training.recipe_checks import list_data_files
@@ -33,16 +34,6 @@ _PACKAGES = (
 )  # fmt: skip
 # Settings that say where and how a run is continued or reported, and not what is learnt.
 _NEUTRAL_SETTINGS = frozenset({"output_dir", "overwrite_cache", "overwrite_output_dir", "resume_from_checkpoint"})
-_CHUNK_BYTES = 1 << 20
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def describe_data(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
