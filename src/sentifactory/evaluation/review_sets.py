@@ -102,7 +102,9 @@ def read_review_sets(options: ReviewOptions, task: Task) -> ReviewSets:
     if options.train_csv is not None:
         seen, _ = read_labelled(options.train_csv, task)
         sets.facts["train"] = describe_file(options.train_csv, seen)
-        train, _ = read_labelled(options.train_csv, task, options.train_samples)
+        train = seen
+        if options.train_samples is not None:
+            train, _ = read_labelled(options.train_csv, task, options.train_samples)
         sets.train.extend(train)
         sets.facts["train"]["used_by_tfidf"] = len(train)
     return sets
