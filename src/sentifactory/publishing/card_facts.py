@@ -28,7 +28,13 @@ def list_result_tables(evidence: Evidence, language: str) -> list[dict[str, Any]
     for result in each_test(evidence.report):
         facts = result["data"]["test"]
         names = list(result["models"])
-        rows = [["", *(_pick(name_contender(name), language) for name in names), "tuned − base"]]
+        rows = [
+            [
+                "",
+                *(_pick(name_contender(name), language) for name in names),
+                "tuned − base" if language == "en" else "微调 − 原始",
+            ]
+        ]
         for figure in list_figures(result, evidence.report["task"]["labels"]):
             cells = [figure.show(name) for name in names]
             rows.append([_pick(figure.title, language), *cells, figure.show_difference()])
