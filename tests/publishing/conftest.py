@@ -162,7 +162,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     from huggingface_hub import constants
     from huggingface_hub.utils import _http
 
-    for name in ("HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "MODELSCOPE_SDK_TOKEN", "USE_MODELSCOPE_HUB"):
+    for name in ("HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "USE_MODELSCOPE_HUB"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

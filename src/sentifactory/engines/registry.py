@@ -75,7 +75,7 @@ def check_model(model: str) -> None:
             "This is a LoRA adapter, not a whole model, and adapters cannot be compared yet",
             where=model,
             expected="a folder with config.json and weights",
-            next_step="merge it into its base model with `llamafactory-cli export`, then give the merged folder",
+            next_step="merge it into its base model with `sentifactory export merge`, then give the merged folder",
         )
     has_weights = folder.is_dir() and any(any(folder.glob(pattern)) for pattern in _WEIGHTS)
     missing = [] if (folder / "config.json").is_file() else ["config.json"]

@@ -48,7 +48,7 @@ def explain_hub_error(error: Exception, hub: str, repo_id: str) -> ConfigError:
     name = HUB_NAMES[hub]
     if any("offlinemode" in type(one).__name__.lower() for one in chain):
         return ConfigError("HF_HUB_OFFLINE is set: no hub is asked", where=repo_id, next_step="unset HF_HUB_OFFLINE")
-    if any("token" in type(one).__name__.lower() for one in chain):
+    if any(sign in type(one).__name__.lower() for one in chain for sign in ("token", "authentication")):
         return ConfigError(f"{name} needs a token, and there is none", where=repo_id, next_step=LOGIN[hub])
     words = " ".join(f"{base.__name__}" for one in chain for base in type(one).__mro__).lower()
     if any(sign in words for sign in _BROKEN):

@@ -20,7 +20,7 @@ from typing import Any
 
 from sentifactory.atomic import replace_directory, write_json
 from sentifactory.engines.registry import check_model
-from sentifactory.engines.transformers import TransformersEngine
+from sentifactory.engines.transformers import ADAPTER_CONFIG, TransformersEngine, load_network
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.evaluation.calibration import CALIBRATION_NAME
 from sentifactory.evaluation.provenance import hash_weights
@@ -35,7 +35,6 @@ from sentifactory.task_files import load_task
 from sentifactory.training.run_card import CARD_NAME
 
 EXPORT_VERSION = 1
-ADAPTER_NAME = "adapter_config.json"
 _SHARD_SIZE = "5GB"
 
 
@@ -75,7 +74,8 @@ def merge_adapter(options: ExportOptions) -> dict[str, Any]:
     def load() -> Any:
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(_load(base, "float32"), str(options.model)).merge_and_unload(safe_merge=True)
+        adapted = PeftModel.from_pretrained(load_network(base, "float32"), str(options.model))
+        return adapted.merge_and_unload(safe_merge=True)
 
     return _export(options, "merge", base, load)
 
@@ -87,12 +87,12 @@ def change_dtype(options: ExportOptions) -> dict[str, Any]:
         ConfigError: when a folder or option cannot be used.
         EngineError: when it does not say the same in that dtype; nothing is written then.
     """
-    if (options.model / ADAPTER_NAME).is_file():
+    if (options.model / ADAPTER_CONFIG).is_file():
         step = f"merge it first: sentifactory export merge {options.model} ..."
         raise ConfigError("This is a LoRA adapter, not a whole model", where=str(options.model), next_step=step)
     check_model(str(options.model))
     source = str(options.model)
-    return _export(options, "dtype", source, lambda: _load(source, "auto"))
+    return _export(options, "dtype", source, lambda: load_network(source, "auto"))
 
 
 def _export(options: ExportOptions, kind: str, tokenizer_from: str, load: Callable[[], Any]) -> dict[str, Any]:
@@ -155,16 +155,6 @@ def _judge(parity: Parity, options: ExportOptions) -> None:
         )
 
 
-def _load(folder: str, dtype: str) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise EngineError(f"The model cannot be loaded ({lines[0]})", where=folder) from error
-
-
 def _save(model: Any, options: ExportOptions, tokenizer_from: str, place: Path) -> None:
     import torch
     from transformers import AutoTokenizer
@@ -195,11 +185,11 @@ def _read_base_name(folder: Path) -> str:
         ConfigError: when the folder holds something else.
     """
     try:
-        content = json.loads((folder / ADAPTER_NAME).read_text(encoding="utf-8"))
+        content = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         kind, base = content["peft_type"], content["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            "This is no LoRA adapter", where=str(folder), expected=f"a folder with {ADAPTER_NAME}"
+            "This is no LoRA adapter", where=str(folder), expected=f"a folder with {ADAPTER_CONFIG}"
         ) from error
     if kind != "LORA" or not base:
         raise ConfigError(

@@ -20,8 +20,8 @@ from sentifactory.progress import say, show_progress
 
 # Weights of an earlier upload under other names would be loaded beside the new ones.
 _REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.bin", "*.onnx"]
-MODELSCOPE_TOKENS = ("MODELSCOPE_API_TOKEN", "MODELSCOPE_SDK_TOKEN")
-_PRIVATE, _PUBLIC = 1, 5  # ModelScope's own numbers
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN")
+_PRIVATE = 1  # ModelScope's own number
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def list_tokens() -> tuple[str, ...]:
     """Return the tokens that are in use here, so that they can be looked for in what is sent."""
     from huggingface_hub import get_token
 
-    named = [os.environ.get(name) for name in (*MODELSCOPE_TOKENS, "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")]
+    named = [os.environ.get(name) for name in TOKEN_VARIABLES]
     return tuple({token for token in (get_token(), *named) if token})
 
 
@@ -77,13 +77,8 @@ def _send_to_hugging_face(folder: Path, destination: Destination, message: str) 
     repo_id = destination.repo_id
     say(f"Signed in as {api.whoami()['name']}")
     url = api.create_repo(repo_id, private=not destination.is_public, exist_ok=True)
-    if not destination.is_public and not api.repo_info(repo_id).private:
-        raise ConfigError(
-            f"The repository {repo_id} is there already, and everybody can see it",
-            where=str(url),
-            expected="a private one, unless --public is given",
-            next_step="make it private on the hub, choose another name, or give --public",
-        )
+    if not destination.is_public:
+        _refuse_public(repo_id, api.repo_info(repo_id))
     size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     with show_progress(f"Uploading {size_mb:.0f} MB to {repo_id}"):
         api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message, delete_patterns=_REPLACED)
@@ -108,12 +103,7 @@ def _compare_with_hub(api: Any, repo_id: str, folder: Path) -> None:
             wrong += [] if entry.lfs.sha256 == hash_file(path) else [name]
         else:
             wrong += [] if entry.blob_id == hash_blob(path.read_bytes()) else [name]
-    if wrong:
-        raise ConfigError(
-            f"What arrived is not what was sent: {', '.join(wrong)}",
-            where=repo_id,
-            next_step="run the same command again",
-        )
+    _refuse_damage(wrong, repo_id)
 
 
 def hash_blob(content: bytes) -> str:
@@ -129,19 +119,58 @@ def hash_blob(content: bytes) -> str:
 
 def _send_to_modelscope(folder: Path, destination: Destination, licence: str, message: str) -> str:
     try:
-        from modelscope.hub.api import HubApi
+        from modelscope_hub.api import HubApi
     except ImportError as error:
         raise ConfigError(
             "The package modelscope is not installed", where=destination.repo_id, next_step="pip install modelscope"
         ) from error
-    repo_id = destination.repo_id
-    token = next((os.environ[name] for name in MODELSCOPE_TOKENS if os.environ.get(name)), None)
+    repo_id, kind = destination.repo_id, "model"
     api = HubApi()
-    if token is not None:
-        api.login(token)
-    visibility = _PUBLIC if destination.is_public else _PRIVATE
-    if not api.repo_exists(repo_id, repo_type="model"):
-        api.create_model(repo_id, visibility=visibility, license=licence)
-    say(f"Uploading to {repo_id}")
-    api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=message)
-    return str(api.get_model_url(repo_id))
+    say(f"Signed in as {api.whoami().username}")
+    if not api.repo_exists(repo_id, kind):
+        visibility = "public" if destination.is_public else "private"
+        api.create_repo(repo_id, kind, visibility=visibility, license=licence)
+    elif not destination.is_public:
+        _refuse_public(repo_id, api.get_repo(repo_id, kind))
+    with show_progress(f"Uploading to {repo_id}"):
+        api.upload_folder(repo_id, kind, folder, commit_message=message, disable_tqdm=not sys.stderr.isatty())
+    there = {file.path: file.sha256 for file in api.list_repo_files(repo_id, kind)}
+    wrong = [
+        path.name
+        for path in folder.iterdir()
+        if path.name not in there or there[path.name] not in (None, hash_file(path))
+    ]
+    _refuse_damage(wrong, repo_id)
+    return f"{api.endpoint}/models/{repo_id}"
+
+
+def _refuse_public(repo_id: str, facts: Any) -> None:
+    """Refuse to put into a public repository what is meant to be private.
+
+    Raises:
+        ConfigError: when everybody can see the repository.
+    """
+    is_private = facts.private
+    if is_private is None:  # ModelScope's older answers have a number instead
+        is_private = getattr(facts, "visibility", None) == _PRIVATE
+    if not is_private:
+        raise ConfigError(
+            f"The repository {repo_id} is there already, and everybody can see it",
+            where=repo_id,
+            expected="a private one, unless --public is given",
+            next_step="make it private on the hub, choose another name, or give --public",
+        )
+
+
+def _refuse_damage(wrong: list[str], repo_id: str) -> None:
+    """Stop when files are not on the hub as they are here.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    if wrong:
+        raise ConfigError(
+            f"What arrived is not what was sent: {', '.join(sorted(wrong))}",
+            where=repo_id,
+            next_step="run the same command again",
+        )
