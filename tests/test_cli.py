@@ -58,6 +58,11 @@ def test_every_module_imports_without_torch(tmp_path: Path) -> None:
         ["train"],
         ["eval", "compare"],
         ["demo"],
+        ["publish"],
+        ["predict"],
+        ["export", "merge"],
+        ["export", "dtype"],
+        ["doctor"],
     ],
 )
 def test_every_command_has_help_with_a_summary(command: list[str]) -> None:

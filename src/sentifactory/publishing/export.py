@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.atomic import replace_directory, write_json
+from sentifactory.engines.adapters import ADAPTER_CONFIG, load_network
 from sentifactory.engines.registry import check_model
-from sentifactory.engines.transformers import ADAPTER_CONFIG, TransformersEngine, load_network
+from sentifactory.engines.transformers import TransformersEngine
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.evaluation.calibration import CALIBRATION_NAME
 from sentifactory.evaluation.provenance import hash_weights
