@@ -14,8 +14,8 @@ setup:  ## create .venv and .venv-vllm, or do nothing when they are up to date
 demo: setup  ## reviews -> freeze-training -> base against tuned -> report, on this machine
 	$(BIN)/sentifactory demo
 
-test: setup  ## the whole test suite
-	$(BIN)/python -m pytest
+test: setup  ## the whole test suite, two tests at a time (tests/conftest.py says which)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 check: setup  ## linter, format and types
 	$(BIN)/ruff check .
