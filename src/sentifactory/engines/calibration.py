@@ -170,15 +170,15 @@ def find_calibration(model: str, task: Task, weights: dict[str, str] | None = No
 class CalibratedEngine:
     """An engine whose probabilities are corrected on their way out.
 
-    Args:
+    Attributes:
         engine: answers; it is closed with this one.
-        calibration: corrects.
+        calibration: corrects; its threshold says which of the corrected answers are sure.
     """
 
     def __init__(self, engine: Engine, calibration: Calibration) -> None:
         self.name = engine.name
         self.calibration = calibration
-        self._engine = engine
+        self.engine = engine
 
     def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
         """Return the corrected answers; raises what the engine raises."""
@@ -187,19 +187,19 @@ class CalibratedEngine:
             if on_answer is not None:
                 on_answer(position, self.calibration.correct(prediction))
 
-        return [self.calibration.correct(prediction) for prediction in self._engine.predict(reviews, tell)]
+        return [self.calibration.correct(prediction) for prediction in self.engine.predict(reviews, tell)]
 
     def close(self) -> None:
         """Close the engine; may be called twice."""
-        self._engine.close()
+        self.engine.close()
 
     def __enter__(self) -> Self:
         """Make the engine ready."""
-        self._engine.__enter__()
+        self.engine.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close the engine."""
-        self._engine.__exit__(kind, error, traceback)
+        self.engine.__exit__(kind, error, traceback)

@@ -128,13 +128,27 @@ def build_engine(
     """
     check_mode(mode)
     check_engine(kind, model)
-    model = str(Path(model).expanduser()) if model.startswith("~") else model
     calibration = find_calibration(model, task) if is_calibrated and mode != "generate" else None
-    engine: Engine
+    if calibration is not None:
+        engine = build_engine(
+            kind,
+            model,
+            task,
+            name=name,
+            mode=mode,
+            max_new_tokens=max_new_tokens,
+            concurrency=concurrency,
+            batch_size=batch_size,
+            port=port,
+            start_timeout_s=start_timeout_s,
+            vllm_log=vllm_log,
+            is_calibrated=False,
+        )
+        return CalibratedEngine(engine, calibration)
     if is_address(kind):
         from sentifactory.engines.openai_api import OpenAiEngine
 
-        engine = OpenAiEngine(
+        return OpenAiEngine(
             kind,
             model or None,
             task,
@@ -143,22 +157,22 @@ def build_engine(
             max_new_tokens=max_new_tokens,
             concurrency=concurrency,
         )
-    elif kind == "transformers":
+    if model.startswith("~"):
+        model = str(Path(model).expanduser())
+    if kind == "transformers":
         from sentifactory.engines.transformers import TransformersEngine
 
-        engine = TransformersEngine(
+        return TransformersEngine(
             model, task, name=name, mode=mode, max_new_tokens=max_new_tokens, batch_size=batch_size
         )
-    else:
-        from sentifactory.engines.vllm import VllmEngine
-        from sentifactory.engines.vllm_process import START_TIMEOUT_S, VllmOptions
+    from sentifactory.engines.vllm import VllmEngine
+    from sentifactory.engines.vllm_process import START_TIMEOUT_S, VllmOptions
 
-        options = VllmOptions(
-            port=port,
-            start_timeout_s=START_TIMEOUT_S if start_timeout_s is None else start_timeout_s,
-            log_path=Path(vllm_log) if vllm_log else None,
-        )
-        engine = VllmEngine(
-            model, task, name=name, mode=mode, options=options, max_new_tokens=max_new_tokens, concurrency=concurrency
-        )
-    return engine if calibration is None else CalibratedEngine(engine, calibration)
+    options = VllmOptions(
+        port=port,
+        start_timeout_s=START_TIMEOUT_S if start_timeout_s is None else start_timeout_s,
+        log_path=Path(vllm_log) if vllm_log else None,
+    )
+    return VllmEngine(
+        model, task, name=name, mode=mode, options=options, max_new_tokens=max_new_tokens, concurrency=concurrency
+    )
