@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style bench bench-train bench-compare-kills lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-compare-kills lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -25,6 +25,9 @@ check: setup  ## linter, format and types
 style: setup  ## mend what the linter can mend, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+guides: setup  ## write the pages under contexts/ that are made from the code
+	$(BIN)/python scripts/write_guides.py
 
 bench: bench-train  ## timed comparisons; they decide nothing
 	$(BIN)/python scripts/bench_data_gate.py

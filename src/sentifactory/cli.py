@@ -14,10 +14,12 @@ import typer
 
 from sentifactory.corpus import commands as corpus
 from sentifactory.corpus import inspect_commands as inspection
+from sentifactory.doctor import commands as health
 from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation import commands as evaluation
 from sentifactory.evaluation import ladder_commands as ladder
 from sentifactory.models import commands as models
+from sentifactory.publishing import commands as publishing
 from sentifactory.training import commands as training
 
 
@@ -45,7 +47,14 @@ def build_app() -> typer.Typer:
     evaluate.command("ladder")(ladder.climb)
     evaluate.command("power")(ladder.count_reviews)
     app.add_typer(evaluate, name="eval")
+    export = typer.Typer(help="Other forms of a model, proven to say the same.", no_args_is_help=True)
+    export.command("merge")(publishing.export_merged)
+    export.command("dtype")(publishing.export_dtype)
+    app.add_typer(export, name="export")
+    app.command("publish")(publishing.publish)
+    app.command("predict")(publishing.predict)
     app.command("demo")(evaluation.run_demo)
+    app.command("doctor")(health.doctor)
     return app
 
 

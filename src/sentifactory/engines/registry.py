@@ -76,7 +76,7 @@ def check_model(model: str) -> None:
             "This is a LoRA adapter, not a whole model, and adapters cannot be compared yet",
             where=model,
             expected="a folder with config.json and weights",
-            next_step="merge it into its base model with `llamafactory-cli export`, then give the merged folder",
+            next_step="merge it into its base model with `sentifactory export merge`, then give the merged folder",
         )
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
     missing += [] if list_weights(folder) else ["weights (*.safetensors)"]

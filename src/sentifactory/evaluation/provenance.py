@@ -35,14 +35,14 @@ def hash_settings(folder: str | Path) -> dict[str, str]:
 
 
 def describe_model(folder: str | Path) -> dict[str, Any]:
-    """Return what a report says about a model folder: its weights by hash, and its run card where it has one.
+    """Return what a report says about a model folder: weights and settings by hash, and its run card if any.
 
     A name that is no folder here (a model at an address) has nothing to be described.
     """
     place = Path(folder)
     if not place.is_dir():
         return {}
-    facts: dict[str, Any] = {"weights": hash_weights(place)}
+    facts: dict[str, Any] = {"weights": hash_weights(place), "settings": hash_settings(place)}
     card = read_card(place)
     if card is not None:
         facts["run_card"] = card

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf")
+TRAINER_STATE = "training_args.bin"  # fits a pattern and holds no weights; a published model does not have it
 
 
 def list_weights(folder: str | Path) -> list[Path]:
     """Return the weight files of a model folder."""
-    return sorted(file for pattern in WEIGHT_PATTERNS for file in Path(folder).glob(pattern))
+    files = (file for pattern in WEIGHT_PATTERNS for file in Path(folder).glob(pattern))
+    return sorted(file for file in files if file.name != TRAINER_STATE)
 
 
 def hash_weights(folder: str | Path) -> dict[str, str]:

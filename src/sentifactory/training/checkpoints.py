@@ -40,7 +40,7 @@ def find_defect(folder: Path) -> str | None:
     if not any(path for pattern in ("*.safetensors", "*.bin", "global_step*") for path in folder.glob(pattern)):
         return "it holds no weights"
     for path in sorted(folder.rglob("*.safetensors")):
-        if not _is_whole_safetensors(path):
+        if not is_whole_safetensors(path):
             return f"{path.name} is cut off"
     for path in [*sorted(folder.glob("*.pt")), *sorted(folder.glob("*.pth"))]:
         if not zipfile.is_zipfile(path):
@@ -54,7 +54,7 @@ def find_defect(folder: Path) -> str | None:
     return None
 
 
-def _is_whole_safetensors(path: Path) -> bool:
+def is_whole_safetensors(path: Path) -> bool:
     """Return whether a safetensors file is as long as its header says."""
     with path.open("rb") as stream:
         start = stream.read(8)
