@@ -64,7 +64,9 @@ def check_mode(mode: str, kind: str = "") -> None:
     """
     if kind == "encoder" and mode != "score":
         raise ConfigError(
-            f"An encoder has no mode {mode!r}: it writes nothing", where="mode", expected="score",
+            f"An encoder has no mode {mode!r}: it writes nothing",
+            where="mode",
+            expected="score",
             next_step="pass --mode score",
         )
     if mode not in MODES:
