@@ -176,7 +176,10 @@ def split_token(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
 
 
 # Characters of the reviews that tests are trained on, and what hostile ones are written with.
-BERT_CHARACTERS = "很好太差了再也不来值得购买房间干净服务热情失望书的内容错屏幕亮点松动喜欢漂亮糟糕满意劲早餐前台店贴心知道吃饱0123456789，。[]</>ACELPSU"
+BERT_CHARACTERS = (
+    "很好太差了再也不来值得购买房间干净服务热情失望书的内容错屏幕"
+    "亮点松动喜欢漂亮糟糕满意劲早餐前台店贴心知道吃饱0123456789，。[]</>ACELPSU"
+)
 
 
 def build_tiny_bert(folder: Path, *, seed: int = 0) -> Path:
