@@ -16,9 +16,9 @@ from fake_hub import TOKEN, FakeHub, serve_hub
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.prepare import prepare_reviews
 from sentifactory.engines.base import ClosingEngine, OnAnswer, make_prediction, tell_answers
+from sentifactory.engines.calibration import Calibration, hash_prompt, save_calibration
 from sentifactory.evaluation import compare
-from sentifactory.evaluation.calibration import Calibration, hash_prompt, save_calibration
-from sentifactory.evaluation.provenance import hash_weights
+from sentifactory.models.weights import hash_weights
 from sentifactory.publishing.publish import PublishOptions
 from sentifactory.records import Prediction, Review
 from sentifactory.task import BINARY_SENTIMENT, Task

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from sentifactory.engines.side_by_side import answer_side_by_side
 from sentifactory.errors import ConfigError, EngineError
-from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.model_task import read_model_task
+from sentifactory.models.weights import hash_weights
 from sentifactory.publishing import export
 from sentifactory.publishing.evidence import read_export
 from sentifactory.publishing.export import ExportOptions, change_dtype, merge_adapter
 from sentifactory.publishing.parity import TOLERANCES, Tolerance, compare_predictions
-from sentifactory.publishing.predicting import predict_texts
 from sentifactory.records import Prediction, Review
 from sentifactory.task import BINARY_SENTIMENT
 
@@ -60,7 +60,7 @@ def test_a_merged_adapter_says_the_same_and_brings_its_evidence(adapter: Path, v
     assert json.loads((target / "run.json").read_text()) == {"status": "finished"}
     assert read_export(target, hash_weights(target)) == proof
     assert read_export(target, {"model.safetensors": "0"}) is None
-    answer = predict_texts(str(target), ["房间很干净"])[0]
+    ((answer,),) = [row["answers"] for row in answer_side_by_side([Review("房间很干净")], [str(target)], None)]
     assert answer["label"] in BINARY_SENTIMENT.labels
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
 

@@ -11,7 +11,9 @@ from sentifactory.errors import ConfigError
 from sentifactory.models.weights import list_weights
 from sentifactory.task import Task
 
-LOCAL_KINDS = ("vllm", "transformers")
+LOCAL_KINDS = ("vllm", "transformers", "encoder")
+# Stands for the engine that fits the model.
+AUTO = "auto"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HOW_TO_MAKE = (
     "`sentifactory model fetch gemma-3-270m` makes the pretrained model, "
@@ -32,22 +34,42 @@ def check_engine(kind: str, model: str) -> None:
     """
     if is_address(kind):
         return
-    if kind not in LOCAL_KINDS:
+    if kind not in (*LOCAL_KINDS, AUTO):
         raise ConfigError(
             f"There is no engine {kind!r}",
             where="engine",
-            expected=f"{', '.join(LOCAL_KINDS)}, or an address such as http://127.0.0.1:8000/v1",
+            expected=f"{', '.join((*LOCAL_KINDS, AUTO))}, or an address such as http://127.0.0.1:8000/v1",
             next_step="choose one of them",
         )
     check_model(model)
 
 
-def check_mode(mode: str) -> None:
-    """Refuse a mode that there is not.
+def choose_kind(kind: str, model: str) -> str:
+    """Return the engine that runs a model: for `auto` the one that fits it, else what was asked for.
+
+    Raises:
+        EngineError: when the configuration of a hub's model cannot be fetched.
+    """
+    if kind != AUTO:
+        return kind
+    from sentifactory.models.classifiers import is_classifier
+
+    return "encoder" if is_classifier(model) else "transformers"
+
+
+def check_mode(mode: str, kind: str = "") -> None:
+    """Refuse a mode that there is not, or that the engine does not have.
 
     Raises:
         ConfigError: naming the modes.
     """
+    if kind == "encoder" and mode != "score":
+        raise ConfigError(
+            f"An encoder has no mode {mode!r}: it writes nothing",
+            where="mode",
+            expected="score",
+            next_step="pass --mode score",
+        )
     if mode not in MODES:
         raise ConfigError(
             f"There is no mode {mode!r}", where="mode", expected=", ".join(MODES), next_step="choose one of them"
@@ -63,7 +85,7 @@ def check_model(model: str) -> None:
     folder = Path(model).expanduser()
     if not folder.exists():
         # "saves/demo" has the form of a hub id as well, but whoever has a folder "saves" means that one.
-        if _HUB_ID.fullmatch(model) and not folder.parent.is_dir():
+        if _HUB_ID.fullmatch(model.removeprefix("ms:")) and not folder.parent.is_dir():
             return
         raise ConfigError(
             "There is no such model folder",
@@ -107,7 +129,8 @@ def build_engine(
     """Return an engine that is ready to answer; use it in a `with` block.
 
     Args:
-        kind: "vllm" (a server that begins and ends with the engine), "transformers", or the address of a server.
+        kind: "vllm" (a server that begins and ends with the engine), "transformers", "encoder" (a classifier), "auto"
+            (the one of the last two that fits the model), or the address of a server.
         model: folder of a checkpoint or hub id; with an address, the name under which the server knows the model
             (empty: the only one it serves).
         task: prompt and answer.
@@ -115,7 +138,7 @@ def build_engine(
         mode: `generate` (free text), `constrain` (only answers can be written) or `score` (probabilities).
         max_new_tokens: longest reply, in tokens.
         concurrency: requests under way at the same time (vllm and addresses).
-        batch_size: reviews answered at the same time (transformers).
+        batch_size: reviews answered at the same time (transformers, encoder).
         port: port of a vLLM that is started; None takes a free one.
         start_timeout_s: seconds that vLLM may take to start.
         vllm_log: file for vLLM's output; None for a temporary one.
@@ -126,8 +149,9 @@ def build_engine(
         ConfigError: when there is no such engine, model or environment, or a calibration cannot be used.
         EngineError: when the model cannot be loaded, or its server does not start or cannot be reached.
     """
-    check_mode(mode)
     check_engine(kind, model)
+    kind = choose_kind(kind, model)
+    check_mode(mode, kind)
     calibration = find_calibration(model, task) if is_calibrated and mode != "generate" else None
     if calibration is not None:
         engine = build_engine(
@@ -159,6 +183,10 @@ def build_engine(
         )
     if model.startswith("~"):
         model = str(Path(model).expanduser())
+    if kind == "encoder":
+        from sentifactory.engines.encoder import EncoderEngine
+
+        return EncoderEngine(model, task, name=name, batch_size=batch_size)
     if kind == "transformers":
         from sentifactory.engines.transformers import TransformersEngine
 

