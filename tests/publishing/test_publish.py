@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Workshop
 from fake_hub import DROP, TOKEN, FakeHub, Repo
+from publishing_workshop import Workshop
 
+from sentifactory.engines.calibration import load_calibration
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.calibration import load_calibration
 from sentifactory.model_task import read_model_task
 from sentifactory.models.published import fetch_published
 from sentifactory.publishing.publish import publish_model

@@ -120,21 +120,35 @@ def find_leaks(train: Sequence[TrainFile], test: Sequence[Path]) -> LeakFinding:
     Raises:
         DataError: when a file cannot be read as reviews.
     """
-    test = list(dict.fromkeys(test))
-    to_compare, manifests = [], []
-    for file in test:
-        proofs = [find_proof(one.path, file) for one in train]
-        if all(proofs):
-            manifests += [str(proof) for proof in proofs]
-        else:
-            to_compare.append(file)
+    findings = find_leaks_by_file(train, test)
+    reports = [finding.report for finding in findings if finding.report is not None]
     report = None
+    if reports:
+        pairs = [pair for one in reports for pair in one.pairs]
+        report = LeakReport(reports[0].n_train, sum(one.n_test for one in reports), pairs)
+    manifests = dict.fromkeys(manifest for finding in findings for manifest in finding.manifests)
+    test_files = tuple(file for finding in findings for file in finding.test_files)
+    return LeakFinding(findings[0].train_files, test_files, tuple(manifests), report)
+
+
+def find_leaks_by_file(train: Sequence[TrainFile], test: Sequence[Path]) -> list[LeakFinding]:
+    """Do the same for each test file alone; the training files are read and searched once for all of them."""
+    test = list(dict.fromkeys(test))
+    proofs = {file: [find_proof(one.path, file) for one in train] for file in test}
+    to_compare = {file: read_texts(file, BINARY_SENTIMENT) for file in test if not all(proofs[file])}
+    whole = LeakReport(0, 0)
     if to_compare:
         seen = [review for one in train for review in read_texts(one.path, BINARY_SENTIMENT)[: one.max_rows]]
-        report = check_leaks(seen, [review for file in to_compare for review in read_texts(file, BINARY_SENTIMENT)])
-    return LeakFinding(
-        tuple(str(one.path) for one in train), tuple(map(str, test)), tuple(dict.fromkeys(manifests)), report
-    )
+        whole = check_leaks(seen, [review for reviews in to_compare.values() for review in reviews])
+    findings = []
+    for file in test:
+        manifests, report = tuple(dict.fromkeys(map(str, proofs[file]))), None
+        if file in to_compare:
+            own = {id(review) for review in to_compare[file]}
+            pairs = [pair for pair in whole.pairs if id(pair.test) in own]
+            manifests, report = (), LeakReport(whole.n_train, len(to_compare[file]), pairs)
+        findings.append(LeakFinding(tuple(str(one.path) for one in train), (str(file),), manifests, report))
+    return findings
 
 
 def find_held_out(train_files: Sequence[Path]) -> list[Path]:

@@ -23,8 +23,8 @@ from sentifactory.engines.supervisor import PR_SET_PDEATHSIG, call_prctl
 from sentifactory.environments import has_nvidia_gpu
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.compare import SIDES, CompareOptions, check_count, describe_settings, run_comparison
-from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.evaluation.report import SCHEMA_VERSION
+from sentifactory.models.weights import hash_weights
 from sentifactory.progress import say
 from sentifactory.task import BINARY_SENTIMENT
 from sentifactory.task_files import load_task

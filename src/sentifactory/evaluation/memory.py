@@ -6,10 +6,11 @@ Not covered: the memory of a GPU.
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from sentifactory.engines.supervisor import list_descendants
 
 EVERY_S = 0.25
 
@@ -50,24 +51,6 @@ class MemoryWatch:
             held = sum(map(read_memory, ours))
             if held:
                 self.peak_bytes = max(self.peak_bytes or 0, held)
-
-
-def list_descendants(process: int) -> list[int]:
-    """Return the processes below one; none where the system does not tell."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            # The name in brackets may hold anything, blanks and brackets included.
-            parent = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
-        except (OSError, IndexError):
-            continue
-        children[int(parent)].append(int(folder.name))
-    found, waiting = [], [process]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
 
 
 def read_memory(process: int) -> int:

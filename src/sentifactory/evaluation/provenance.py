@@ -16,10 +16,9 @@ import sentifactory
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.engines.vllm_process import find_vllm_python, inspect_install
 from sentifactory.errors import ConfigError
+from sentifactory.models.weights import hash_weights
 from sentifactory.training.run_card import read_card
 
-WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf")
-TRAINER_STATE = "training_args.bin"  # fits a pattern and holds no weights; a published model does not have it
 SETTING_FILES = (
     "config.json",
     "generation_config.json",
@@ -28,12 +27,6 @@ SETTING_FILES = (
     "chat_template.jinja",
 )
 PACKAGES = ("llamafactory", "torch", "transformers", "scikit-learn", "numpy")
-
-
-def hash_weights(folder: str | Path) -> dict[str, str]:
-    """Return the SHA-256 of each weight file of a model folder, by file name."""
-    files = sorted(file for pattern in WEIGHT_PATTERNS for file in Path(folder).glob(pattern))
-    return {file.name: hash_file(file) for file in files if file.name != TRAINER_STATE}
 
 
 def hash_settings(folder: str | Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -122,32 +122,7 @@ def _print_proof(proof: dict[str, Any], as_json: bool) -> None:
         return
     parity = proof["parity"]
     typer.echo(
-        f"{parity['changed_labels']} of {parity['reviews']} answers changed; accuracy {parity['accuracy_before']:.3f} "
-        f"before, {parity['accuracy_after']:.3f} after; largest change of a probability {parity['max_change']:.5f}"
+        f"{parity['flips']} of {parity['reviews']} labels flipped; accuracy {parity['accuracy_checkpoint']:.3f} "
+        f"before, {parity['accuracy']:.3f} after; probabilities differ by {parity['difference_mean']:.5f} on the mean "
+        f"and {parity['difference_max']:.5f} at most"
     )
-
-
-def predict(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, or owner/name on a hub.")],
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Reviews.")],
-    task: Annotated[str | None, typer.Option("--task", help=f"{TASK_HELP}  [the model's own]")] = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="vllm, transformers, ...  [by the model]")] = None,
-    mode: Annotated[str, typer.Option("--mode", help="score, constrain or generate.")] = "score",
-    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
-) -> None:
-    """Read the sentiment of a few texts, by the name of a model alone.
-
-    Task, temperature and threshold come from the model's folder. An answer below the threshold is marked with '?'.
-    """
-    from sentifactory.engines.base import Mode
-    from sentifactory.publishing.predicting import predict_texts
-
-    answers = predict_texts(model, texts, task_name=task, engine=engine, mode=cast(Mode, mode))
-    if as_json:
-        typer.echo(json.dumps(answers, ensure_ascii=False, indent=2))
-        return
-    for answer in answers:
-        shares = answer["probabilities"]
-        share = f" {max(shares.values()):.3f}" if shares else ""
-        doubt = " ?" if answer["is_sure"] is False else ""
-        typer.echo(f"{answer['label'] or 'not readable'}{share}{doubt}\t{answer['text']}")

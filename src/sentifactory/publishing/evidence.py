@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.export import MANIFEST
+from sentifactory.engines.calibration import CALIBRATION_NAME
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.calibration import CALIBRATION_NAME
-from sentifactory.evaluation.provenance import hash_settings, hash_weights
+from sentifactory.evaluation.provenance import hash_settings
 from sentifactory.evaluation.report import SCHEMA_VERSION
+from sentifactory.models.weights import hash_weights
 from sentifactory.task import Task
 from sentifactory.training.run_card import read_card
 

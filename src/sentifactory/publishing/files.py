@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from sentifactory.evaluation.calibration import CALIBRATION_NAME
-from sentifactory.evaluation.provenance import TRAINER_STATE
+from sentifactory.engines.calibration import CALIBRATION_NAME
+from sentifactory.models.weights import TRAINER_STATE
 from sentifactory.training.checkpoints import LOCK_NAME
 
 WEIGHTS = ("*.safetensors", "*.onnx")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sentifactory.atomic import write_json, write_text
-from sentifactory.evaluation.calibration import CALIBRATION_NAME
+from sentifactory.engines.calibration import CALIBRATION_NAME
 from sentifactory.model_task import write_model_task
 from sentifactory.publishing.card import CardRequest, build_card, strip_predictions
 from sentifactory.publishing.checks import Refusal
