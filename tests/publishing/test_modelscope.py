@@ -49,10 +49,12 @@ def test_the_real_client_says_no_in_one_sentence(
 class ScriptedApi:
     """Stands in for the client where a whole upload is wanted: it keeps what it is given."""
 
-    endpoint = "https://modelscope.example"
     files: dict[str, str] = {}  # noqa: RUF012 - one for a test, set by it
     created: dict[str, Any] = {}  # noqa: RUF012
     there: SimpleNamespace | None = None
+
+    def __init__(self, endpoint: str, token: str | None) -> None:
+        self.created["endpoint"] = endpoint
 
     def whoami(self) -> SimpleNamespace:
         return SimpleNamespace(username="me")
@@ -76,14 +78,19 @@ class ScriptedApi:
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedApi]:
     kind = type("Api", (ScriptedApi,), {"files": {}, "created": {}, "there": None})
+    monkeypatch.delenv("MODELSCOPE_ENDPOINT", raising=False)
     monkeypatch.setitem(sys.modules, "modelscope_hub.api", SimpleNamespace(HubApi=kind))
     return kind
 
 
 def test_it_is_private_and_whole(workshop: Workshop, scripted: type[ScriptedApi]) -> None:
     result = publish_model(workshop.options(hub="modelscope"))
-    assert result["url"] == "https://modelscope.example/models/me/reviews"
-    assert scripted.created == {"visibility": "private", "license": "gemma"}
+    assert result["url"] == "https://www.modelscope.cn/models/me/reviews"
+    assert scripted.created == {
+        "endpoint": "https://www.modelscope.cn",
+        "visibility": "private",
+        "license": "gemma",
+    }
     assert scripted.files["model.safetensors"] == hash_file(workshop.run / "model.safetensors")
 
 
