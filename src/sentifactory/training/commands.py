@@ -28,11 +28,19 @@ def train(
     allow_leaks: Annotated[
         bool, typer.Option("--allow_leaks", help="Train although reviews to test on are among those to train on.")
     ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="Task (name or YAML) to score validation reviews by; default: that of the data."),
+    ] = None,
 ) -> None:
     """Train by a LLaMA-Factory YAML: sentifactory train FILE.yaml [key=value ...].
 
     Words of the form key=value override the file, as with llamafactory-cli. The run card is written to run.json in
     the output folder. A run that was cut off is continued by the same command.
+
+    Reviews of the eval_dataset are scored by label at every evaluation (eval_strategy, eval_steps); with
+    load_best_model_at_end the checkpoint of the best macro-F1 is kept and loaded at the end, unless
+    metric_for_best_model says otherwise, and early_stopping_steps ends a run that gets no better.
 
     Reviews of the eval_dataset, of the val and test files beside the training files, and of --test must not stand in
     the training files, word for word or nearly so: the command ends with exit code 3 if they do.
@@ -47,6 +55,7 @@ def train(
         test_files=test or (),
         allow_leaks=allow_leaks,
         cache_gib=trunk_cache_gib,
+        task=task,
     )
     if as_json:
         typer.echo(json.dumps(card, ensure_ascii=False, indent=2, default=str))
@@ -77,3 +86,22 @@ def bench_train_step(
 
     words = ["per_device_train_batch_size=8", *(overrides or [])]
     typer.echo(bench_recipe(recipe, words, task, batches=batches, rounds=rounds, output_dir=output_dir))
+
+
+def bench_kills(
+    kills: Annotated[int, typer.Option(min=1, help="Kills by SIGKILL.")] = 25,
+    seed: Annotated[int, typer.Option(help="Of model, data and moments.")] = 0,
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Where kills.md and kills.json go.")] = Path(
+        "saves/bench"
+    ),
+) -> None:
+    """Kill training runs of a tiny model at random moments, continue them, and compare the weights at the end.
+
+    Exit code 1 where a promise was not kept.
+    """
+    from sentifactory.training.kill_report import bench_kills as run
+
+    table, is_kept = run(kills, seed, output_dir)
+    typer.echo(table)
+    if not is_kept:
+        raise typer.Exit(1)

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.progress import say
-from sentifactory.training.checkpoints import LOCK_NAME, choose_start, hold_output_folder
+from sentifactory.task_files import load_task
+from sentifactory.training.checkpoints import LOCK_NAME, choose_start, hold_output_folder, remove_incomplete
 from sentifactory.training.failures import explain_failure, explain_refusal
+from sentifactory.training.label_answers import find_task
 from sentifactory.training.leak_check import check_recipe_leaks
 from sentifactory.training.output_control import LOG_NAME, collect_chatter, divert_stdout, quieten_progress_bars
 from sentifactory.training.recipe import Recipe, load_recipe, refuse
@@ -33,6 +35,8 @@ from sentifactory.training.run_card import (
     read_now,
     write_card,
 )
+from sentifactory.training.run_guard import RunGuard
+from sentifactory.training.sft_trainer import extend_trainer
 from sentifactory.training.trunk_cache import read_limit
 from sentifactory.training.watching import TrainingWatcher
 
@@ -47,6 +51,7 @@ def train_recipe(
     listeners: Sequence[Any] = (),
     test_files: Sequence[str | Path] = (),
     allow_leaks: bool = False,
+    task: str | None = None,
 ) -> dict[str, Any]:
     """Train by a LLaMA-Factory YAML and return the run card.
 
@@ -59,12 +64,15 @@ def train_recipe(
         listeners: further callbacks for the trainer, called before ours; each gets our own as `watcher`.
         test_files: files that the model will be tested on, besides those that are known.
         allow_leaks: train although reviews to test on are among those to train on; the run card then says so first.
+        task: name or file of the task by which validation reviews are scored; None: the one in the data's manifest.
 
     Raises:
         ConfigError: when the recipe, its data or its model cannot be used, or the disk is full.
         LeakError: when reviews to test on are among those to train on.
     """
     recipe = load_recipe(path, overrides)
+    if task is not None:
+        load_task(task)  # a wrong name ends the command before anything is written
     cache_bytes = read_limit() if cache_gib is None else int(cache_gib * 2**30)
     check_recipe(recipe)
     leaks = check_recipe_leaks(recipe, test_files, allow_leaks=allow_leaks)
@@ -81,7 +89,9 @@ def train_recipe(
             try:
                 for listener in listeners:
                     listener.watcher = watcher
-                _run(recipe, settings, card, watcher, [*listeners, watcher], log_file)
+                callbacks = [*listeners, watcher, RunGuard(settings, card["fingerprint"], stack)]
+                with extend_trainer(settings, card, lambda: find_task(settings, task)):
+                    _run(recipe, settings, card, watcher, callbacks, log_file)
             finally:
                 watcher.accelerations.close()
                 if not watcher.has_begun and card["status"] != "finished":
@@ -146,8 +156,9 @@ def _run(
             run_exp(dict(settings), callbacks=callbacks)
         card["status"] = "finished"
     except BaseException as error:
-        card["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        card["status"] = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
         card["error"] = " ".join(str(error).split())[:2000] or type(error).__name__
+        remove_incomplete(output_dir)  # on a full disk this makes room for the run card
         if isinstance(error, Exception) and (explained := explain_failure(error, recipe, has_begun=watcher.has_begun)):
             raise explained from error
         raise
