@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_runs import read_weights
+from recorded_runs import GradientRecorder, read_weights
 
 from sentifactory.engines.transformers import TransformersEngine
 from sentifactory.errors import ConfigError
@@ -151,6 +151,15 @@ def test_the_best_checkpoint_by_macro_f1_is_loaded_and_the_run_ends_early(
     assert not all(torch.equal(last[name], final[name]) for name in last)
     logged = [json.loads(line) for line in (output / "trainer_log.jsonl").read_text().splitlines()]
     assert any("eval_loss" in line for line in logged)
+
+    # Killed between two evaluations that were no better, the run remembers the first of them.
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(DEMO, small_gemma, *words, output="cut", listeners=[GradientRecorder(stop_after=first_best + 3)])
+    continued = run_recipe(DEMO, small_gemma, *words, output="cut")
+    assert continued["continued_from"] == str(tmp_path / "cut" / f"checkpoint-{first_best + 2}")
+    assert continued["steps"] == card["steps"]
+    again = read_weights(tmp_path / "cut")
+    assert all(torch.equal(again[name], final[name]) for name in final)
 
     # The engine that answers in `score` finds the same accuracy with the weights that were kept.
     lines = (output.parent / "out" / "run.json").read_text(encoding="utf-8")

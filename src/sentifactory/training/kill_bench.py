@@ -26,6 +26,7 @@ from sentifactory.training.tiny_run import build_tiny_run
 from sentifactory.training.trunk_cache import FOLDER_VARIABLE
 
 ANY_MOMENT, SAVING = "any moment", "while saving"
+UNDISTURBED, FULL_DISK = "undisturbed", "full-disk"
 SAVE_STEPS = 3
 _CONTINUED = re.compile(r"Continuing the run that was cut off, from .*checkpoint-(\d+) ")
 _BEGUN = "Training: 0/"
@@ -94,7 +95,7 @@ class Arena:
         os.environ[FOLDER_VARIABLE] = str(folder / "cache")
         Life(lambda: build_tiny_run(folder, save_steps=SAVE_STEPS, seed=seed), folder / "log.txt").wait()
         start_s = time.monotonic()
-        code = self.live("undisturbed")
+        code = self.live(UNDISTURBED)
         self.life_s = time.monotonic() - start_s
         if code != 0:
             raise RuntimeError(f"The undisturbed run ended with {code}: {self.words[-2000:]}")
@@ -114,13 +115,14 @@ class Arena:
         if strike is not None and code is None:
             self.strikes.append(strike)
             self._open.append(strike)
-        if code == 0:
-            self.endings.append(Ending(run, code, self._is_same(output)))
+        if code is not None and run not in (UNDISTURBED, FULL_DISK):
+            self.endings.append(Ending(run, code, code == 0 and self.is_same(run)))
         return code
 
-    def _is_same(self, output: Path) -> bool:
-        files = [folder / "model.safetensors" for folder in (output, self.folder / "undisturbed")]
-        return files[0].is_file() and hash_file(files[0]) == hash_file(files[1])
+    def is_same(self, run: str) -> bool:
+        """Return whether a run that ended has the weights of the undisturbed one, to the last bit."""
+        ours, expected = (self.folder / name / "model.safetensors" for name in (run, UNDISTURBED))
+        return ours.is_file() and hash_file(ours) == hash_file(expected)
 
     def _strike(self, life: Life, strike: Strike, output: Path) -> int | None:
         """Send a signal at the right moment; return the exit code of a life that had ended by itself, else None."""
@@ -140,7 +142,8 @@ class Arena:
         code = life.wait()
         strike.cut_off = [folder.name for folder in list_checkpoints(output) if not read_marker(folder)]
         strike.reached_step = read_step(output)
-        return code if code == 0 else None
+        number = signal.Signals[strike.signal]
+        return None if code in (-number, 128 + number) else code
 
 
 def _execute(words: list[str]) -> None:
@@ -199,25 +202,23 @@ def signal_run(arena: Arena) -> None:
 
 def fill_disk(arena: Arena) -> dict[str, Any]:
     """Let a run write to a small disk until no room is left, make room, and let the same command go on."""
-    one = max(folder.stat().st_size for folder in (arena.folder / "undisturbed").glob("checkpoint-*/*"))
-    checkpoint = sum(file.stat().st_size for file in (arena.folder / "undisturbed").glob("checkpoint-*/*"))
-    disk = arena.folder / "full-disk"
-    with mount_small_disk(disk, 12 * checkpoint) as problem:
+    one = next((arena.folder / UNDISTURBED).glob("checkpoint-*"))
+    size = sum(file.stat().st_size for file in one.iterdir())
+    disk = arena.folder / FULL_DISK
+    with mount_small_disk(disk, 8 * size) as problem:
         if problem:
             return {"status": f"not run: {problem}"}
         filler = disk / "filler"
-        # Room for a checkpoint and the run's small files, not for a second checkpoint.
-        with filler.open("wb") as stream:
-            stream.write(b"0" * (12 * checkpoint - checkpoint - one))
-        refused = arena.live("full-disk")
+        # There is room for one checkpoint and a half.
+        filler.write_bytes(bytes(13 * size // 2))
+        refused = arena.live(FULL_DISK)
         told = next((line for line in arena.words.splitlines() if line.startswith("Error:")), "")
         whole = [folder.name for folder in list_checkpoints(disk) if read_marker(folder)]
         filler.unlink()
-        code = arena.live("full-disk")
+        code = arena.live(FULL_DISK)
         found = _CONTINUED.search(arena.words)
-        ending = arena.endings[-1]
         return {
             "status": "run", "exit_code": refused, "message": told, "whole_checkpoints": whole,
             "continued_step": int(found[1]) if found else 0, "exit_code_with_room": code,
-            "is_same": ending.run == "full-disk" and ending.is_same,
+            "is_same": code == 0 and arena.is_same(FULL_DISK),
         }  # fmt: skip
