@@ -40,7 +40,8 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
 
 def find_defect(folder: Path) -> str | None:
     """Return why a checkpoint cannot be continued from (the first file that is missing or cut off), or None."""
-    if not any(path for pattern in ("*.safetensors", "*.bin", "global_step*") for path in folder.glob(pattern)):
+    patterns = ("*.safetensors", "*.bin", "global_step*", "pytorch_model_fsdp*")
+    if not any(path for pattern in patterns for path in folder.glob(pattern)):
         return "it holds no weights"
     for path in sorted(folder.rglob("*.safetensors")):
         if not _is_whole_safetensors(path):
@@ -143,6 +144,8 @@ def choose_start(settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any
         return chosen
     if ours:
         say(f"Continuing the run that was cut off, from {ours[-1]} (to start anew, remove {output_dir}).")
+        if settings.get("save_only_model"):
+            say("With save_only_model the optimizer begins anew, so the weights will not be those of an unbroken run.")
         chosen["resume_from_checkpoint"] = str(ours[-1])
         chosen["overwrite_output_dir"] = False
         # How often in a row the validation found nothing better counts on.

@@ -158,7 +158,8 @@ def _run(
     except BaseException as error:
         card["status"] = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
         card["error"] = " ".join(str(error).split())[:2000] or type(error).__name__
-        remove_incomplete(output_dir)  # on a full disk this makes room for the run card
+        if is_main_process():
+            remove_incomplete(output_dir)  # on a full disk this makes room for the run card
         if isinstance(error, Exception) and (explained := explain_failure(error, recipe, has_begun=watcher.has_begun)):
             raise explained from error
         raise
