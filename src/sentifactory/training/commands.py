@@ -32,12 +32,20 @@ def train(
     allow_leaks: Annotated[
         bool, typer.Option("--allow_leaks", help="Train although reviews to test on are among those to train on.")
     ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="Task (name or YAML) to score validation reviews by; default: that of the data."),
+    ] = None,
 ) -> None:
     """Train by a YAML of LLaMA-Factory, or an encoder by one of ours: sentifactory train FILE.yaml [key=value ...].
 
     A file with `stage: encoder` (see examples/train_encoder) trains a text classifier with transformers' Trainer.
     Words of the form key=value override the file, as with llamafactory-cli. The run card is written to run.json in
     the output folder. A run that was cut off is continued by the same command.
+
+    Reviews of the eval_dataset are scored by label at every evaluation (eval_strategy, eval_steps); with
+    load_best_model_at_end the checkpoint of the best macro-F1 is kept and loaded at the end, unless
+    metric_for_best_model says otherwise, and early_stopping_steps ends a run that gets no better.
 
     Reviews of the eval_dataset, of the val and test files beside the training files, and of --test must not stand in
     the training files, word for word or nearly so: the command ends with exit code 3 if they do.
@@ -50,11 +58,14 @@ def train(
     loaded = load_recipe(recipe, context.args)
     common: dict[str, Any] = {"is_verbose": verbose, "test_files": test or (), "allow_leaks": allow_leaks}
     if is_encoder_recipe(loaded):
-        if stock or trunk_cache_gib is not None:
-            raise ConfigError("--stock and --trunk_cache_gib are for LLaMA-Factory's recipes", where=str(recipe))
+        if stock or trunk_cache_gib is not None or task is not None:
+            raise ConfigError(
+                "--stock, --trunk_cache_gib and --task are for LLaMA-Factory's recipes", where=str(recipe)
+            )
         card = train_encoder(loaded, **common)
     else:
-        card = train_recipe(recipe, context.args, is_accelerated=not stock, cache_gib=trunk_cache_gib, **common)
+        common |= {"is_accelerated": not stock, "cache_gib": trunk_cache_gib, "task": task}
+        card = train_recipe(recipe, context.args, **common)
     if as_json:
         typer.echo(json.dumps(card, ensure_ascii=False, indent=2, default=str))
         return
@@ -84,3 +95,22 @@ def bench_train_step(
 
     words = ["per_device_train_batch_size=8", *(overrides or [])]
     typer.echo(bench_recipe(recipe, words, task, batches=batches, rounds=rounds, output_dir=output_dir))
+
+
+def bench_kills(
+    kills: Annotated[int, typer.Option(min=1, help="Kills by SIGKILL.")] = 25,
+    seed: Annotated[int, typer.Option(help="Of model, data and moments.")] = 0,
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Where kills.md and kills.json go.")] = Path(
+        "saves/bench"
+    ),
+) -> None:
+    """Kill training runs of a tiny model at random moments, continue them, and compare the weights at the end.
+
+    Exit code 1 where a promise was not kept.
+    """
+    from sentifactory.training.kill_report import bench_kills as run
+
+    table, is_kept = run(kills, seed, output_dir)
+    typer.echo(table)
+    if not is_kept:
+        raise typer.Exit(1)
