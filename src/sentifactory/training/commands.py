@@ -28,6 +28,9 @@ def train(
     allow_leaks: Annotated[
         bool, typer.Option("--allow_leaks", help="Train although reviews to test on are among those to train on.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry_run", help="Do not train: estimate memory and time on this machine.")
+    ] = False,
 ) -> None:
     """Train by a LLaMA-Factory YAML: sentifactory train FILE.yaml [key=value ...].
 
@@ -36,7 +39,13 @@ def train(
 
     Reviews of the eval_dataset, of the val and test files beside the training files, and of --test must not stand in
     the training files, word for word or nearly so: the command ends with exit code 3 if they do.
+
+    With --dry_run nothing is trained, no weights are loaded and no leaks are looked for.
     """
+    if dry_run:
+        _show_estimate(recipe, context.args, is_accelerated=not stock, cache_gib=trunk_cache_gib, as_json=as_json)
+        return
+    from sentifactory.training.estimate import summarise_comparison
     from sentifactory.training.llamafactory import train_recipe
 
     card = train_recipe(
@@ -55,6 +64,20 @@ def train(
         typer.echo(card["warning"])
     output_dir = Path(str(card["recipe"]["output_dir"]))
     typer.echo(f"Trained in {card['wall_time_s']:.0f} s: {output_dir} (run card: {output_dir / 'run.json'})")
+    if card["estimate"] and card["estimate"]["compared"]:
+        typer.echo(summarise_comparison(card["estimate"]["compared"]))
+
+
+def _show_estimate(
+    recipe: Path, overrides: list[str], *, is_accelerated: bool, cache_gib: float | None, as_json: bool
+) -> None:
+    from sentifactory.training.dry_run import estimate_recipe, print_estimate
+
+    found = estimate_recipe(recipe, overrides, is_accelerated=is_accelerated, cache_gib=cache_gib)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=2, default=str))
+        return
+    print_estimate(found)
 
 
 def bench_train_step(

@@ -12,8 +12,14 @@ from sentifactory.progress import Progress, say, show_progress
 from sentifactory.training.acceleration import Accelerations
 from sentifactory.training.answer_loss import find_causal_model
 from sentifactory.training.checkpoints import mark_complete
+from sentifactory.training.estimate import (
+    compare_with_run,
+    estimate_run,
+    find_estimate_obstacle,
+    summarise_estimate,
+)
 from sentifactory.training.freezing import correct_trainable, summarise_trainable
-from sentifactory.training.run_card import measure_peak_memory, write_card
+from sentifactory.training.run_card import measure_peak_memory, read_device_peak, write_card
 
 
 class TrainerListener:
@@ -98,15 +104,28 @@ class TrainingWatcher(TrainerListener):
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
         """Accelerate what depends on the data, open the progress display and write the first run card."""
         self.has_begun = True
-        self.accelerations.install_fast_decoder(model, args, getattr(kwargs["train_dataloader"], "dataset", None))
+        dataset = getattr(kwargs["train_dataloader"], "dataset", None)
+        self.accelerations.install_fast_decoder(model, args, dataset)
         if not state.is_world_process_zero:
             return
         self._card["model_class"] = type(find_causal_model(model)).__name__
         self._card["device"] = str(args.device)
         self._card["world_size"] = args.world_size
+        self._estimate(args, model, dataset)
         write_card(args.output_dir, self._card)
         self._progress = self._stack.enter_context(show_progress("Training", state.max_steps, "steps"))
         self._progress.advance(state.global_step)
+
+    def _estimate(self, args: Any, model: Any, dataset: Any) -> None:
+        """Say what the run will take; where that cannot be known the run goes on without."""
+        if args.world_size > 1 or find_estimate_obstacle(model, dataset):
+            return
+        try:
+            estimate = estimate_run(model, dataset, None, self._settings, args, self.accelerations.way)
+        except RuntimeError:  # a GPU that has no room for the measurement
+            return
+        self._card["estimate"] = {**estimate.to_json(), "compared": None}
+        say(summarise_estimate(estimate))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock: evaluation and saving between steps are not training time."""
@@ -126,7 +145,12 @@ class TrainingWatcher(TrainerListener):
             return
         words = [f"{key.replace('_', ' ')} {logs[key]:.4f}" for key in ("loss", "eval_loss") if key in logs]
         if words and self._meter is not None and self._train_time_s > 0:
-            words.append(f"{self._meter.real_tokens / self._train_time_s * args.world_size:.0f} tokens/s")
+            rate = args.world_size / self._train_time_s
+            words += [
+                f"{self._meter.real_tokens * rate:.0f} tokens/s",
+                f"{self._meter.samples * rate:.1f} samples/s",
+                f"peak {read_device_peak(measure_peak_memory()) / 2**30:.1f} GiB",
+            ]
             self._progress.note(", ".join(words))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -168,3 +192,5 @@ class TrainingWatcher(TrainerListener):
             "tokens_per_s": round(self._meter.real_tokens * workers / self._train_time_s, 1),
             "steps_per_s": round(self._steps / self._train_time_s, 4),
         }
+        if self._card.get("estimate"):
+            self._card["estimate"]["compared"] = compare_with_run(self._card["estimate"], self._card)
