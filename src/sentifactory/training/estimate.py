@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from sentifactory.errors import ConfigError
 from sentifactory.training.acceleration import Way
 from sentifactory.training.answer_loss import find_causal_model
 from sentifactory.training.layer_probe import LayerProbe, probe_layer
@@ -96,9 +97,14 @@ def estimate_run(
         settings: what LLaMA-Factory gets.
         args: its training arguments.
         way: which accelerations are on.
+
+    Raises:
+        ConfigError: when there is nothing to learn.
     """
     held_bytes = read_held_memory()
     sizes, tokens = measure_model(model), read_tokens(dataset)
+    if len(tokens.shapes) == 0:
+        raise ConfigError("No sample has an answer to learn", next_step="raise cutoff_len, or look at the data")
     order = "sequential" if settings.get("disable_shuffling") else str(args.train_sampling_strategy)
     batches = make_batches(tokens.shapes, args.per_device_train_batch_size, order, args.seed)
     batches_a_step = args.gradient_accumulation_steps
@@ -167,15 +173,13 @@ def _count_all_evaluations(
 ) -> float:
     needs_logits = settings.get("compute_accuracy") or settings.get("predict_with_generate")
     used = Way() if needs_logits else way
-    parts = dataset.values() if isinstance(dataset, dict) else [dataset]
-    return sum(
-        _count_run(
-            sizes,
-            make_batches(read_tokens(part).shapes, args.per_device_eval_batch_size, "sequential", 0),
-            used, count, is_training=False,
-        )
-        for part in parts
-    )  # fmt: skip
+    operations = 0.0
+    for part in dataset.values() if isinstance(dataset, dict) else [dataset]:
+        shapes = read_tokens(part).shapes
+        if len(shapes):
+            batches = make_batches(shapes, args.per_device_eval_batch_size, "sequential", 0)
+            operations += _count_run(sizes, batches, used, count, is_training=False)
+    return operations
 
 
 def summarise_estimate(estimate: Estimate) -> str:

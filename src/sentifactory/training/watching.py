@@ -122,7 +122,8 @@ class TrainingWatcher(TrainerListener):
             return
         try:
             estimate = estimate_run(model, dataset, None, self._settings, args, self.accelerations.way)
-        except RuntimeError:  # a GPU that has no room for the measurement
+        except Exception as error:  # no run may fail for want of an estimate (a GPU without room to measure, say)
+            say(f"No estimate: {error}")
             return
         self._card["estimate"] = {**estimate.to_json(), "compared": None}
         say(summarise_estimate(estimate))
