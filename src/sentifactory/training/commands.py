@@ -36,6 +36,9 @@ def train(
         str | None,
         typer.Option("--task", help="Task (name or YAML) to score validation reviews by; default: that of the data."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry_run", help="Do not train: estimate memory and time on this machine.")
+    ] = False,
 ) -> None:
     """Train by a YAML of LLaMA-Factory, or an encoder by one of ours: sentifactory train FILE.yaml [key=value ...].
 
@@ -49,13 +52,21 @@ def train(
 
     Reviews of the eval_dataset, of the val and test files beside the training files, and of --test must not stand in
     the training files, word for word or nearly so: the command ends with exit code 3 if they do.
+
+    With --dry_run nothing is trained, no weights are loaded and no leaks are looked for.
     """
     from sentifactory.training.encoder import train_encoder
     from sentifactory.training.encoder_recipe import is_encoder_recipe
+    from sentifactory.training.estimate import summarise_comparison
     from sentifactory.training.llamafactory import train_recipe
     from sentifactory.training.recipe import load_recipe
 
     loaded = load_recipe(recipe, context.args)
+    if dry_run:
+        if is_encoder_recipe(loaded):
+            raise ConfigError("Encoder recipes are not estimated", where=str(recipe), next_step="leave --dry_run out")
+        _show_estimate(recipe, context.args, is_accelerated=not stock, cache_gib=trunk_cache_gib, as_json=as_json)
+        return
     common: dict[str, Any] = {"is_verbose": verbose, "test_files": test or (), "allow_leaks": allow_leaks}
     if is_encoder_recipe(loaded):
         if stock or trunk_cache_gib is not None or task is not None:
@@ -73,6 +84,20 @@ def train(
         typer.echo(card["warning"])
     output_dir = Path(str(card["recipe"]["output_dir"]))
     typer.echo(f"Trained in {card['wall_time_s']:.0f} s: {output_dir} (run card: {output_dir / 'run.json'})")
+    if card.get("estimate") and card["estimate"]["compared"]:
+        typer.echo(summarise_comparison(card["estimate"]["compared"]))
+
+
+def _show_estimate(
+    recipe: Path, overrides: list[str], *, is_accelerated: bool, cache_gib: float | None, as_json: bool
+) -> None:
+    from sentifactory.training.dry_run import estimate_recipe, print_estimate
+
+    found = estimate_recipe(recipe, overrides, is_accelerated=is_accelerated, cache_gib=cache_gib)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=2, default=str))
+        return
+    print_estimate(found)
 
 
 def bench_train_step(

@@ -99,6 +99,11 @@ def measure_peak_memory() -> dict[str, int]:
     return found
 
 
+def read_device_peak(memory: Mapping[str, int]) -> int:
+    """Return the peak of the device that trains, of what `measure_peak_memory` found."""
+    return memory.get("peak_cuda_bytes", memory["peak_rss_bytes"])
+
+
 def read_now() -> str:
     """Return the time as ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -135,6 +140,7 @@ def begin_card(
         "continued_from": None,
         "wall_time_s": None,
         "parameters": None,
+        "estimate": None,
         "accelerations": [],
         "speed": None,
         "memory": None,
