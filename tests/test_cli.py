@@ -59,6 +59,10 @@ def test_every_module_imports_without_torch(tmp_path: Path) -> None:
         ["predict"],
         ["eval", "compare"],
         ["demo"],
+        ["publish"],
+        ["export", "merge"],
+        ["export", "dtype"],
+        ["doctor"],
     ],
 )
 def test_every_command_has_help_with_a_summary(command: list[str]) -> None:

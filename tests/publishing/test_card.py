@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 import pytest
-from conftest import Workshop
 from huggingface_hub import ModelCard
+from publishing_workshop import Workshop
 
 from sentifactory.publishing.evidence import gather_evidence
 from sentifactory.publishing.publish import publish_model
@@ -74,7 +74,7 @@ def test_prompt_answers_and_code_on_it_can_be_used(card: str) -> None:
         compile(snippet, "card", "exec")
         assert json.dumps(BINARY_SENTIMENT.prompt_template, ensure_ascii=False) in snippet
     assert "vllm serve me/reviews" in card
-    assert "sentifactory predict me/reviews" in card
+    assert "--model me/reviews" in card
 
 
 def test_without_calibration_and_with_an_encoder_the_card_says_so(workshop: Workshop) -> None:

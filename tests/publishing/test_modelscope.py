@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import Workshop
 from fake_hub import FakeHub, serve_hub
+from publishing_workshop import Workshop
 
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Workshop
 from fake_hub import DROP, TOKEN, FakeHub, Repo
+from publishing_workshop import Workshop
 
 from sentifactory.engines.calibration import load_calibration
 from sentifactory.errors import ConfigError

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Workshop
 from fake_hub import TOKEN
+from publishing_workshop import Workshop
 
 from sentifactory.errors import ConfigError
 from sentifactory.publishing.licences import find_base, settle_terms

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
+from sentifactory.engines.adapters import load_network
 from sentifactory.engines.answers import build_answer_tree, count_common, read_scores
 from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, Mode, OnAnswer, make_prediction
 from sentifactory.engines.transformers_scoring import LabelScorer
@@ -19,8 +19,6 @@ from sentifactory.errors import EngineError
 from sentifactory.progress import show_progress
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
-
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 class TransformersEngine(ClosingEngine):
@@ -189,24 +187,6 @@ def load_model(model_path: str, device: str, dtype: str) -> tuple[Any, Any]:
             next_step="take an instruction-tuned model, or put the template of the training run beside the model",
         )
     return tokenizer, model
-
-
-def load_network(model_path: str, dtype: str) -> Any:
-    """Return a causal language model; of a LoRA adapter's folder, its base model with the adapter in place.
-
-    transformers' own loading of adapters does not go with every peft, so peft itself does it.
-
-    Raises:
-        OSError: or another of transformers' and peft's errors, when it cannot be loaded.
-    """
-    from transformers import AutoModelForCausalLM
-
-    if not (Path(model_path) / ADAPTER_CONFIG).is_file():
-        return AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
-    from peft import PeftConfig, PeftModel
-
-    base = str(PeftConfig.from_pretrained(model_path).base_model_name_or_path)
-    return PeftModel.from_pretrained(load_network(base, dtype), model_path).get_base_model()
 
 
 def count_forward_flop(model: Any, n_before: int, n_tokens: int) -> float:

@@ -6,7 +6,6 @@ Training and every engine load and encode through this module, so that a model i
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.labels import build_label_index, find_label
+from sentifactory.environments import wants_modelscope
 from sentifactory.errors import EngineError
 from sentifactory.models.pooled import MODEL_TYPE, register_pooled_classes
+from sentifactory.models.published import MODELSCOPE_PREFIX
 from sentifactory.task import Task
 
 # What ModelScope's StructBERT calls itself; its layers are BERT's.
 _SAME_AS_BERT = ("structbert",)
 # Their positions begin behind the number of the padding token.
 _SHIFTED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
-MODELSCOPE_PREFIX = "ms:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def find_model_folder(name: str) -> str:
         EngineError: when the package modelscope is missing or the model cannot be fetched.
     """
     folder = Path(name).expanduser()
-    is_asked = os.environ.get("USE_MODELSCOPE_HUB", "").lower() in ("1", "true") and not folder.exists()
+    is_asked = wants_modelscope() and not folder.exists()
     if not name.startswith(MODELSCOPE_PREFIX) and not is_asked:
         return str(folder) if folder.exists() else name
     hub_id = name.removeprefix(MODELSCOPE_PREFIX)

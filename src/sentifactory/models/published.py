@@ -13,6 +13,7 @@ from sentifactory.errors import ConfigError
 from sentifactory.models.hub_errors import HUGGING_FACE, MODELSCOPE, explain_hub_errors
 from sentifactory.progress import say
 
+MODELSCOPE_PREFIX = "ms:"
 HARMLESS_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.onnx", "NOTICE*", "LICENSE*"]
 
 
@@ -20,7 +21,7 @@ def fetch_published(model: str, hub: str | None = None) -> Path:
     """Return the folder of a model: the one of that name here, else what the hub has, kept in its cache.
 
     Args:
-        model: a folder, or owner/name on the hub.
+        model: a folder, owner/name on the hub, or `ms:owner/name`.
         hub: `huggingface` or `modelscope`; None: as USE_MODELSCOPE_HUB says.
 
     Raises:
@@ -29,6 +30,8 @@ def fetch_published(model: str, hub: str | None = None) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
+    if model.startswith(MODELSCOPE_PREFIX):
+        hub, model = MODELSCOPE, model.removeprefix(MODELSCOPE_PREFIX)
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise ConfigError(
             "There is no such model", where=model, expected="a folder, or owner/name on a hub", next_step="check it"

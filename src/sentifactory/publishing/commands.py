@@ -122,6 +122,7 @@ def _print_proof(proof: dict[str, Any], as_json: bool) -> None:
         return
     parity = proof["parity"]
     typer.echo(
-        f"{parity['changed_labels']} of {parity['reviews']} answers changed; accuracy {parity['accuracy_before']:.3f} "
-        f"before, {parity['accuracy_after']:.3f} after; largest change of a probability {parity['max_change']:.5f}"
+        f"{parity['flips']} of {parity['reviews']} labels flipped; accuracy {parity['accuracy_checkpoint']:.3f} "
+        f"before, {parity['accuracy']:.3f} after; probabilities differ by {parity['difference_mean']:.5f} on the mean "
+        f"and {parity['difference_max']:.5f} at most"
     )

@@ -1,122 +1,146 @@
-"""The gate between a model and another form of it: on the same validation reviews both must say the same.
-
-Both are asked for the probability of every label. Compared are the answers and the probabilities, review by review;
-agreement in accuracy alone would let two models pass that are wrong about different reviews.
-"""
+"""Does an exported model answer as its checkpoint does? Label flips and differences of probability, with limits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sentifactory.errors import EngineError
+from sentifactory.errors import ConfigError, EngineError
+from sentifactory.evaluation.probabilities import stack_probabilities
+from sentifactory.evaluation.significance import Interval, compute_wilson_interval
 from sentifactory.records import Prediction, Review
-
-if TYPE_CHECKING:
-    from sentifactory.engines.base import Engine
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerance:
-    """How far two forms of a model may differ.
+class ParityLimits:
+    """Beyond which an export is refused.
 
     Attributes:
-        changed_share: most answers that may change, as a share of the reviews.
-        mean_change: largest mean change of a label's probability.
-        max_change: largest change of a single one.
+        flips: share of reviews whose label may be another one.
+        difference: how far the probabilities may differ, on the mean over the reviews.
     """
 
-    changed_share: float
-    mean_change: float
-    max_change: float
+    flips: float
+    difference: float
 
 
-# Merged in float32 the same sums are made in another order; a 16-bit number keeps 8 (bfloat16) or 11 (float16) bits.
-TOLERANCES = {
-    "float32": Tolerance(0.0, 1e-4, 1e-3),
-    "float16": Tolerance(0.01, 0.005, 0.05),
-    "bfloat16": Tolerance(0.02, 0.02, 0.2),
-}
+# Writing the same float32 computation in another form changes roundings and nothing else: a label flips only where two
+# are all but equal.
+FLOAT32_LIMITS = ParityLimits(flips=0.002, difference=1e-4)
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How two forms of a model differ on the same reviews.
+    """How an export's answers compare with its checkpoint's, on the same reviews.
+
+    The difference of a review is the largest one among its labels' probabilities, without sign.
 
     Attributes:
         reviews: how many were asked.
-        changed_labels: answers that differ.
-        mean_change: mean absolute difference of a label's probability.
-        max_change: the largest one.
-        accuracy_before: share of right answers of the first form.
-        accuracy_after: of the second.
+        flips: how many get another label.
+        flip_share: of the reviews.
+        flip_interval: 95 % interval of that share.
+        difference_mean: over the reviews.
+        difference_p95: which 95 of 100 reviews do not exceed.
+        difference_max: of the review that differs most.
+        accuracy: of the export, on the reviews whose label is known; None where none is.
+        accuracy_checkpoint: of the checkpoint, likewise.
+        limits: beyond which it would have been refused.
     """
 
     reviews: int
-    changed_labels: int
-    mean_change: float
-    max_change: float
-    accuracy_before: float
-    accuracy_after: float
+    flips: int
+    flip_share: float
+    flip_interval: Interval
+    difference_mean: float
+    difference_p95: float
+    difference_max: float
+    accuracy: float | None
+    accuracy_checkpoint: float | None
+    limits: ParityLimits
+
+    @property
+    def is_within_limits(self) -> bool:
+        """Whether the export may stand for the checkpoint; figures that are no numbers are beyond every limit."""
+        return self.flip_share <= self.limits.flips and self.difference_mean <= self.limits.difference
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain JSON values."""
         return asdict(self)
 
-    def passes(self, tolerance: Tolerance) -> bool:
-        """Return whether the two forms differ by no more than is allowed."""
-        return (
-            self.changed_labels <= tolerance.changed_share * self.reviews
-            and self.mean_change <= tolerance.mean_change
-            and self.max_change <= tolerance.max_change
+    def refuse_beyond_limits(self, where: str, what: str, next_step: str) -> None:
+        """Stop an export that does not answer as its checkpoint does.
+
+        Raises:
+            EngineError: with the figures and the limits.
+        """
+        if self.is_within_limits:
+            return
+        raise EngineError(
+            f"{what} answers otherwise than the checkpoint: {self.flips} of {self.reviews} labels flip "
+            f"({self.flip_share:.2%}), probabilities differ by {self.difference_mean:.4f} on the mean and "
+            f"{self.difference_max:.4f} at most; nothing was written",
+            where=where,
+            expected=f"at most {self.limits.flips:.2%} flipped labels and a mean difference of at most "
+            f"{self.limits.difference:g}",
+            next_step=next_step,
         )
 
 
-def compare_predictions(
-    reviews: Sequence[Review], before: Sequence[Prediction], after: Sequence[Prediction]
-) -> Parity:
-    """Return how two forms of a model differ.
-
-    Args:
-        reviews: (n,) at least one, with labels.
-        before: (n,) predictions with probabilities of the first form.
-        after: (n,) of the second.
+def check_limits(limits: ParityLimits) -> None:
+    """Refuse limits that are no shares.
 
     Raises:
-        EngineError: when a prediction has no probabilities, or they are not numbers.
-
-    Example:
-        >>> one, two = Prediction(1, (0.2, 0.8)), Prediction(0, (0.6, 0.4))
-        >>> found = compare_predictions([Review("", 1)], [one], [two])
-        >>> found.changed_labels, round(found.max_change, 3)
-        (1, 0.4)
+        ConfigError: naming the option.
     """
-    changes: list[float] = []
-    for first, second in zip(before, after, strict=True):
-        if first.probabilities is None or second.probabilities is None:
-            raise EngineError("A model gave no probabilities", expected="the probability of every label")
-        changes += [abs(a - b) for a, b in zip(first.probabilities, second.probabilities, strict=True)]
-    if any(change != change for change in changes):
-        raise EngineError("A model gave probabilities that are no numbers", next_step="take a wider dtype")
+    for option, value in (("max_flips", limits.flips), ("max_difference", limits.difference)):
+        if not 0 <= value <= 1:
+            raise ConfigError(f"--{option} is {value:g}", expected="a share from 0 to 1, such as 0.01")
 
-    def rate(answers: Sequence[Prediction]) -> float:
-        return sum(answer.label == review.label for answer, review in zip(answers, reviews, strict=True)) / len(
-            reviews
-        )
 
+def compare_answers(
+    reviews: Sequence[Review],
+    checkpoint: Sequence[Prediction],
+    export: Sequence[Prediction],
+    limits: ParityLimits,
+) -> Parity:
+    """Return how the answers of an export compare with those of its checkpoint.
+
+    Args:
+        reviews: (n,) what was asked; the labels that are known give the accuracies.
+        checkpoint: (n,) its answers, with probabilities.
+        export: (n,) likewise.
+        limits: beyond which the export is refused.
+
+    Raises:
+        ValueError: when answers have no probabilities.
+    """
+    import numpy as np
+
+    before, after = stack_probabilities(checkpoint), stack_probabilities(export)
+    if before is None or after is None:
+        raise ValueError("parity needs the probabilities of every answer")
+    differences = np.abs(np.asarray(before) - np.asarray(after)).max(axis=1)  # (n,)
+    flips = sum(one.label != other.label for one, other in zip(checkpoint, export, strict=True))
     return Parity(
         reviews=len(reviews),
-        changed_labels=sum(a.label != b.label for a, b in zip(before, after, strict=True)),
-        mean_change=sum(changes) / len(changes),
-        max_change=max(changes),
-        accuracy_before=rate(before),
-        accuracy_after=rate(after),
+        flips=flips,
+        flip_share=flips / len(reviews),
+        flip_interval=compute_wilson_interval(flips, len(reviews)),
+        difference_mean=float(differences.mean()),
+        difference_p95=float(np.quantile(differences, 0.95)),
+        difference_max=float(differences.max()),
+        accuracy=_compute_accuracy(reviews, export),
+        accuracy_checkpoint=_compute_accuracy(reviews, checkpoint),
+        limits=limits,
     )
 
 
-def ask_once(engine: AbstractContextManager[Engine], reviews: Sequence[Review]) -> list[Prediction]:
-    """Return an engine's predictions, and end it; its memory is free before the next one starts."""
-    with engine as running:
-        return running.predict(reviews)
+def _compute_accuracy(reviews: Sequence[Review], answers: Sequence[Prediction]) -> float | None:
+    known = [
+        answer.label == review.label
+        for review, answer in zip(reviews, answers, strict=True)
+        if review.label is not None
+    ]
+    return sum(known) / len(known) if known else None

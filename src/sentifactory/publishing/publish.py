@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sentifactory
 from sentifactory.errors import ConfigError
+from sentifactory.models.classifiers import is_classifier
 from sentifactory.models.hub_errors import HUBS
 from sentifactory.progress import say
 from sentifactory.publishing.card import CardRequest
@@ -66,7 +66,7 @@ def publish_model(options: PublishOptions) -> dict[str, Any]:
     tokens = list_tokens()
     where = str(options.folder)
     refuse(find_refusals(evidence, files, terms, is_forced=options.is_forced, tokens=tokens), where)
-    request = CardRequest(options.repo_id, options.hub, is_classifier(options.folder))
+    request = CardRequest(options.repo_id, options.hub, is_classifier(str(options.folder)))
     with stage_files(evidence, files, terms, request) as place:
         refuse(find_written_secrets(place, tokens), where)
         result = describe_upload(place, files, evidence, terms, options)
@@ -101,15 +101,6 @@ def check_names(options: PublishOptions) -> None:
             expected="owner/name, of letters, digits, '-', '_' and '.'",
             next_step="correct it",
         )
-
-
-def is_classifier(folder: Path) -> bool:
-    """Return whether a checkpoint is an encoder with a head, by its config.json."""
-    try:
-        names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
-    except (OSError, ValueError, AttributeError):
-        return False
-    return any(str(name).endswith("ForSequenceClassification") for name in names)
 
 
 def describe_upload(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from sentifactory.errors import SentiFactoryError
-from sentifactory.models.classifiers import MODELSCOPE_PREFIX
+from sentifactory.models.published import MODELSCOPE_PREFIX
 from sentifactory.task_files import load_task
 from sentifactory.training.recipe import Recipe, refuse
 from sentifactory.training.recipe_checks import (
