@@ -56,6 +56,7 @@ def test_every_module_imports_without_torch(tmp_path: Path) -> None:
         ["data", "show"],
         ["model", "fetch"],
         ["train"],
+        ["sweep"],
         ["eval", "compare"],
         ["demo"],
     ],

@@ -19,6 +19,7 @@ from sentifactory.evaluation import commands as evaluation
 from sentifactory.evaluation import ladder_commands as ladder
 from sentifactory.models import commands as models
 from sentifactory.training import commands as training
+from sentifactory.training import tuning_commands as tuning
 
 
 def build_app() -> typer.Typer:
@@ -40,6 +41,7 @@ def build_app() -> typer.Typer:
     model.command("fetch")(models.fetch_model)
     app.add_typer(model, name="model")
     app.command("train", context_settings={"allow_extra_args": True})(training.train)
+    app.command("sweep", context_settings={"allow_extra_args": True})(tuning.sweep)
     evaluate = typer.Typer(help="Compare models on the same reviews.", no_args_is_help=True)
     evaluate.command("compare")(evaluation.compare_models)
     evaluate.command("ladder")(ladder.climb)

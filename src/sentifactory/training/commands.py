@@ -20,6 +20,14 @@ def train(
             "--trunk_cache_gib", min=0, help="Disk for the frozen layers' output, in GiB (default 8; 0 keeps nothing)."
         ),
     ] = None,
+    loss: Annotated[
+        str,
+        typer.Option(
+            "--loss",
+            help="answer: the whole answer, as LLaMA-Factory does; label: only the tokens that tell the labels apart, "
+            "for models that are asked by score or constrain.",
+        ),
+    ] = "answer",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show LLaMA-Factory's log on the terminal.")] = False,
     test: Annotated[
         list[str] | None,
@@ -47,6 +55,7 @@ def train(
         test_files=test or (),
         allow_leaks=allow_leaks,
         cache_gib=trunk_cache_gib,
+        loss=loss,
     )
     if as_json:
         typer.echo(json.dumps(card, ensure_ascii=False, indent=2, default=str))
