@@ -136,6 +136,8 @@ def check_methods(names: Sequence[str]) -> None:
     Raises:
         ConfigError: naming the methods.
     """
+    if not names:
+        raise ConfigError("No method is named", where="--methods", expected=", ".join(METHODS))
     for name in names:
         if name not in METHODS:
             raise ConfigError(

@@ -63,6 +63,11 @@ class Dimension:
         step = self.step or (1 if self.is_whole and not self.is_log else None)
         return None if step is None else int((self.high - self.low) / step + 1e-9) + 1
 
+    def list_values(self) -> tuple[Any, ...]:
+        """Return all values of a dimension that can be counted."""
+        step = self.step or 1
+        return self.choices or tuple(self.low + place * step for place in range(self.count() or 0))
+
     def holds(self, value: Any) -> bool:
         """Return whether a value of the recipe lies within."""
         if self.choices:

@@ -64,7 +64,9 @@ def build_result(
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": str(plan.options.recipe),
         "overrides": list(plan.options.overrides),
-        "space": {key: asdict(dimension) for key, dimension in plan.space.items()},
+        "space": {
+            key: {**asdict(dimension), "choices": list(dimension.choices)} for key, dimension in plan.space.items()
+        },
         "validation": {
             "file": str(plan.split.val),
             "reviews": outcomes[ranked[0]]["metrics"]["reviews"] if ranked else None,

@@ -6,7 +6,8 @@ proposes what an undisturbed one would have proposed, as long as its trials ende
 
 from __future__ import annotations
 
-import warnings
+import itertools
+import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from sentifactory.training.search_space import Space, count_points
 
 if TYPE_CHECKING:
-    from optuna.samplers import BaseSampler
     from optuna.study import Study
 
 JOURNAL = "optuna.journal"
@@ -61,12 +61,16 @@ def _mend_journal(path: Path) -> None:
 def propose_trials(study: Study, space: Space, trials: int, seed: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield number and values of every trial that is to be run: first those that were killed, then new ones.
 
+    Where all points of the space can be tried, each is tried once. Otherwise a tree-structured Parzen estimator
+    proposes (Bergstra et al., Algorithms for Hyper-Parameter Optimization, 2011, as Optuna has it).
+
     Args:
         study: told of each trial's end by the caller, before the next one is asked for.
         space: what is searched.
         trials: trials of the whole sweep; a space with fewer points ends it earlier.
         seed: of the proposals.
     """
+    from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -74,27 +78,25 @@ def propose_trials(study: Study, space: Space, trials: int, seed: int) -> Iterat
             yield trial.number, trial.params
         else:  # killed in the instant between two values: there is nothing to continue
             study.tell(trial.number, state=TrialState.FAIL)
-    points = count_points(space)
-    limit = trials if points is None else min(trials, points)
-    while (n_begun := len(list_trials(study, space))) < limit:
-        study.sampler = _choose_sampler(seed + n_begun, is_exhaustive=points is not None and points <= trials)
+    n_points = count_points(space)
+    is_exhaustive = n_points is not None and n_points <= trials
+    limit = n_points if is_exhaustive and n_points is not None else trials
+    while len(begun := list_trials(study, space)) < limit:
+        if not is_exhaustive:
+            study.sampler = TPESampler(seed=seed + len(begun), n_startup_trials=_RANDOM_TRIALS)
+        elif not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            tried = [values for _, values in begun]
+            study.enqueue_trial(next(point for point in shuffle_points(space, seed) if point not in tried))
         asked = study.ask()
         yield asked.number, {key: dimension.suggest(asked) for key, dimension in space.items()}
 
 
-def _choose_sampler(seed: int, *, is_exhaustive: bool) -> BaseSampler:
-    """Return the tree-structured Parzen estimator, or where all points can be tried one that never repeats itself.
-
-    The estimator is Bergstra et al., Algorithms for Hyper-Parameter Optimization, 2011, as Optuna has it.
-    """
-    from optuna.exceptions import ExperimentalWarning
-    from optuna.samplers import BruteForceSampler, TPESampler
-
-    if not is_exhaustive:
-        return TPESampler(seed=seed, n_startup_trials=_RANDOM_TRIALS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return BruteForceSampler(seed=seed)
+def shuffle_points(space: Space, seed: int) -> list[dict[str, Any]]:
+    """Return every point of a space whose values can be counted, in the order of a seed."""
+    values = [dimension.list_values() for dimension in space.values()]
+    points = [dict(zip(space, point, strict=True)) for point in itertools.product(*values)]
+    random.Random(seed).shuffle(points)  # noqa: S311 - an order, not a secret
+    return points
 
 
 def list_trials(study: Study, space: Space) -> list[tuple[int, dict[str, Any]]]:

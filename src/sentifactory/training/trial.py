@@ -144,8 +144,7 @@ def train(folder: Path, request: TrialRequest) -> dict[str, Any]:
         train_recipe(recipe.path, loss=request.loss, cache_gib=request.cache_gib)
         gc.collect()  # model and optimizer, before the model is loaded again to be judged
     card = read_card(folder / MODEL) or {}
-    for checkpoint in list_checkpoints(folder / MODEL):
-        shutil.rmtree(checkpoint)
+    remove_checkpoints(folder / MODEL)
     speed, memory = card.get("speed") or {}, card.get("memory") or {}
     return {
         "train_time_s": speed.get("train_time_s"),
@@ -157,6 +156,12 @@ def train(folder: Path, request: TrialRequest) -> dict[str, Any]:
         "continued_from": card.get("continued_from"),
         "trunk": next((entry for entry in card["accelerations"] if entry["name"] == TRUNK), None),
     }
+
+
+def remove_checkpoints(output_dir: Path) -> None:
+    """Remove what a run that has ended would be continued from; it is larger than the model itself."""
+    for checkpoint in list_checkpoints(output_dir):
+        shutil.rmtree(checkpoint)
 
 
 def judge(folder: Path, request: TrialRequest) -> dict[str, Any]:
@@ -191,6 +196,7 @@ def remove_weights(folder: Path) -> None:
     for pattern in ("*.safetensors", "*.bin", "tokenizer.json"):
         for file in (folder / MODEL).glob(pattern):
             file.unlink()
+    remove_checkpoints(folder / MODEL)
 
 
 if __name__ == "__main__":
