@@ -61,7 +61,7 @@ def test_a_killed_trial_is_continued_and_the_cache_shared(
     def run_one(folder: Path) -> dict[str, Any]:
         run.append(folder.name)
         if len(run) == 2:
-            killer = threading.Thread(target=kill_after_first_checkpoint, args=[folder / MODEL])
+            killer = threading.Thread(target=kill_after_first_checkpoint, args=[folder / MODEL], daemon=True)
             killer.start()
             outcome = run_trial_apart(folder)
             killer.join()

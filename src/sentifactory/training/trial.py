@@ -170,6 +170,8 @@ def judge(folder: Path, request: TrialRequest) -> dict[str, Any]:
     Raises:
         SentiFactoryError: when the model or the reviews cannot be used.
     """
+    from transformers.utils import logging as transformers_logging
+
     from sentifactory.engines.transformers import TransformersEngine
     from sentifactory.evaluation.metrics import compute_metrics
     from sentifactory.evaluation.sampling import read_labelled, take_sample
@@ -179,6 +181,7 @@ def judge(folder: Path, request: TrialRequest) -> dict[str, Any]:
     reviews, _ = read_labelled(request.val_file, task)
     reviews = take_sample(reviews, request.val_samples, request.seed)
     model = folder / MODEL if request.is_trained else load_recipe(folder / RECIPE).settings["model_name_or_path"]
+    transformers_logging.set_verbosity_warning()  # LLaMA-Factory has raised it
     start_s = time.monotonic()
     with TransformersEngine(str(model), task, name=folder.name, mode="score") as engine:
         answers = [prediction.label for prediction in engine.predict(reviews)]
