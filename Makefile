@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -43,6 +43,9 @@ bench-compare-kills: setup  ## kill comparisons and vLLM at random moments: is t
 
 bench-kills: setup  ## 25 kills of training runs and a full disk: saves/bench/kills.md
 	$(BIN)/python scripts/bench_kills.py
+
+bench-methods: setup  ## freezing, LoRA, full: accuracy against time and memory (hours): saves/bench/methods.md
+	$(BIN)/python scripts/bench_methods.py
 
 UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28

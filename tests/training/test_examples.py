@@ -15,13 +15,13 @@ from sentifactory.training.recipe import load_recipe
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FILES = sorted(path for pattern in ("*.yaml", "*.yml") for path in EXAMPLES.rglob(pattern))
-# Files that belong to no parser of LLaMA-Factory: our own task definitions, and those that vLLM reads
+# Files that belong to no parser of LLaMA-Factory: our own tasks and search spaces, and those that vLLM reads
 # (tests/engines/test_inference_examples.py loads these).
 ENCODER_FILES = [path for path in FILES if path.relative_to(EXAMPLES).parts[0] == "train_encoder"]
 LLAMAFACTORY_FILES = [
     path
     for path in FILES
-    if "tasks" not in path.relative_to(EXAMPLES).parts
+    if not {"tasks", "sweeps"} & set(path.relative_to(EXAMPLES).parts)
     and not path.stem.endswith("_vllm")
     and path not in ENCODER_FILES
 ]

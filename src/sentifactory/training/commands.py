@@ -24,6 +24,14 @@ def train(
             "--trunk_cache_gib", min=0, help="Disk for the frozen layers' output, in GiB (default 8; 0 keeps nothing)."
         ),
     ] = None,
+    loss: Annotated[
+        str,
+        typer.Option(
+            "--loss",
+            help="answer: the whole answer, as LLaMA-Factory does; label: only the tokens that tell the labels apart, "
+            "for models that are asked by score or constrain.",
+        ),
+    ] = "answer",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show LLaMA-Factory's log on the terminal.")] = False,
     test: Annotated[
         list[str] | None,
@@ -69,13 +77,13 @@ def train(
         return
     common: dict[str, Any] = {"is_verbose": verbose, "test_files": test or (), "allow_leaks": allow_leaks}
     if is_encoder_recipe(loaded):
-        if stock or trunk_cache_gib is not None or task is not None:
+        if stock or trunk_cache_gib is not None or task is not None or loss != "answer":
             raise ConfigError(
-                "--stock, --trunk_cache_gib and --task are for LLaMA-Factory's recipes", where=str(recipe)
+                "--stock, --trunk_cache_gib, --task and --loss are for LLaMA-Factory's recipes", where=str(recipe)
             )
         card = train_encoder(loaded, **common)
     else:
-        common |= {"is_accelerated": not stock, "cache_gib": trunk_cache_gib, "task": task}
+        common |= {"is_accelerated": not stock, "cache_gib": trunk_cache_gib, "task": task, "loss": loss}
         card = train_recipe(recipe, context.args, **common)
     if as_json:
         typer.echo(json.dumps(card, ensure_ascii=False, indent=2, default=str))
