@@ -72,11 +72,20 @@ def test_every_place_that_makes_an_error_is_found(tmp_path: Path) -> None:
         "    raise ConfigError(f'There is no {x}', expected='a *thing*', next_step='make one')\n"
         "def g():\n"
         "    return DataError('Returned, not raised', where='a')\n"
-        "raise ValueError('a defect, not a message')\n"
+        "    raise ValueError('a defect, not a message')\n"
+        "WORDS = 'A name for it'\n"
+        "def h(x):\n"
+        "    step = 'do it' if x else 'leave it'\n"
+        "    raise EngineError(WORDS, next_step=step)\n"
     )
     found = [(one.kind, one.what) for one in find_messages(tmp_path)]
-    assert found == [("ConfigError", "There is no …"), ("DataError", "Returned, not raised")]
+    assert found == [
+        ("ConfigError", "There is no …"),
+        ("DataError", "Returned, not raised"),
+        ("EngineError", "A name for it"),
+    ]
     page = write_errors_page(tmp_path)
     assert "## room" in page
     assert "- **There is no …** (ConfigError, `room/part.py`)" in page
     assert "a \\*thing\\*" in page
+    assert "do it / leave it" in page

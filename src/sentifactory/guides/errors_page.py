@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 ERROR_NAMES = ("SentiFactoryError", "DataError", "LeakError", "ConfigError", "EngineError", "ServerGoneError")
 UNKNOWN = "…"
+_PARTS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 HEAD = """# Error messages · 错误信息
 
 Written by `python scripts/write_guides.py` from the places in the code where errors are made; do not edit. `…` stands
@@ -62,14 +63,27 @@ def find_messages(package: Path) -> Iterator[Message]:
     for file in sorted(package.rglob("*.py")):
         module = file.relative_to(package).as_posix()
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERROR_NAMES:
-                values = {word.arg: read_text(word.value) for word in node.keywords}
-                what = read_text(node.args[0]) if node.args else values.get("what", UNKNOWN)
-                yield Message(node.func.id, module, what, values.get("expected", ""), values.get("next_step", ""))
+        constants = collect_names(tree.body)
+        parts = [node for node in tree.body if isinstance(node, _PARTS)]
+        for part in parts:
+            names = constants | collect_names(ast.walk(part))
+            for node in ast.walk(part):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERROR_NAMES:
+                    values = {word.arg: read_text(word.value, names) for word in node.keywords}
+                    what = read_text(node.args[0], names) if node.args else values.get("what", UNKNOWN)
+                    yield Message(node.func.id, module, what, values.get("expected", ""), values.get("next_step", ""))
 
 
-def read_text(node: ast.AST) -> str:
+def collect_names(nodes: Iterable[ast.AST]) -> dict[str, str]:
+    """Return the texts that are given a name, by that name; several texts of one name stand beside each other."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for node in nodes:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id][read_text(node.value)] = None
+    return {name: " / ".join(texts) for name, texts in found.items() if not {UNKNOWN, ""} & texts.keys()}
+
+
+def read_text(node: ast.AST, names: Mapping[str, str] | None = None) -> str:
     """Return the text that an expression gives, with `…` for what is only known when it runs.
 
     Example:
@@ -78,12 +92,16 @@ def read_text(node: ast.AST) -> str:
     """
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else str(node.value)
+    if isinstance(node, ast.Name):
+        return (names or {}).get(node.id, UNKNOWN)
+    if isinstance(node, ast.FormattedValue):
+        return read_text(node.value) if isinstance(node.value, ast.Constant | ast.IfExp) else UNKNOWN
     if isinstance(node, ast.JoinedStr):
-        return _join(read_text(part) for part in node.values)
+        return _join(read_text(part, names) for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _join((read_text(node.left), read_text(node.right)))
+        return _join((read_text(node.left, names), read_text(node.right, names)))
     if isinstance(node, ast.IfExp):
-        either = list(dict.fromkeys((read_text(node.body), read_text(node.orelse))))
+        either = list(dict.fromkeys((read_text(node.body, names), read_text(node.orelse, names))))
         return either[0] if len(either) == 1 else UNKNOWN if "" in either else " / ".join(either)
     return UNKNOWN
 

@@ -171,10 +171,14 @@ class Picker:
 
 
 def strip_predictions(report: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return a report without what quotes reviews: predictions and words stay here, figures go along."""
+    """Return a report without what quotes reviews (predictions, words), and without the run card, which goes along."""
     if report is None:
         return None
     kept = {key: value for key, value in report.items() if key not in ("predictions", "words")}
+    kept["models"] = {
+        name: {key: value for key, value in model.items() if key != "run_card"}
+        for name, model in report["models"].items()
+    }
     kept["further_tests"] = [
         {key: value for key, value in further.items() if key not in ("predictions", "words")}
         for further in report["further_tests"]
