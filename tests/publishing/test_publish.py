@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,30 @@ def test_the_script_ends_with_2_and_one_sentence_and_takes_no_token(tmp_path: Pa
     assert "There is no such folder" in finished.stderr
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
     assert "--token" not in shown
+
+
+def test_the_script_against_the_hub_behind_its_environment(workshop: Workshop, hub: FakeHub, repo_root: Path) -> None:
+    """A process of its own, as a user starts it: nothing of the client is set but by the environment."""
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(workshop.root / "hf"),
+    }
+    command = [sys.executable, str(repo_root / "scripts" / "upload_to_hub.py"), str(workshop.run)]
+    command += ["--repo_id", "me/reviews", "--data_license", "cc-by-4.0"]
+    hub.fail("whoami", 401)
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert refused.returncode == 2
+    assert (
+        refused.stderr.strip().splitlines()[-1].startswith("Error: me/reviews: The Hugging Face hub does not accept")
+    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip().endswith(f"{hub.address}/me/reviews")
+    sent = hub.repos["me/reviews"].files["model.safetensors"]
+    assert sha256(sent) == sha256((workshop.run / "model.safetensors").read_bytes())
+    for text in (refused.stdout, refused.stderr, done.stdout, done.stderr):
+        assert TOKEN not in text
 
 
 def test_what_is_published_of_the_report_quotes_no_review(workshop: Workshop, hub: FakeHub) -> None:

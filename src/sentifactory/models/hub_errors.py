@@ -16,7 +16,7 @@ LOGIN = {
     MODELSCOPE: "run `modelscope login`, or set MODELSCOPE_API_TOKEN",
 }
 MIRROR = {
-    HUGGING_FACE: "check the connection, or set HF_ENDPOINT to a mirror",
+    HUGGING_FACE: "check the connection, or set HF_ENDPOINT to a mirror (one without xet needs HF_HUB_DISABLE_XET=1)",
     MODELSCOPE: "check the connection",
 }
 _SHOWN_CHARS = 200
