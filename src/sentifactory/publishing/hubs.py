@@ -120,6 +120,7 @@ def hash_blob(content: bytes) -> str:
 def _send_to_modelscope(folder: Path, destination: Destination, licence: str, message: str) -> str:
     try:
         from modelscope_hub.api import HubApi
+        from modelscope_hub.config import get_default_config
     except ImportError as error:
         raise ConfigError(
             "The package modelscope is not installed", where=destination.repo_id, next_step="pip install modelscope"
@@ -141,7 +142,7 @@ def _send_to_modelscope(folder: Path, destination: Destination, licence: str, me
         if path.name not in there or there[path.name] not in (None, hash_file(path))
     ]
     _refuse_damage(wrong, repo_id)
-    return f"{api.endpoint}/models/{repo_id}"
+    return f"{get_default_config().endpoint}/models/{repo_id}"
 
 
 def _refuse_public(repo_id: str, facts: Any) -> None:
