@@ -53,6 +53,9 @@ class ScriptedApi:
     created: dict[str, Any] = {}  # noqa: RUF012
     there: SimpleNamespace | None = None
 
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
     def whoami(self) -> SimpleNamespace:
         return SimpleNamespace(username="me")
 

@@ -120,13 +120,14 @@ def hash_blob(content: bytes) -> str:
 def _send_to_modelscope(folder: Path, destination: Destination, licence: str, message: str) -> str:
     try:
         from modelscope_hub.api import HubApi
-        from modelscope_hub.config import get_default_config
+        from modelscope_hub.config import HubConfig
     except ImportError as error:
         raise ConfigError(
             "The package modelscope is not installed", where=destination.repo_id, next_step="pip install modelscope"
         ) from error
     repo_id, kind = destination.repo_id, "model"
-    api = HubApi()
+    config = HubConfig()  # reads the environment anew; the default one is kept from its first use
+    api = HubApi(config)
     say(f"Signed in as {api.whoami().username}")
     if not api.repo_exists(repo_id, kind):
         visibility = "public" if destination.is_public else "private"
@@ -142,7 +143,7 @@ def _send_to_modelscope(folder: Path, destination: Destination, licence: str, me
         if path.name not in there or there[path.name] not in (None, hash_file(path))
     ]
     _refuse_damage(wrong, repo_id)
-    return f"{get_default_config().endpoint}/models/{repo_id}"
+    return f"{config.endpoint}/models/{repo_id}"
 
 
 def _refuse_public(repo_id: str, facts: Any) -> None:
