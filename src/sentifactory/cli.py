@@ -22,6 +22,7 @@ from sentifactory.evaluation import ladder_commands as ladder
 from sentifactory.models import commands as models
 from sentifactory.publishing import commands as publishing
 from sentifactory.training import commands as training
+from sentifactory.training import tuning_commands as tuning
 
 
 def build_app() -> typer.Typer:
@@ -44,6 +45,7 @@ def build_app() -> typer.Typer:
     app.add_typer(model, name="model")
     app.command("predict")(engines.predict_texts)
     app.command("train", context_settings={"allow_extra_args": True})(training.train)
+    app.command("sweep", context_settings={"allow_extra_args": True})(tuning.sweep)
     evaluate = typer.Typer(help="Compare models on the same reviews.", no_args_is_help=True)
     evaluate.command("compare")(evaluation.compare_models)
     evaluate.command("ladder")(ladder.climb)

@@ -53,8 +53,8 @@ class ScriptedApi:
     created: dict[str, Any] = {}  # noqa: RUF012
     there: SimpleNamespace | None = None
 
-    def __init__(self, endpoint: str, token: str | None) -> None:
-        self.created["endpoint"] = endpoint
+    def __init__(self, config: Any) -> None:
+        self.config = config
 
     def whoami(self) -> SimpleNamespace:
         return SimpleNamespace(username="me")
@@ -78,19 +78,15 @@ class ScriptedApi:
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedApi]:
     kind = type("Api", (ScriptedApi,), {"files": {}, "created": {}, "there": None})
-    monkeypatch.delenv("MODELSCOPE_ENDPOINT", raising=False)
     monkeypatch.setitem(sys.modules, "modelscope_hub.api", SimpleNamespace(HubApi=kind))
     return kind
 
 
 def test_it_is_private_and_whole(workshop: Workshop, scripted: type[ScriptedApi]) -> None:
     result = publish_model(workshop.options(hub="modelscope"))
-    assert result["url"] == "https://www.modelscope.cn/models/me/reviews"
-    assert scripted.created == {
-        "endpoint": "https://www.modelscope.cn",
-        "visibility": "private",
-        "license": "gemma",
-    }
+    assert result["url"].startswith("https://")
+    assert result["url"].endswith("/models/me/reviews")
+    assert scripted.created == {"visibility": "private", "license": "gemma"}
     assert scripted.files["model.safetensors"] == hash_file(workshop.run / "model.safetensors")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from sentifactory.training.recipe import load_recipe
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FILES = sorted(path for pattern in ("*.yaml", "*.yml") for path in EXAMPLES.rglob(pattern))
-# Files that belong to no parser of LLaMA-Factory: our own task definitions, and those that vLLM reads
+# Files that belong to no parser of LLaMA-Factory: our own tasks and search spaces, and those that vLLM reads
 # (tests/engines/test_inference_examples.py loads these).
 ENCODER_FILES = [path for path in FILES if path.relative_to(EXAMPLES).parts[0] == "train_encoder"]
 LLAMAFACTORY_FILES = [
     path
     for path in FILES
-    if "tasks" not in path.relative_to(EXAMPLES).parts
+    if not {"tasks", "sweeps"} & set(path.relative_to(EXAMPLES).parts)
     and not path.stem.endswith("_vllm")
     and path not in ENCODER_FILES
 ]
@@ -58,14 +59,19 @@ def test_llamafactory_parser_takes_it(path: Path, tmp_path: Path) -> None:
             get_infer_args(settings)
             return
         # Mixed precision is a matter of the device: on the CPU the parser takes bf16 as it stands, and fp16 as well.
+        # DeepSpeed's parser needs the package and several processes: its file is looked at by another test.
         # The output folder is another, so that a run that was made here does not matter.
-        arguments = get_train_args({**settings, "use_cpu": True, "output_dir": str(tmp_path)})
+        given = {**settings, "use_cpu": True, "deepspeed": None, "output_dir": str(tmp_path)}
+        arguments = get_train_args(given)
     finally:
         logging.disable(former)
     training = arguments[2]
     assert training.bf16 == settings.get("bf16", False)
+    assert training.fp16 == settings.get("fp16", False)
     assert training.learning_rate == pytest.approx(float(settings["learning_rate"]))
     assert training.output_dir == str(tmp_path)
+    assert training.ray_num_workers == settings.get("ray_num_workers", 1)
+    assert training.ray_init_kwargs == settings.get("ray_init_kwargs")
 
 
 @pytest.mark.parametrize("path", ENCODER_FILES, ids=name_of)
@@ -97,6 +103,24 @@ def test_every_training_recipe_has_an_output_folder_of_its_own() -> None:
     folders = [yaml.safe_load(path.read_text(encoding="utf-8")).get("output_dir") for path in recipes]
     named = [folder for folder in folders if folder]
     assert len(named) == len(set(named))
+
+
+def test_deepspeed_files_are_read_as_zero_3_by_accelerate() -> None:
+    """What a recipe names is there, and offloads what its name says."""
+    from accelerate.utils.deepspeed import HfDeepSpeedConfig
+
+    named = [yaml.safe_load(path.read_text(encoding="utf-8")).get("deepspeed") for path in LLAMAFACTORY_FILES]
+    assert "examples/distributed/deepspeed/ds_z3_offload.json" in named
+    for file in sorted((EXAMPLES / "distributed" / "deepspeed").iterdir()):
+        config = HfDeepSpeedConfig(str(file))
+        assert config.is_zero3()
+        assert bool(config.is_offload()) == ("offload" in file.name)
+        # LLaMA-Factory's own values are put in where the file leaves them open.
+        assert config.get_value("train_micro_batch_size_per_gpu") == "auto"
+        assert config.get_value("zero_optimization.stage3_gather_16bit_weights_on_model_save") is True
+    for path in LLAMAFACTORY_FILES:
+        for name in re.findall(r"examples/[\w./-]+", path.read_text(encoding="utf-8")):
+            assert (EXAMPLES.parent / name.rstrip("./")).exists(), (path, name)
 
 
 def test_our_freeze_recipes_free_no_extra_modules() -> None:

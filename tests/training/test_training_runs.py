@@ -78,6 +78,8 @@ def test_demo_recipe_leaves_a_checkpoint_that_loads_and_a_run_card(
     assert shown.out == ""  # LLaMA-Factory prints to stdout; that goes to its log
     assert "Training: 3/3 steps" in shown.err
     assert "tokens/s" in shown.err
+    assert "samples/s, peak" in shown.err
+    assert "Estimate: " in shown.err
     assert "trainable params" in (output / "llamafactory.log").read_text(encoding="utf-8")
 
 

@@ -159,7 +159,7 @@ def find_held_out(train_files: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     trained = set()
     for file in train_files:
-        folder, manifest = _find_manifest(file)
+        folder, manifest = find_manifest(file)
         if manifest is None:
             continue
         part = file.relative_to(folder).with_suffix("").as_posix()
@@ -174,7 +174,7 @@ def find_proof(train_file: Path, test_file: Path) -> Path | None:
 
     The manifest must have been written under the rules of this version, and name both files with their present bytes.
     """
-    folder, manifest = _find_manifest(train_file.resolve())
+    folder, manifest = find_manifest(train_file.resolve())
     if manifest is None or not test_file.resolve().is_relative_to(folder):
         return None
     names = [file.resolve().relative_to(folder).as_posix() for file in (train_file, test_file)]
@@ -202,7 +202,7 @@ def _list_sources(part: str, manifest: dict[str, Any]) -> list[str]:
     return [name for name in manifest["parts"] if name.endswith("/val") and name != f"{match[1]}/val"]
 
 
-def _find_manifest(file: Path) -> tuple[Path, dict[str, Any] | None]:
+def find_manifest(file: Path) -> tuple[Path, dict[str, Any] | None]:
     """Return the folder of the data set that a file belongs to, and its manifest; None where there is none."""
     for folder in (file.parent, file.parent.parent):
         try:

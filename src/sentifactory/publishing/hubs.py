@@ -21,7 +21,6 @@ from sentifactory.progress import say, show_progress
 # Weights of an earlier upload under other names would be loaded beside the new ones.
 _REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.bin", "*.onnx"]
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN")
-MODELSCOPE_ENDPOINT = "https://www.modelscope.cn"
 _PRIVATE = 1  # ModelScope's own number
 
 
@@ -121,14 +120,14 @@ def hash_blob(content: bytes) -> str:
 def _send_to_modelscope(folder: Path, destination: Destination, licence: str, message: str) -> str:
     try:
         from modelscope_hub.api import HubApi
+        from modelscope_hub.config import HubConfig
     except ImportError as error:
         raise ConfigError(
             "The package modelscope is not installed", where=destination.repo_id, next_step="pip install modelscope"
         ) from error
     repo_id, kind = destination.repo_id, "model"
-    # Named here, since the client keeps for good what the environment held when it was first used.
-    endpoint = os.environ.get("MODELSCOPE_ENDPOINT") or MODELSCOPE_ENDPOINT
-    api = HubApi(endpoint=endpoint, token=os.environ.get("MODELSCOPE_API_TOKEN") or None)
+    config = HubConfig()  # reads the environment anew; the default one is kept from its first use
+    api = HubApi(config)
     say(f"Signed in as {api.whoami().username}")
     if not api.repo_exists(repo_id, kind):
         visibility = "public" if destination.is_public else "private"
@@ -144,7 +143,7 @@ def _send_to_modelscope(folder: Path, destination: Destination, licence: str, me
         if path.name not in there or there[path.name] not in (None, hash_file(path))
     ]
     _refuse_damage(wrong, repo_id)
-    return f"{endpoint.rstrip('/')}/models/{repo_id}"
+    return f"{config.endpoint}/models/{repo_id}"
 
 
 def _refuse_public(repo_id: str, facts: Any) -> None:

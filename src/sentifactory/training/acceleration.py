@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sentifactory.progress import say
@@ -34,6 +35,25 @@ _PROVEN_METHODS = ("freeze", "full", "lora")
 _PROVEN_ROTARY_TYPES = ("default", "linear", "llama3", "yarn")
 # Parts of a model's configuration that its hidden states do not depend on.
 _NEUTRAL_CONFIG = frozenset({"_name_or_path", "architectures", "transformers_version", "use_cache"})
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Which way the steps of a run go.
+
+    Attributes:
+        is_answer_only: the vocabulary projection runs at answer tokens alone.
+        is_fast: the decoder's other forward pass runs.
+        prefix: tokens that all prompts share and that are computed once a batch.
+        frozen: lowest layers that run without gradients, once for each sample where their output is kept.
+        kept_share: the part of that output for which there is room, from 0 to 1.
+    """
+
+    is_answer_only: bool = False
+    is_fast: bool = False
+    prefix: int = 0
+    frozen: int = 0
+    kept_share: float = 0.0
 
 
 def find_pass_obstacle_in_settings(settings: Mapping[str, Any]) -> str | None:
@@ -107,6 +127,7 @@ class Accelerations:
     ) -> None:
         self.answer_loss: AnswerLoss | None = None
         self.fast_decoder: FastDecoder | None = None
+        self.way = Way()
         self._settings = settings
         self._card = card
         self._limit_bytes = limit_bytes
@@ -130,13 +151,17 @@ class Accelerations:
         if obstacle is not None:
             self._report(LOGITS, is_on=False, note=obstacle)
             return
+        self.way = Way(is_answer_only=True)
         needs_logits = next((k for k in ("compute_accuracy", "predict_with_generate") if self._settings.get(k)), None)
         self.answer_loss = AnswerLoss(model, in_evaluation=needs_logits is None)
         scope = f"in training; evaluation needs every logit for {needs_logits}" if needs_logits else ""
         self._report(LOGITS, is_on=True, note=scope)
 
     def install_fast_decoder(self, model: Any, args: Any, dataset: Any) -> None:
-        """Put the decoder's other forward pass in: needs the tokenised data as well."""
+        """Put the decoder's other forward pass in: needs the tokenised data as well.
+
+        The weights of a dry run stand on the device `meta`: nothing is opened for them.
+        """
         obstacle = None if self._is_wanted else "switched off"
         if obstacle is None and self.answer_loss is None:
             obstacle = f"it needs {LOGITS}"
@@ -154,22 +179,23 @@ class Accelerations:
         causal = find_causal_model(model)
         tokens = read_tokens(dataset)
         frozen = count_frozen_layers(causal)
-        cache = self._open_cache(causal, frozen, tokens) if frozen else None
+        frozen = min(frozen, len(getattr(causal, causal.base_model_prefix).layers) - 1)
+        cache, kept_share = self._open_cache(causal, frozen, tokens) if frozen else (None, 0.0)
         if not frozen:
             self._report(TRUNK, is_on=False, note="the embeddings or the lowest layer train")
         is_shared = len(tokens.prefix) > 0
         note = f"{len(tokens.prefix)} tokens" if is_shared else f"fewer than {LEAST_TOKENS} tokens are the same in all"
         self._report(PREFIX, is_on=is_shared, note=note)
         self._report(LAST, is_on=True)
+        self.way = Way(True, True, len(tokens.prefix), frozen, kept_share)
         self.fast_decoder = FastDecoder(causal, self.answer_loss, tokens.prefix, frozen, cache)
 
-    def _open_cache(self, causal: Any, frozen: int, tokens: TrainingTokens) -> TrunkCache | None:
-        """Find a place for the frozen layers' output, and say where it is."""
+    def _open_cache(self, causal: Any, frozen: int, tokens: TrainingTokens) -> tuple[TrunkCache | None, float]:
+        """Find a place for the frozen layers' output, say where it is, and return how much of it has room."""
         import torch
         import transformers
 
         decoder = getattr(causal, causal.base_model_prefix)
-        frozen = min(frozen, len(decoder.layers) - 1)
         table = decoder.embed_tokens.weight
         weights = [table, *(value for layer in decoder.layers[:frozen] for value in layer.parameters())]
         facts = {
@@ -182,14 +208,17 @@ class Accelerations:
             "versions": [torch.__version__, transformers.__version__],
         }
         needed = tokens.kept_tokens * decoder.config.hidden_size * table.dtype.itemsize
+        share = min(1.0, self._limit_bytes / max(1, needed))
+        extent = f"layers {format_layers(range(frozen))}, {needed / 2**20:.0f} MiB"
+        if table.is_meta:
+            self._report(TRUNK, is_on=share > 0, note=extent)
+            return None, share
         storage, place = open_storage(lambda: hash_trunk(weights, facts), needed, self._limit_bytes)
         if storage is None:
             self._report(TRUNK, is_on=False, note=place)
-            return None
-        self._report(
-            TRUNK, is_on=True, note=f"layers {format_layers(range(frozen))}, {needed / 2**20:.0f} MiB {place}"
-        )
-        return TrunkCache(storage, decoder.config.hidden_size, table.dtype)
+            return None, 0.0
+        self._report(TRUNK, is_on=True, note=f"{extent} {place}")
+        return TrunkCache(storage, decoder.config.hidden_size, table.dtype), share
 
     def close(self) -> None:
         """Let other runs have the cache."""

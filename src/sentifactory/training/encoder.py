@@ -32,6 +32,7 @@ from sentifactory.training.leak_check import check_recipe_leaks
 from sentifactory.training.output_control import ENCODER_LOG_NAME, collect_chatter, quieten_progress_bars
 from sentifactory.training.recipe import Recipe
 from sentifactory.training.run_card import begin_card, compute_fingerprint, describe_data
+from sentifactory.training.run_guard import RunGuard
 from sentifactory.training.running import record_run, remove_if_unused
 from sentifactory.training.watching import RunWatcher
 
@@ -66,6 +67,7 @@ def train_encoder(
     with hold_output_folder(output_dir), ExitStack() as stack:
         card, start = _begin(recipe, settings, leaks)
         watcher = RunWatcher(card, stack)
+        guard = RunGuard(dataclasses.asdict(settings), card["fingerprint"], stack)
         log_file = None if is_verbose else output_dir / ENCODER_LOG_NAME
         quieten_progress_bars()
         say(f"Training {settings.model_name_or_path} by {recipe.path} into {output_dir}")
@@ -73,7 +75,7 @@ def train_encoder(
             with record_run(recipe, card, output_dir, watcher, TRANSFORMERS), collect_chatter(log_file):
                 if "warning" in card:
                     sys.stdout.write(f"{card['warning']}\n")  # which is the log now
-                _train(settings, card, [*listeners, watcher], start)
+                _train(settings, card, [*listeners, watcher, guard], start)
         finally:
             if not watcher.has_begun and card["status"] != "finished":
                 remove_if_unused(output_dir)

@@ -7,6 +7,7 @@ LLaMA-Factory's own refusals are turned into sentences by `sentifactory.training
 from __future__ import annotations
 
 import enum
+import importlib.util
 import json
 import os
 import types
@@ -23,6 +24,8 @@ from sentifactory.training.recipe import Recipe, suggest
 _YAML_BOOLEANS = {False: "no", True: "yes"}
 # LLaMA-Factory and the trainer take more for these than their annotations say.
 _ALSO_BOOLEAN = {"resume_from_checkpoint"}
+# Words of report_to, and the modules of which one must be there; the trainer would stop after the model is loaded.
+_TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "swanlab": ("swanlab",)}
 
 
 @lru_cache(maxsize=1)
@@ -45,7 +48,8 @@ def find_problems(recipe: Recipe) -> list[str]:
     """Return every problem of a recipe, each as a clause that names the key and what was expected."""
     known = read_field_types()
     keys = check_keys(recipe, known, "LLaMA-Factory")
-    return [*keys, *check_required(recipe), *check_model(recipe), *check_datasets(recipe)]
+    others = (check_required, check_trackers, check_model, check_datasets)
+    return [*keys, *(problem for check in others for problem in check(recipe))]
 
 
 def check_keys(recipe: Recipe, known: Mapping[str, tuple[Any, Any]], owner: str) -> Iterator[str]:
@@ -144,6 +148,13 @@ def check_required(recipe: Recipe) -> Iterator[str]:
         yield "USE_RAY is set: runs on a Ray cluster are started with llamafactory-cli train, or unset it"
     if recipe.settings.get("do_train") and not recipe.settings.get("dataset"):
         yield "dataset is missing: name a data set of dataset_info.json"
+
+
+def check_trackers(recipe: Recipe) -> Iterator[str]:
+    """Yield the trackers that a recipe reports to and that are not installed."""
+    for name in split_names(recipe.settings.get("report_to")):
+        if name in _TRACKERS and not any(map(importlib.util.find_spec, _TRACKERS[name])):
+            yield f"report_to ({recipe.locate('report_to')}): {name} is not installed (pip install {name})"
 
 
 def check_model(recipe: Recipe) -> Iterator[str]:

@@ -22,6 +22,7 @@ from typing import Any
 from sentifactory.atomic import write_json
 from sentifactory.corpus.leak_guard import LEAKS, LeakFinding
 from sentifactory.corpus.manifest import hash_file
+from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.leak_check import warn_of_leaks
 from sentifactory.training.recipe import Recipe
 from sentifactory.training.recipe_checks import list_data_files
@@ -44,12 +45,16 @@ def describe_data(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def compute_fingerprint(settings: Mapping[str, Any], data: Sequence[Mapping[str, Any]]) -> str:
+def compute_fingerprint(
+    settings: Mapping[str, Any], data: Sequence[Mapping[str, Any]], loss: str = WHOLE_ANSWER
+) -> str:
     """Return a hash of what a run learns from: a checkpoint is continued only by a run with the same one."""
-    essence = {
+    essence: dict[str, Any] = {
         "settings": {key: value for key, value in settings.items() if key not in _NEUTRAL_SETTINGS},
         "data": [item["sha256"] for item in data],
     }
+    if loss != WHOLE_ANSWER:
+        essence["loss"] = loss
     return hashlib.sha256(json.dumps(essence, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -60,6 +65,15 @@ def read_card(folder: str | Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return card if isinstance(card, dict) else None
+
+
+def is_trained(recipe: Recipe, loss: str = WHOLE_ANSWER) -> bool:
+    """Return whether the recipe's output folder holds a finished run of this recipe on the present data."""
+    folder = Path(recipe.settings["output_dir"])
+    card = read_card(folder)
+    if card is None or card.get("status") != "finished" or not any(folder.glob("*.safetensors")):
+        return False
+    return card.get("fingerprint") == compute_fingerprint(recipe.settings, describe_data(recipe.settings), loss)
 
 
 def read_versions() -> dict[str, str]:
@@ -99,13 +113,22 @@ def measure_peak_memory() -> dict[str, int]:
     return found
 
 
+def read_device_peak(memory: Mapping[str, int]) -> int:
+    """Return the peak of the device that trains, of what `measure_peak_memory` found."""
+    return memory.get("peak_cuda_bytes", memory["peak_rss_bytes"])
+
+
 def read_now() -> str:
     """Return the time as ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def begin_card(
-    recipe: Recipe, settings: Mapping[str, Any], data: list[dict[str, Any]], leaks: LeakFinding
+    recipe: Recipe,
+    settings: Mapping[str, Any],
+    data: list[dict[str, Any]],
+    leaks: LeakFinding,
+    loss: str = WHOLE_ANSWER,
 ) -> dict[str, Any]:
     """Return the card of a run that is about to start.
 
@@ -114,6 +137,7 @@ def begin_card(
         settings: the settings that LLaMA-Factory gets (the recipe's and those that this run adds).
         data: what `describe_data` returned.
         leaks: what is known of test reviews in the training files.
+        loss: which tokens of an answer are learnt.
     """
     warnings = {"warning": warn_of_leaks(leaks)} if leaks.status == LEAKS else {}
     return {
@@ -123,7 +147,8 @@ def begin_card(
         "recipe_file": str(recipe.path),
         "overrides": list(recipe.overrides),
         "recipe": dict(settings),
-        "fingerprint": compute_fingerprint(recipe.settings, data),
+        "loss": loss,
+        "fingerprint": compute_fingerprint(recipe.settings, data, loss),
         "seed": settings.get("seed", 42),
         "data": data,
         "leak_check": leaks.to_json(),
@@ -135,6 +160,7 @@ def begin_card(
         "continued_from": None,
         "wall_time_s": None,
         "parameters": None,
+        "estimate": None,
         "accelerations": [],
         "speed": None,
         "memory": None,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sentifactory.training.checkpoints import LOCK_NAME
+from sentifactory.training.checkpoints import LOCK_NAME, remove_incomplete
 from sentifactory.training.failures import LLAMAFACTORY, Trainer, explain_failure
 from sentifactory.training.output_control import LOG_NAMES
 from sentifactory.training.recipe import Recipe
@@ -32,8 +32,10 @@ def record_run(
         yield
         card["status"] = "finished"
     except BaseException as error:
-        card["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        card["status"] = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
         card["error"] = " ".join(str(error).split())[:2000] or type(error).__name__
+        if is_main_process():
+            remove_incomplete(output_dir)  # on a full disk this makes room for the run card
         explained = None
         if isinstance(error, Exception):
             explained = explain_failure(error, recipe, has_begun=watcher.has_begun, trainer=trainer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sentifactory.training.answer_loss import IGNORED_LABEL
@@ -18,10 +18,13 @@ class TrainingTokens:
     Attributes:
         prefix: ids that every sample begins with, and that no answer token is predicted from.
         kept_tokens: positions after the prefix whose trunk output is needed, over all samples.
+        shapes: (samples, 3) of each sample that has an answer: its tokens, one more than its last position that
+            predicts an answer token, and the number of these positions.
     """
 
     prefix: tuple[int, ...]
     kept_tokens: int
+    shapes: Any = field(compare=False)
 
 
 def read_tokens(dataset: Any) -> TrainingTokens:
@@ -29,7 +32,7 @@ def read_tokens(dataset: Any) -> TrainingTokens:
     import numpy as np
 
     prefix: Any = None
-    ends: list[int] = []
+    shapes: list[tuple[int, int, int]] = []
     # Arrow's own arrays: the numpy format of datasets imports what this torchvision no longer has.
     for table in dataset.select_columns(["input_ids", "labels"]).with_format("arrow").iter(batch_size=1000):
         for row_ids, row_labels in zip(table["input_ids"], table["labels"], strict=True):
@@ -38,7 +41,7 @@ def read_tokens(dataset: Any) -> TrainingTokens:
             answers = np.flatnonzero(labels[1:] != IGNORED_LABEL)
             if len(answers) == 0:
                 continue
-            ends.append(int(answers[-1]) + 1)
+            shapes.append((len(ids), int(answers[-1]) + 1, len(answers)))
             beginning = ids[: answers[0]]
             if prefix is None:
                 prefix = beginning.copy()
@@ -47,4 +50,5 @@ def read_tokens(dataset: Any) -> TrainingTokens:
             unequal = np.flatnonzero(prefix[:shared] != beginning[:shared])
             prefix = prefix[: unequal[0] if len(unequal) else shared]
     found = () if prefix is None or len(prefix) < LEAST_TOKENS else tuple(prefix.tolist())
-    return TrainingTokens(found, sum(end - len(found) for end in ends))
+    made = np.array(shapes, dtype=np.int64).reshape(-1, 3)
+    return TrainingTokens(found, int((made[:, 1] - len(found)).sum()), made)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from sentifactory.progress import Progress, say, show_progress
 from sentifactory.training.acceleration import Accelerations
 from sentifactory.training.answer_loss import find_causal_model
-from sentifactory.training.checkpoints import mark_complete
+from sentifactory.training.estimate import (
+    compare_with_run,
+    estimate_run,
+    find_estimate_obstacle,
+    summarise_estimate,
+)
 from sentifactory.training.freezing import correct_trainable, summarise_trainable
-from sentifactory.training.run_card import measure_peak_memory, write_card
+from sentifactory.training.label_scores import LABEL_ACCURACY, MACRO_F1
+from sentifactory.training.run_card import measure_peak_memory, read_device_peak, write_card
 
 
 class TrainerListener:
@@ -110,17 +115,20 @@ class RunWatcher(TrainerListener):
         logs: Mapping[str, Any] = kwargs.get("logs") or {}
         if self._progress is None:
             return
-        words = [f"{key.replace('_', ' ')} {logs[key]:.4f}" for key in ("loss", "eval_loss") if key in logs]
+        shown = ("loss", "eval_loss", "eval_macro_f1")
+        words = [f"{key.replace('_', ' ')} {logs[key]:.4f}" for key in shown if key in logs]
         if words and self._meter is not None and self._train_time_s > 0 and self._meter.real_tokens:
-            words.append(f"{self._meter.real_tokens / self._train_time_s * args.world_size:.0f} tokens/s")
+            rate = args.world_size / self._train_time_s
+            words += [
+                f"{self._meter.real_tokens * rate:.0f} tokens/s",
+                f"{self._meter.samples * rate:.1f} samples/s",
+                f"peak {read_device_peak(measure_peak_memory()) / 2**30:.1f} GiB",
+            ]
             self._progress.note(", ".join(words))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Mark the checkpoint as complete, and bring the run card up to date."""
+        """Bring the run card up to date."""
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            if folder.is_dir():
-                mark_complete(folder, self._card["fingerprint"])
             self._fill_card(args, state)
             write_card(args.output_dir, self._card)
 
@@ -128,16 +136,29 @@ class RunWatcher(TrainerListener):
         """Close the display; the run card is completed by the caller when the weights are written."""
         self._fill_card(args, state)
         self._stack.close()
+        if state.best_model_checkpoint is not None and args.load_best_model_at_end:
+            is_early = state.global_step < state.max_steps
+            ending = f"Stopped early at step {state.global_step} of {state.max_steps}. " if is_early else ""
+            say(f"{ending}Loaded the best checkpoint, of step {state.best_global_step}.")
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Keep the newest evaluation."""
+        """Keep the newest evaluation, and say what it found."""
         self._fill_card(args, state)
+        metrics: Mapping[str, Any] = kwargs.get("metrics") or {}
+        if state.is_world_process_zero and (f1 := metrics.get(f"eval_{MACRO_F1}")) is not None:
+            say(
+                f"Validation after step {state.global_step}: macro-F1 {f1:.4f}, "
+                f"accuracy {metrics[f'eval_{LABEL_ACCURACY}']:.4f}, loss {metrics['eval_loss']:.4f}."
+            )
 
     def _fill_card(self, args: Any, state: Any) -> None:
         self._card["metrics"] = [entry for entry in state.log_history if "train_runtime" not in entry]
         for entry in state.log_history:
             kept = {key: value for key, value in entry.items() if key.startswith(("train_", "eval_", "total_"))}
             self._card["result"].update(kept)
+        if state.best_global_step and "validation" in self._card:
+            best = {"best_step": state.best_global_step, "best_value": state.best_metric}
+            self._card["validation"].update(best)
         self._card["memory"] = measure_peak_memory()
         self._card["steps"] = state.global_step
         if self._meter is None or self._train_time_s == 0:
@@ -190,8 +211,23 @@ class TrainingWatcher(RunWatcher):
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
         """Accelerate what depends on the data as well."""
         self.has_begun = True
-        self.accelerations.install_fast_decoder(model, args, getattr(kwargs["train_dataloader"], "dataset", None))
+        dataset = getattr(kwargs["train_dataloader"], "dataset", None)
+        self.accelerations.install_fast_decoder(model, args, dataset)
+        if state.is_world_process_zero:
+            self._estimate(args, model, dataset)
         super().on_train_begin(args, state, control, model=model, **kwargs)
+
+    def _estimate(self, args: Any, model: Any, dataset: Any) -> None:
+        """Say what the run will take; where that cannot be known the run goes on without."""
+        if args.world_size > 1 or find_estimate_obstacle(model, dataset):
+            return
+        try:
+            estimate = estimate_run(model, dataset, None, self._settings, args, self.accelerations.way)
+        except Exception as error:  # no run may fail for want of an estimate (a GPU without room to measure, say)
+            say(f"No estimate: {error}")
+            return
+        self._card["estimate"] = {**estimate.to_json(), "compared": None}
+        say(summarise_estimate(estimate))
 
     def name_model_class(self, model: Any) -> str:
         """Return the class of the language model, without what is wrapped around it."""
@@ -200,3 +236,5 @@ class TrainingWatcher(RunWatcher):
     def _fill_card(self, args: Any, state: Any) -> None:
         super()._fill_card(args, state)
         self.accelerations.note_use()
+        if self._card.get("estimate") and "speed" in self._card:
+            self._card["estimate"]["compared"] = compare_with_run(self._card["estimate"], self._card)

@@ -1,0 +1,161 @@
+"""Estimates a run by its recipe: data and settings are LLaMA-Factory's, and weights are neither loaded nor downloaded.
+
+The model is built without weights, frozen and given its adapters by LLaMA-Factory itself, so what trains is what will
+train. Nothing is written but LLaMA-Factory's own cache of the tokenised data, which the run will find.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.training.acceleration import Accelerations
+from sentifactory.training.estimate import estimate_run, find_estimate_obstacle, fits, format_time
+from sentifactory.training.failures import explain_failure
+from sentifactory.training.freezing import correct_trainable, summarise_trainable
+from sentifactory.training.llamafactory import check_recipe
+from sentifactory.training.output_control import collect_chatter, quieten_progress_bars
+from sentifactory.training.recipe import load_recipe
+from sentifactory.training.trunk_cache import read_limit
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_GIB = 1 << 30
+PLAIN_WIDTH = 100  # columns where the output is no terminal
+
+
+def estimate_recipe(
+    path: str | Path, overrides: Sequence[str] = (), *, is_accelerated: bool = True, cache_gib: float | None = None
+) -> dict[str, Any]:
+    """Return what training by a recipe would take here, as `--json` prints it.
+
+    Args:
+        path: the recipe.
+        overrides: `key=value` words that win over the file.
+        is_accelerated: False estimates LLaMA-Factory as it is.
+        cache_gib: what all trunk caches together may take on the disk; by default SENTIFACTORY_TRUNK_CACHE_GIB, or 8.
+
+    Raises:
+        ConfigError: when the recipe, its data or its model cannot be used, or the run cannot be estimated.
+    """
+    recipe = load_recipe(path, overrides)
+    cache_bytes = read_limit() if cache_gib is None else int(cache_gib * 2**30)
+    check_recipe(recipe)
+    quieten_progress_bars()
+    facts: dict[str, Any] = {}
+    try:
+        with collect_chatter(Path(os.devnull)):
+            args, model, data = prepare_run(recipe.settings)
+        correction = correct_trainable(model, recipe.settings) if is_accelerated else None
+        accelerations = Accelerations(recipe.settings, facts, cache_bytes, is_wanted=is_accelerated)
+        accelerations.install_answer_loss(model)
+        accelerations.install_fast_decoder(model, args, data["train_dataset"])
+        obstacle = find_estimate_obstacle(model, data["train_dataset"])
+        if obstacle is not None:
+            raise ConfigError(f"This run cannot be estimated: {obstacle}", where=str(recipe.path))
+        estimate = estimate_run(
+            model, data["train_dataset"], data.get("eval_dataset"), recipe.settings, args, accelerations.way
+        )
+    except Exception as error:
+        if (
+            isinstance(error, SentiFactoryError)
+            or (explained := explain_failure(error, recipe, has_begun=False)) is None
+        ):
+            raise
+        raise explained from error
+    return {
+        "recipe_file": str(recipe.path),
+        "overrides": list(recipe.overrides),
+        "parameters": summarise_trainable(
+            [(name, value.numel(), value.requires_grad) for name, value in model.named_parameters()]
+        ),
+        "frozen_again": correction,
+        **facts,
+        "fits": fits(estimate),
+        "estimate": estimate.to_json(),
+    }
+
+
+def prepare_run(settings: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """Return the training arguments, the model without weights, and the tokenised data of a recipe."""
+    import torch
+    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_config, load_tokenizer
+    from llamafactory.model.adapter import init_adapter
+    from llamafactory.model.patcher import patch_config, patch_model
+    from transformers import AutoModelForCausalLM
+
+    given = {**copy.deepcopy(dict(settings)), "overwrite_output_dir": True}
+    model_args, data_args, args, finetuning_args, _ = get_train_args(given)
+    tokens = load_tokenizer(model_args)
+    template = get_template_and_fix_tokenizer(tokens["tokenizer"], data_args)
+    data = get_dataset(template, model_args, data_args, args, stage="sft", **tokens)
+    config = load_config(model_args)
+    patch_config(config, tokens["tokenizer"], model_args, {}, True)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=config.dtype or torch.float32)
+    patch_model(model, tokens["tokenizer"], model_args, True, False)
+    return args, init_adapter(config, model, model_args, finetuning_args, True).train(), data
+
+
+def print_estimate(found: Mapping[str, Any]) -> None:
+    """Print an estimate as tables on stdout."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, markup=False)
+    estimate, counts = found["estimate"], found["parameters"]
+    console.print(
+        f"{found['recipe_file']}: on {estimate['device']}, {counts['trainable'] / 1e6:.1f} of "
+        f"{counts['total'] / 1e6:.1f} million weights train ({', '.join(counts['names'])})"
+    )
+    if found["frozen_again"]:
+        console.print(f"{found['frozen_again']}.")
+    console.print(_build_work(estimate))
+    console.print(_build_memory(estimate))
+    if not found["fits"]:
+        console.print(
+            "This is more memory than there is: lower per_device_train_batch_size (and raise "
+            "gradient_accumulation_steps alike), cutoff_len or freeze_trainable_layers.",
+            style="bold red",
+        )
+
+
+def _build_table(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _build_work(estimate: Mapping[str, Any]) -> Table:
+    operations, stock = estimate["operations"], estimate["stock_operations"]
+    rows = [
+        ("reviews an epoch", f"{estimate['reviews']}"),
+        ("tokens of a review, mean", f"{estimate['tokens'] / max(1, estimate['reviews']):.0f}"),
+        ("steps", f"{estimate['steps']} ({estimate['epochs']:.2f} epochs)"),
+        ("operations", f"{operations / 1e12:.3g} TF, {operations / stock:.0%} of stock"),
+        ("rate, of one layer forward and back", f"{estimate['operations_per_s'] / 1e9:.3g} GF/s"),
+        ("time of all steps", format_time(estimate["train_time_s"])),
+        ("time of all evaluations", format_time(estimate["evaluation_time_s"])),
+    ]
+    return _build_table("Work", rows)
+
+
+def _build_memory(estimate: Mapping[str, Any]) -> Table:
+    memory = estimate["memory"]
+    names = ("weights", "gradients", "optimizer", "activations", "logits", "process", "peak")
+    rows = [(name, f"{memory[name] / _GIB:.2f} GiB") for name in names if memory[name]]
+    if estimate["free_bytes"]:
+        rows.append(("there is", f"{estimate['free_bytes'] / _GIB:.2f} GiB"))
+    return _build_table("Memory", rows)
