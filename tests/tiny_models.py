@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+from collections.abc import Sequence
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -173,3 +174,37 @@ def split_token(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
         place = min(range(len(pairs)), key=pairs.__getitem__)
         parts[place : place + 2] = [parts[place] + parts[place + 1]]
     return parts[0], parts[1]
+
+
+def build_tiny_bert(folder: Path, texts: Sequence[str], seed: int = SEED) -> Path:
+    """Write a random BertForSequenceClassification of two layers whose vocabulary is the characters of some texts.
+
+    Its head is steep, so that the answers to different texts differ well beyond roundings.
+    """
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set("".join(texts)) - set(" \n\t"))]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(seed)
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(words),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            id2label={0: "negative", 1: "positive"},
+            label2id={"negative": 0, "positive": 1},
+        )
+    )
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1:
+                weight.mul_(60 if name.startswith("classifier") else 4)
+    model.to(torch.float32).save_pretrained(folder)
+    return folder

@@ -18,6 +18,7 @@ from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation import commands as evaluation
 from sentifactory.evaluation import ladder_commands as ladder
 from sentifactory.models import commands as models
+from sentifactory.publishing import commands as publishing
 from sentifactory.training import commands as training
 
 
@@ -45,6 +46,9 @@ def build_app() -> typer.Typer:
     evaluate.command("ladder")(ladder.climb)
     evaluate.command("power")(ladder.count_reviews)
     app.add_typer(evaluate, name="eval")
+    export = typer.Typer(help="Models in other forms.", no_args_is_help=True)
+    export.command("onnx")(publishing.export_onnx)
+    app.add_typer(export, name="export")
     app.command("demo")(evaluation.run_demo)
     return app
 

@@ -89,9 +89,7 @@ class EncoderEngine(ClosingEngine):
             ) from error
         shares = logits.float()[:, self._columns].softmax(dim=-1).tolist()
         latency_s = time.monotonic() - start
-        return [
-            Prediction(row.index(max(row)), probabilities=tuple(row), latency_s=latency_s) for row in shares
-        ]
+        return [Prediction(row.index(max(row)), probabilities=tuple(row), latency_s=latency_s) for row in shares]
 
     def close(self) -> None:
         """Free the model's memory; may be called twice."""

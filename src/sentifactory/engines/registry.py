@@ -9,11 +9,13 @@ from sentifactory.engines.base import MAX_NEW_TOKENS, MODES, Engine, Mode
 from sentifactory.errors import ConfigError
 from sentifactory.task import Task
 
-LOCAL_KINDS = ("vllm", "transformers", "encoder")
+LOCAL_KINDS = ("vllm", "transformers", "encoder", "onnx")
+# Classifiers, which write nothing.
+SCORING_KINDS = ("encoder", "onnx")
 # Stands for the engine that fits the model.
 AUTO = "auto"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
+_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "*.onnx")
 _HOW_TO_MAKE = (
     "`sentifactory model fetch gemma-3-270m` makes the pretrained model, "
     "`sentifactory train examples/train_freeze/gemma3_270m_freeze_demo.yaml` the tuned one"
@@ -51,8 +53,11 @@ def choose_kind(kind: str, model: str) -> str:
     """
     if kind != AUTO:
         return kind
+    from sentifactory.engines.onnx import is_export
     from sentifactory.models.classifiers import is_classifier
 
+    if is_export(model):
+        return "onnx"
     return "encoder" if is_classifier(model) else "transformers"
 
 
@@ -62,9 +67,11 @@ def check_mode(mode: str, kind: str = "") -> None:
     Raises:
         ConfigError: naming the modes.
     """
-    if kind == "encoder" and mode != "score":
+    if kind in SCORING_KINDS and mode != "score":
         raise ConfigError(
-            f"An encoder has no mode {mode!r}: it writes nothing", where="mode", expected="score",
+            f"An encoder has no mode {mode!r}: it writes nothing",
+            where="mode",
+            expected="score",
             next_step="pass --mode score",
         )
     if mode not in MODES:
@@ -126,8 +133,8 @@ def build_engine(
     """Return an engine that is ready to answer; use it in a `with` block.
 
     Args:
-        kind: "vllm" (a server that begins and ends with the engine), "transformers", "encoder" (a classifier), "auto"
-            (the one of the last two that fits the model), or the address of a server.
+        kind: "vllm" (a server that begins and ends with the engine), "transformers", "encoder" (a classifier), "onnx" (an
+            exported classifier), "auto" (the one of the last three that fits the model), or the address of a server.
         model: folder of a checkpoint or hub id; with an address, the name under which the server knows the model
             (empty: the only one it serves).
         task: prompt and answer.
@@ -165,6 +172,10 @@ def build_engine(
         from sentifactory.engines.encoder import EncoderEngine
 
         return EncoderEngine(model, task, name=name, batch_size=batch_size)
+    if kind == "onnx":
+        from sentifactory.engines.onnx import OnnxEngine
+
+        return OnnxEngine(model, task, name=name)
     if kind == "transformers":
         from sentifactory.engines.transformers import TransformersEngine
 

@@ -18,7 +18,7 @@ from sentifactory.engines.vllm_process import find_vllm_python, inspect_install
 from sentifactory.errors import ConfigError
 from sentifactory.training.run_card import read_card
 
-WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf")
+WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf", "*.onnx", "*.onnx.data")
 SETTING_FILES = (
     "config.json",
     "generation_config.json",
@@ -26,7 +26,7 @@ SETTING_FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
-PACKAGES = ("llamafactory", "torch", "transformers", "scikit-learn", "numpy")
+PACKAGES = ("llamafactory", "torch", "transformers", "onnxruntime", "scikit-learn", "numpy")
 
 
 def hash_weights(folder: str | Path) -> dict[str, str]:

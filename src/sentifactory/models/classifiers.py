@@ -128,7 +128,9 @@ def load_config(folder: str, **changes: Any) -> Any:
     return AutoConfig.from_pretrained(folder, **changes)
 
 
-def load_classifier(name: str, task: Task, *, device: str = "cpu", dtype: str = "float32", seed: int = 0) -> Classifier:
+def load_classifier(
+    name: str, task: Task, *, device: str = "cpu", dtype: str = "float32", seed: int = 0
+) -> Classifier:
     """Load a classifier; one without a head gets a random one, drawn from the seed.
 
     Args:
@@ -244,7 +246,10 @@ def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[
     )
     control = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     return [
-        [tokenizer.unk_token_id if not is_frame and token in control else token for token, is_frame in zip(*row, strict=True)]
+        [
+            tokenizer.unk_token_id if not is_frame and token in control else token
+            for token, is_frame in zip(*row, strict=True)
+        ]
         for row in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
     ]
 

@@ -49,9 +49,7 @@ def find_package_file(package: str, module: str, name: str) -> Path:
         raise ConfigError(f"The package {package} is not installed", next_step=_SETUP_COMMAND)
     file = Path(next(iter(spec.submodule_search_locations))) / name
     if not file.is_file():
-        raise ConfigError(
-            f"A file of the package {package} is missing", where=str(file), next_step=_SETUP_COMMAND
-        )
+        raise ConfigError(f"A file of the package {package} is missing", where=str(file), next_step=_SETUP_COMMAND)
     return file
 
 

@@ -1,0 +1,1 @@
+"""What leaves the house: exported models, and the proof that they answer as the checkpoint does."""
