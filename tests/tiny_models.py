@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Sequence
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -176,35 +175,27 @@ def split_token(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
     return parts[0], parts[1]
 
 
-def build_tiny_bert(folder: Path, texts: Sequence[str], seed: int = SEED) -> Path:
-    """Write a random BertForSequenceClassification of two layers whose vocabulary is the characters of some texts.
+# Characters of the reviews that tests are trained on, and what hostile ones are written with.
+BERT_CHARACTERS = (
+    "很好太差了再也不来值得购买房间干净服务热情失望书的内容错屏幕"
+    "亮点松动喜欢漂亮糟糕满意劲早餐前台店贴心知道吃饱0123456789，。[]</>ACELPSU"
+)
 
-    Its head is steep, so that the answers to different texts differ well beyond roundings.
-    """
+
+def build_tiny_bert(folder: Path, *, seed: int = 0) -> Path:
+    """Save a random BertModel of three layers (hidden 32) with a WordPiece vocabulary of characters; no head."""
     import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    folder.mkdir(parents=True, exist_ok=True)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set("".join(texts)) - set(" \n\t"))]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64)
-    tokenizer.save_pretrained(folder)
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*specials, *dict.fromkeys(BERT_CHARACTERS.lower())]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
+    tokenizer = BertTokenizerFast(vocab={word: at for at, word in enumerate(vocabulary)}, model_max_length=64)
     torch.manual_seed(seed)
-    model = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=len(words),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=64,
-            id2label={0: "negative", 1: "positive"},
-            label2id={"negative": 0, "positive": 1},
-        )
-    )
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.dim() > 1:
-                weight.mul_(60 if name.startswith("classifier") else 4)
-    model.to(torch.float32).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder

@@ -174,8 +174,10 @@ def is_trunk_weight(key: str, prefix: str) -> bool:
     """Return whether a parameter belongs to the pretrained trunk and not to what is made anew on top of it.
 
     Example:
-        >>> is_trunk_weight("bert.encoder.layer.0.output.dense.bias", "bert"), is_trunk_weight("bert.pooler.dense.bias", "bert")
-        (True, False)
+        >>> is_trunk_weight("bert.encoder.layer.0.output.dense.bias", "bert")
+        True
+        >>> is_trunk_weight("bert.pooler.dense.bias", "bert")
+        False
     """
     return key.startswith(f"{prefix}.") and not key.startswith(f"{prefix}.pooler.")
 

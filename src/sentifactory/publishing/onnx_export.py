@@ -1,8 +1,8 @@
 """From a checkpoint of an encoder to a folder that ONNX Runtime serves, with the proof that it answers the same.
 
-The float32 graph is compared with the checkpoint first, within the tolerance of roundings; then the one of int8, within
-the limits that the user sets. Both are asked through the engines that everybody else uses, from the text on. What does
-not pass is not written. Not covered: graphs for a GPU.
+The float32 graph is compared with the checkpoint first, within the tolerance of roundings; then the one of int8,
+within the limits that the user sets. Both are asked through the engines that everybody else uses, from the text on.
+What does not pass is not written. Not covered: graphs for a GPU.
 """
 
 from __future__ import annotations
