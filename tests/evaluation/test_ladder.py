@@ -77,7 +77,7 @@ def test_rungs_that_are_there_and_rungs_that_are_missing(tmp_path: Path) -> None
     assert rungs["tfidf"]["against_tfidf"] is None
     assert rungs["majority"]["against_tfidf"]["difference"] < 0
     assert rungs["snownlp"]["ece_equal_mass"] is not None
-    assert "cannot train an encoder" in rungs["encoder"]["missing"]["en"]
+    assert rungs["encoder"]["missing"]["en"] == "--encoder_model was not given."
     assert rungs["zero_shot"]["missing"]["en"] == "--base_model was not given."
     assert "There is no such model folder" in rungs["freeze"]["missing"]["en"]
     assert json.loads(json.dumps(ladder)) == json.loads(json.dumps(ladder))

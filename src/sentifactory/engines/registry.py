@@ -67,9 +67,9 @@ def check_mode(mode: str, kind: str = "") -> None:
     Raises:
         ConfigError: naming the modes.
     """
-    if kind in SCORING_KINDS and mode != "score":
+    if (kind in SCORING_KINDS or kind.rstrip("/").endswith("/classify")) and mode != "score":
         raise ConfigError(
-            f"An encoder has no mode {mode!r}: it writes nothing",
+            f"A classifier has no mode {mode!r}: it writes nothing",
             where="mode",
             expected="score",
             next_step="pass --mode score",

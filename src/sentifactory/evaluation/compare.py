@@ -48,7 +48,7 @@ class CompareOptions:
         finetuned_model: likewise.
         output_file: where report.json goes; the page is written beside it.
         max_samples: most reviews to ask; None for all of the file.
-        engine: `vllm`, `transformers`, `encoder`, `auto` (for each side the one of the last two that fits its model), or
+        engine: `vllm`, `transformers`, `encoder`, `auto` (for each side the one of these two that fits its model), or
             an OpenAI-compatible address that serves both models.
         base_url: address of the base model alone; wins over `engine`.
         tuned_url: address of the tuned model alone; wins over `engine`.

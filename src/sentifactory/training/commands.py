@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from sentifactory.errors import ConfigError
 
 
 def train(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A LLaMA-Factory training YAML.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="FILE.yaml", help="A LLaMA-Factory training YAML, or one with stage: encoder.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the run card, and nothing else, on stdout.")] = False,
     stock: Annotated[bool, typer.Option("--stock", help="Run LLaMA-Factory as it is, without accelerations.")] = False,
     trunk_cache_gib: Annotated[
@@ -29,25 +33,28 @@ def train(
         bool, typer.Option("--allow_leaks", help="Train although reviews to test on are among those to train on.")
     ] = False,
 ) -> None:
-    """Train by a LLaMA-Factory YAML: sentifactory train FILE.yaml [key=value ...].
+    """Train by a YAML of LLaMA-Factory, or an encoder by one of ours: sentifactory train FILE.yaml [key=value ...].
 
+    A file with `stage: encoder` (see examples/train_encoder) trains a text classifier with transformers' Trainer.
     Words of the form key=value override the file, as with llamafactory-cli. The run card is written to run.json in
     the output folder. A run that was cut off is continued by the same command.
 
     Reviews of the eval_dataset, of the val and test files beside the training files, and of --test must not stand in
     the training files, word for word or nearly so: the command ends with exit code 3 if they do.
     """
+    from sentifactory.training.encoder import train_encoder
+    from sentifactory.training.encoder_recipe import is_encoder_recipe
     from sentifactory.training.llamafactory import train_recipe
+    from sentifactory.training.recipe import load_recipe
 
-    card = train_recipe(
-        recipe,
-        context.args,
-        is_accelerated=not stock,
-        is_verbose=verbose,
-        test_files=test or (),
-        allow_leaks=allow_leaks,
-        cache_gib=trunk_cache_gib,
-    )
+    loaded = load_recipe(recipe, context.args)
+    common: dict[str, Any] = {"is_verbose": verbose, "test_files": test or (), "allow_leaks": allow_leaks}
+    if is_encoder_recipe(loaded):
+        if stock or trunk_cache_gib is not None:
+            raise ConfigError("--stock and --trunk_cache_gib are for LLaMA-Factory's recipes", where=str(recipe))
+        card = train_encoder(loaded, **common)
+    else:
+        card = train_recipe(recipe, context.args, is_accelerated=not stock, cache_gib=trunk_cache_gib, **common)
     if as_json:
         typer.echo(json.dumps(card, ensure_ascii=False, indent=2, default=str))
         return

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import shutil
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from sentifactory.progress import say
-from sentifactory.training.checkpoints import LOCK_NAME, choose_start, hold_output_folder
-from sentifactory.training.failures import explain_failure, explain_refusal
+from sentifactory.training.checkpoints import choose_start, hold_output_folder
+from sentifactory.training.failures import explain_refusal
 from sentifactory.training.leak_check import check_recipe_leaks
 from sentifactory.training.output_control import LOG_NAME, collect_chatter, divert_stdout, quieten_progress_bars
 from sentifactory.training.recipe import Recipe, load_recipe, refuse
@@ -29,10 +26,8 @@ from sentifactory.training.run_card import (
     begin_card,
     compute_fingerprint,
     describe_data,
-    measure_peak_memory,
-    read_now,
-    write_card,
 )
+from sentifactory.training.running import record_run, remove_if_unused
 from sentifactory.training.trunk_cache import read_limit
 from sentifactory.training.watching import TrainingWatcher
 
@@ -137,34 +132,8 @@ def _run(
 
     output_dir = Path(str(settings["output_dir"])).expanduser()
     quieten_progress_bars()
-    start_s = time.monotonic()
     say(f"Training {settings['model_name_or_path']} by {recipe.path} into {output_dir}")
-    try:
-        with collect_chatter(log_file):
-            if "warning" in card:
-                sys.stdout.write(f"{card['warning']}\n")  # which is the log now
-            run_exp(dict(settings), callbacks=callbacks)
-        card["status"] = "finished"
-    except BaseException as error:
-        card["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        card["error"] = " ".join(str(error).split())[:2000] or type(error).__name__
-        if isinstance(error, Exception) and (explained := explain_failure(error, recipe, has_begun=watcher.has_begun)):
-            raise explained from error
-        raise
-    finally:
-        card["wall_time_s"] = round(time.monotonic() - start_s, 3)
-        card["finished_at"] = read_now()
-        card["memory"] = measure_peak_memory()
-        if is_main_process() and (watcher.has_begun or card["status"] == "finished"):
-            write_card(output_dir, card)
-
-
-def remove_if_unused(output_dir: Path) -> None:
-    """Remove an output folder in which nothing but our lock and our log was written."""
-    if {path.name for path in output_dir.iterdir()} <= {LOCK_NAME, LOG_NAME}:
-        shutil.rmtree(output_dir, ignore_errors=True)
-
-
-def is_main_process() -> bool:
-    """Return whether this is the process that writes (rank 0, or the only one)."""
-    return os.environ.get("RANK", "0") == "0"
+    with record_run(recipe, card, output_dir, watcher), collect_chatter(log_file):
+        if "warning" in card:
+            sys.stdout.write(f"{card['warning']}\n")  # which is the log now
+        run_exp(dict(settings), callbacks=callbacks)

@@ -1,4 +1,4 @@
-"""The callback that the trainer calls: accelerates, freezes, counts, shows progress and keeps the run card."""
+"""The callbacks that a trainer calls: they count, show progress and keep the run card; one accelerates as well."""
 
 from __future__ import annotations
 
@@ -53,32 +53,18 @@ class TokenMeter:
         self._real_tokens = self._real_tokens + (mask.ne(0).sum() if is_flat else ids.numel())
 
 
-class TrainingWatcher(TrainerListener):
-    """Follows one training run.
+class RunWatcher(TrainerListener):
+    """Follows one training run of any trainer.
 
     Args:
-        settings: what LLaMA-Factory gets.
         card: the run card, which is filled as the run goes on.
         stack: closed by the caller when the run ends, in whatever way; takes the progress display.
-        is_accelerated: False leaves LLaMA-Factory as it is, freezing included.
-        cache_bytes: what all trunk caches together may take on the disk.
     """
 
-    def __init__(
-        self,
-        settings: Mapping[str, Any],
-        card: dict[str, Any],
-        stack: ExitStack,
-        *,
-        is_accelerated: bool,
-        cache_bytes: int,
-    ) -> None:
-        self.accelerations = Accelerations(settings, card, cache_bytes, is_wanted=is_accelerated)
+    def __init__(self, card: dict[str, Any], stack: ExitStack) -> None:
         self.has_begun = False
-        self._settings = settings
         self._card = card
         self._stack = stack
-        self._is_accelerated = is_accelerated
         self._progress: Progress | None = None
         self._meter: TokenMeter | None = None
         self._step_start_s = 0.0
@@ -86,27 +72,27 @@ class TrainingWatcher(TrainerListener):
         self._steps = 0
 
     def on_init_end(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
-        """Freeze and accelerate: the model is ready and the optimizer is not made yet."""
-        if self._is_accelerated and (line := correct_trainable(model, self._settings)):
-            say(f"{line}.")
-        self.accelerations.install_answer_loss(model)
+        """Count what is trained: the model is ready and the optimizer is not made yet."""
         self._meter = TokenMeter(model)
         self._card["parameters"] = summarise_trainable(
             [(name, value.numel(), value.requires_grad) for name, value in model.named_parameters()]
         )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
-        """Accelerate what depends on the data, open the progress display and write the first run card."""
+        """Open the progress display and write the first run card."""
         self.has_begun = True
-        self.accelerations.install_fast_decoder(model, args, getattr(kwargs["train_dataloader"], "dataset", None))
         if not state.is_world_process_zero:
             return
-        self._card["model_class"] = type(find_causal_model(model)).__name__
+        self._card["model_class"] = self.name_model_class(model)
         self._card["device"] = str(args.device)
         self._card["world_size"] = args.world_size
         write_card(args.output_dir, self._card)
         self._progress = self._stack.enter_context(show_progress("Training", state.max_steps, "steps"))
         self._progress.advance(state.global_step)
+
+    def name_model_class(self, model: Any) -> str:
+        """Return what the run card calls the model's class."""
+        return type(model).__name__
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock: evaluation and saving between steps are not training time."""
@@ -125,7 +111,7 @@ class TrainingWatcher(TrainerListener):
         if self._progress is None:
             return
         words = [f"{key.replace('_', ' ')} {logs[key]:.4f}" for key in ("loss", "eval_loss") if key in logs]
-        if words and self._meter is not None and self._train_time_s > 0:
+        if words and self._meter is not None and self._train_time_s > 0 and self._meter.real_tokens:
             words.append(f"{self._meter.real_tokens / self._train_time_s * args.world_size:.0f} tokens/s")
             self._progress.note(", ".join(words))
 
@@ -153,7 +139,6 @@ class TrainingWatcher(TrainerListener):
             kept = {key: value for key, value in entry.items() if key.startswith(("train_", "eval_", "total_"))}
             self._card["result"].update(kept)
         self._card["memory"] = measure_peak_memory()
-        self.accelerations.note_use()
         self._card["steps"] = state.global_step
         if self._meter is None or self._train_time_s == 0:
             return
@@ -168,3 +153,50 @@ class TrainingWatcher(TrainerListener):
             "tokens_per_s": round(self._meter.real_tokens * workers / self._train_time_s, 1),
             "steps_per_s": round(self._steps / self._train_time_s, 4),
         }
+
+
+class TrainingWatcher(RunWatcher):
+    """Follows a run of LLaMA-Factory, and freezes and accelerates it.
+
+    Args:
+        settings: what LLaMA-Factory gets.
+        card: the run card, which is filled as the run goes on.
+        stack: closed by the caller when the run ends, in whatever way; takes the progress display.
+        is_accelerated: False leaves LLaMA-Factory as it is, freezing included.
+        cache_bytes: what all trunk caches together may take on the disk.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        card: dict[str, Any],
+        stack: ExitStack,
+        *,
+        is_accelerated: bool,
+        cache_bytes: int,
+    ) -> None:
+        super().__init__(card, stack)
+        self.accelerations = Accelerations(settings, card, cache_bytes, is_wanted=is_accelerated)
+        self._settings = settings
+        self._is_accelerated = is_accelerated
+
+    def on_init_end(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
+        """Freeze and accelerate: the model is ready and the optimizer is not made yet."""
+        if self._is_accelerated and (line := correct_trainable(model, self._settings)):
+            say(f"{line}.")
+        self.accelerations.install_answer_loss(model)
+        super().on_init_end(args, state, control, model=model, **kwargs)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
+        """Accelerate what depends on the data as well."""
+        self.has_begun = True
+        self.accelerations.install_fast_decoder(model, args, getattr(kwargs["train_dataloader"], "dataset", None))
+        super().on_train_begin(args, state, control, model=model, **kwargs)
+
+    def name_model_class(self, model: Any) -> str:
+        """Return the class of the language model, without what is wrapped around it."""
+        return type(find_causal_model(model)).__name__
+
+    def _fill_card(self, args: Any, state: Any) -> None:
+        super()._fill_card(args, state)
+        self.accelerations.note_use()
