@@ -17,6 +17,7 @@ from sentifactory.corpus import inspect_commands as inspection
 from sentifactory.engines import commands as engines
 from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation import commands as evaluation
+from sentifactory.evaluation import distill_commands as distilling
 from sentifactory.evaluation import ladder_commands as ladder
 from sentifactory.models import commands as models
 from sentifactory.publishing import commands as publishing
@@ -43,6 +44,7 @@ def build_app() -> typer.Typer:
     app.add_typer(model, name="model")
     app.command("predict")(engines.predict_texts)
     app.command("train", context_settings={"allow_extra_args": True})(training.train)
+    app.command("distill")(distilling.distill)
     evaluate = typer.Typer(help="Compare models on the same reviews.", no_args_is_help=True)
     evaluate.command("compare")(evaluation.compare_models)
     evaluate.command("ladder")(ladder.climb)
