@@ -34,7 +34,7 @@ def val_csv(tmp_path_factory: pytest.TempPathFactory, reviews: list[Review]) -> 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, reviews: list[Review]) -> Path:
-    """A random encoder with a head of our own, so steep that both labels are answered and few reviews are undecided."""
+    """A random encoder with a head of our own, steep enough that few reviews are undecided."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -65,7 +65,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, reviews: list[Review]) 
 
 @pytest.fixture(scope="session")
 def float32_graph(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
-    """The folder with the graph that torch's exporter writes of the checkpoint: it takes seconds, so it is done once."""
+    """The folder with the graph that torch's exporter writes of the checkpoint; done once, for it takes seconds."""
     from sentifactory.models.classifiers import load_classifier
     from sentifactory.task import BINARY_SENTIMENT
 

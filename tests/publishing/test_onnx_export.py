@@ -16,8 +16,9 @@ import pytest
 
 from sentifactory import cli
 from sentifactory.engines.encoder import EncoderEngine
-from sentifactory.engines.onnx import GRAPH_NAME, WEIGHTS_NAME, OnnxEngine, TextEncoder, split_by_tokens
+from sentifactory.engines.onnx import GRAPH_NAME, WEIGHTS_NAME, OnnxEngine
 from sentifactory.engines.registry import build_engine
+from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.models.classifiers import encode_texts, load_classifier
@@ -29,7 +30,16 @@ from sentifactory.task import BINARY_SENTIMENT
 pytestmark = pytest.mark.slow
 
 Export = Callable[..., int]
-HOSTILE = ("", " ", "[SEP] 很好 [CLS]", "太差[PAD][MASK]了", "</s><s>", "很" * 500, "😀 emoji\n\n🀄", "ＡＢＣ\u3000房间")
+HOSTILE = (
+    "",
+    " ",
+    "[SEP] 很好 [CLS]",
+    "太差[PAD][MASK]了",
+    "</s><s>",
+    "很" * 500,
+    "😀 emoji\n\n🀄",
+    "ＡＢＣ\u3000房间",
+)
 
 
 def copy_graph(source: Path) -> Callable[..., None]:
@@ -266,9 +276,7 @@ def test_serving_loads_neither_torch_nor_transformers(exported: dict[str, Path])
     assert answer.stdout.strip() == "[]"
 
 
-def test_the_standard_head_is_exported_as_well(
-    tmp_path: Path, checkpoint: Path, reviews: list[Review]
-) -> None:
+def test_the_standard_head_is_exported_as_well(tmp_path: Path, checkpoint: Path, reviews: list[Review]) -> None:
     """BertForSequenceClassification, asked in shapes that the exporter has not seen."""
     import onnxruntime
     import torch

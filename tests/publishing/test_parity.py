@@ -47,5 +47,5 @@ def test_figures() -> None:
 def test_beyond_a_limit(pairs: list[tuple[float, float]]) -> None:
     parity = compare(pairs)
     assert not parity.is_within_limits
-    with pytest.raises(EngineError, match="at most 25.00% flipped labels and a mean difference of at most 0.1"):
+    with pytest.raises(EngineError, match=r"at most 25\.00% flipped labels and a mean difference of at most 0\.1"):
         parity.refuse_beyond_limits("here", "It", "mend it")

@@ -108,7 +108,10 @@ def test_soft_labels_travel_by_label_name(tmp_path: Path) -> None:
         ("", "no rows"),
         ("{", "JSON lines with text and probabilities"),
         ('{"text": "好"}', "JSON lines with text and probabilities"),
-        ('{"text": "好", "probabilities": {"negative": 0.2, "positive": 0.2}}', "line 1: no probabilities that sum to 1"),
+        (
+            '{"text": "好", "probabilities": {"negative": 0.2, "positive": 0.2}}',
+            "line 1: no probabilities that sum to 1",
+        ),
         ('{"text": "好", "probabilities": {"bad": 0.2, "good": 0.8}}', "line 1: The labels are bad, good"),
         ('{"text": "好", "probabilities": [0.2, 0.8]}', "JSON lines with text and probabilities"),
     ],

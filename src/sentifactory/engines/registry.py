@@ -133,8 +133,8 @@ def build_engine(
     """Return an engine that is ready to answer; use it in a `with` block.
 
     Args:
-        kind: "vllm" (a server that begins and ends with the engine), "transformers", "encoder" (a classifier), "onnx" (an
-            exported classifier), "auto" (the one of the last three that fits the model), or the address of a server.
+        kind: "vllm" (a server that begins and ends with the engine), "transformers", "encoder" (a classifier), "onnx"
+            (an exported one), "auto" (the one of the last three that fits the model), or the address of a server.
         model: folder of a checkpoint or hub id; with an address, the name under which the server knows the model
             (empty: the only one it serves).
         task: prompt and answer.

@@ -31,8 +31,8 @@ def distill(
 ) -> None:
     """Ask a tuned model about reviews without labels, so that its probabilities teach an encoder.
 
-    An encoder recipe takes the file by soft_label_path, with distill_temperature and distill_weight. A run that was cut
-    off is continued by the same command.
+    An encoder recipe takes the file by soft_label_path, with distill_temperature and distill_weight. A run that was
+    cut off is continued by the same command.
     """
     from sentifactory.evaluation.teaching import TeachOptions, ask_teacher
 

@@ -58,7 +58,9 @@ def _describe_way(way: str, result: WayResult, truth: Sequence[int], task: Task)
         figures["accuracy_interval"] = {"low": interval.low, "high": interval.high, "confidence": interval.confidence}
     if result.latencies_s:
         marks = np.quantile(result.latencies_s, (0.5, 0.95, 0.99))
-        figures |= {f"latency_p{name}_s": round(float(mark), 5) for name, mark in zip((50, 95, 99), marks, strict=True)}
+        figures |= {
+            f"latency_p{name}_s": round(float(mark), 5) for name, mark in zip((50, 95, 99), marks, strict=True)
+        }
     return figures
 
 

@@ -25,11 +25,10 @@ from sentifactory.engines.onnx import (
     TOKENIZER_NAME,
     WEIGHTS_NAME,
     OnnxEngine,
-    TextEncoder,
     is_export,
-    split_by_tokens,
 )
 from sentifactory.engines.registry import check_model
+from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.evaluation.review_sets import describe_file

@@ -39,7 +39,7 @@ def define_trainer() -> Any:
     from transformers import Trainer
 
     class EncoderTrainer(Trainer):
-        """Cross entropy with class weights and label smoothing, or with a teacher's probabilities; batches of like length."""
+        """Cross entropy with class weights and label smoothing, a teacher's probabilities; batches of like length."""
 
         def __init__(
             self,
