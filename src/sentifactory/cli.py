@@ -20,7 +20,7 @@ from sentifactory.evaluation import commands as evaluation
 from sentifactory.evaluation import distill_commands as distilling
 from sentifactory.evaluation import ladder_commands as ladder
 from sentifactory.models import commands as models
-from sentifactory.publishing import commands as publishing
+from sentifactory.publishing import onnx_commands as exporting
 from sentifactory.training import commands as training
 
 
@@ -50,8 +50,8 @@ def build_app() -> typer.Typer:
     evaluate.command("ladder")(ladder.climb)
     evaluate.command("power")(ladder.count_reviews)
     app.add_typer(evaluate, name="eval")
-    export = typer.Typer(help="Models in other forms.", no_args_is_help=True)
-    export.command("onnx")(publishing.export_onnx)
+    export = typer.Typer(help="Other forms of a model, proven to say the same.", no_args_is_help=True)
+    export.command("onnx")(exporting.export_onnx)
     app.add_typer(export, name="export")
     app.command("demo")(evaluation.run_demo)
     return app

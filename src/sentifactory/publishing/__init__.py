@@ -1,1 +1,1 @@
-"""What leaves the house: exported models, and the proof that they answer as the checkpoint does."""
+"""Publishing: a checkpoint with its evidence goes to a hub, or into another form that is proven to say the same."""

@@ -175,7 +175,7 @@ def _check_values(recipe: Recipe) -> Iterator[str]:
     if isinstance(weight, int | float) and not 0 <= weight <= 1:
         yield f"distill_weight ({recipe.locate('distill_weight')}) is {weight}, but a share from 0 to 1 is expected"
     if isinstance(temperature, int | float) and temperature <= 0:
-        yield f"distill_temperature ({recipe.locate('distill_temperature')}) is {temperature}, but more than 0 is needed"
+        yield f"distill_temperature ({recipe.locate('distill_temperature')}) is {temperature}, but it must exceed 0"
     if given.get("early_stopping_patience") and not given.get("eval_dataset"):
         yield "early_stopping_patience needs an eval_dataset"
     if given.get("bf16") and given.get("fp16"):

@@ -1,4 +1,4 @@
-"""The commands of this room: `sentifactory export onnx`."""
+"""One more command of this room: `sentifactory export onnx`."""
 
 from __future__ import annotations
 
