@@ -29,23 +29,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deal the tests to the workers of pytest-xdist: a file stays together, the longest files begin.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep the tests of a file together when `make test` deals them to two processes (pytest-xdist).
 
     Real vLLM servers take the whole machine: their tests are one group, so that no two of them run at once.
     """
-    if not hasattr(config, "workerinput"):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        group = "vllm" if item.get_closest_marker("vllm") else str(item.path.relative_to(item.config.rootpath))
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest begin there: vLLM, then the files with slow tests."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
-
-    def rank(item: pytest.Item) -> int:
-        return 0 if item.get_closest_marker("vllm") else 1 if item.path in slow_files else 2
-
-    items.sort(key=rank)
-    for item in items:
-        group = "vllm" if rank(item) == 0 else str(item.path.relative_to(config.rootpath))
-        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: 0 if item.get_closest_marker("vllm") else 1 if item.path in slow_files else 2)
 
 
 def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
