@@ -15,7 +15,7 @@ demo: setup  ## reviews -> freeze-training -> base against tuned -> report, on t
 	$(BIN)/sentifactory demo
 
 test: setup  ## the whole test suite, two tests at a time (tests/conftest.py says which)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 check: setup  ## linter, format and types
 	$(BIN)/ruff check .

@@ -6,7 +6,9 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 # No test may reach for a model hub; set before anything imports transformers.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -29,23 +31,34 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deal the tests to the workers of pytest-xdist: a file stays together, the longest files begin.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal files, not tests, to the processes of `make test` (pytest-xdist).
 
-    Real vLLM servers take the whole machine: their tests are one group, so that no two of them run at once.
+    Real vLLM servers take the whole machine: the files that start them are dealt as one, so that no two run at once.
+    (pytest-xdist 3.8 has groups for that, which pytest 9.2 does not let it set.)
     """
-    if not hasattr(config, "workerinput"):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FileScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "vllm" if is_on_vllm(file) else file
+
+    @cache
+    def is_on_vllm(file: str) -> bool:
+        return "pytest.mark.vllm" in (config.rootpath / file).read_text(encoding="utf-8")
+
+    return FileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest begin there: vLLM, then the files with slow tests."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
-
-    def rank(item: pytest.Item) -> int:
-        return 0 if item.get_closest_marker("vllm") else 1 if item.path in slow_files else 2
-
-    items.sort(key=rank)
-    for item in items:
-        group = "vllm" if rank(item) == 0 else str(item.path.relative_to(config.rootpath))
-        item.add_marker(pytest.mark.xdist_group(group))
+    vllm_files = {item.path for item in items if item.get_closest_marker("vllm")}
+    items.sort(key=lambda item: 0 if item.path in vllm_files else 1 if item.path in slow_files else 2)
 
 
 def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:

@@ -38,7 +38,7 @@ def list_titles(processes: list[psutil.Process]) -> list[str]:
 def test_kill_9_while_vllm_starts_leaves_nothing(family, start_driver, gemma_checkpoint) -> None:
     """With a server of its own; the others share one, which starts when this one is gone and does not compete."""
     driver = start_driver(gemma_checkpoint)
-    family.find("EngineCore", within_s=180)
+    family.find("EngineCore", within_s=600, pause_s=0.5)
     driver.kill()
     assert driver.wait(30) == -signal.SIGKILL
     family.wait_for(0, within_s=30)
