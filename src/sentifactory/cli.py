@@ -18,6 +18,7 @@ from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation import commands as evaluation
 from sentifactory.evaluation import ladder_commands as ladder
 from sentifactory.models import commands as models
+from sentifactory.serving import commands as serving
 from sentifactory.training import commands as training
 
 
@@ -45,6 +46,7 @@ def build_app() -> typer.Typer:
     evaluate.command("ladder")(ladder.climb)
     evaluate.command("power")(ladder.count_reviews)
     app.add_typer(evaluate, name="eval")
+    app.command("serve")(serving.serve)
     app.command("demo")(evaluation.run_demo)
     return app
 

@@ -12,7 +12,6 @@ from sentifactory.evaluation.bootstrap import bootstrap_label_differences
 from sentifactory.evaluation.calibration import (
     Calibration,
     fit_calibration,
-    load_calibration,
     make_content_free_reviews,
     save_calibration,
 )
@@ -22,6 +21,7 @@ from sentifactory.evaluation.outcomes import Contender, Outcome, judge_answers
 from sentifactory.evaluation.predicting import Answers
 from sentifactory.evaluation.probabilities import stack_probabilities
 from sentifactory.evaluation.review_sets import ReviewSets, TestSet
+from sentifactory.evaluation.saved_calibration import find_saved_calibration
 from sentifactory.evaluation.significance import Interval, PairedTest
 from sentifactory.evaluation.verdict import Verdict, compare_pairs, decide_verdict
 from sentifactory.progress import say
@@ -101,12 +101,7 @@ def find_calibration(
     if contender.name == "majority":
         return None
     if val_path is None:
-        folder = Path(contender.model)
-        saved = load_calibration(folder, task) if folder.is_dir() else None
-        if saved is not None and saved.weights != contender.facts.get("weights", {}):
-            say(f"{contender.name}: its calibration.json was fitted for other weights and is not used")
-            return None
-        return saved
+        return find_saved_calibration(contender.model, task, contender.facts.get("weights", {}), contender.name)
     shares = stack_probabilities(answers.predictions[plan.val_rows])
     if shares is None:
         say(f"{contender.name}: no probabilities to calibrate in this mode; the mode score gives them")

@@ -1,0 +1,69 @@
+"""The commands of this room: `sentifactory serve` and `sentifactory label`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+ENGINE_HELP = "vllm, transformers, encoder, onnx or tfidf (MODEL is then a file of labelled reviews).  [by the model]"
+TASK_HELP = "What is asked: a name, or a YAML file such as those in examples/tasks."
+THRESHOLD_HELP = "Below this probability no label is given: a number, or `calibrated` for the calibration's.  [none]"
+LOG_HELP = "File for vLLM's output.  [a temporary one]"
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="Folder of a model, hub id, or the name it has at --vllm_url.")],
+    engine: Annotated[str | None, typer.Option("--engine", help=ENGINE_HELP)] = None,
+    vllm_url: Annotated[
+        str | None, typer.Option("--vllm_url", help="Address of a vLLM that serves the model, such as http://a:8000.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="TCP port; 0 takes a free one.")] = 8000,
+    task: Annotated[str, typer.Option("--task", help=TASK_HELP)] = "binary_sentiment",
+    name: Annotated[str | None, typer.Option("--name", help="What the model is called.  [as its folder]")] = None,
+    threshold: Annotated[str | None, typer.Option("--threshold", help=THRESHOLD_HELP)] = None,
+    max_text_chars: Annotated[int, typer.Option("--max_text_chars", help="Longest text, in characters.")] = 2000,
+    max_list_items: Annotated[int, typer.Option("--max_list_items", help="Most texts in one list.")] = 256,
+    max_body_bytes: Annotated[int, typer.Option("--max_body_bytes", help="Largest body.")] = 4 << 20,
+    max_queue: Annotated[int, typer.Option("--max_queue", help="Most texts under way or waiting.")] = 512,
+    timeout_s: Annotated[float, typer.Option("--timeout_s", help="Seconds that a request may take.")] = 30.0,
+    batch_size: Annotated[int, typer.Option("--batch_size", help="Most texts in a batch (not vllm).")] = 32,
+    batch_wait_ms: Annotated[
+        float, typer.Option("--batch_wait_ms", help="Milliseconds that a text waits for others (not vllm).")
+    ] = 5.0,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option("--cors_origin", help="Web pages from here may call the service; may be repeated.  [none]"),
+    ] = None,
+    vllm_log: Annotated[str | None, typer.Option("--vllm_log", help=LOG_HELP)] = None,
+) -> None:
+    """Serve a model over REST: POST /predict, GET /health, /metrics and /docs.
+
+    The environment variable SENTIFACTORY_SERVE_KEY makes every request but /health carry that key
+    (Authorization: Bearer KEY). SIGTERM or Ctrl-C ends the service after it has answered what it has taken.
+    """
+    from sentifactory.serving.loading import ModelChoice
+    from sentifactory.serving.running import ServeOptions, run_service
+    from sentifactory.serving.settings import Access, Limits, read_key
+
+    options = ServeOptions(
+        choice=ModelChoice(model, engine, vllm_url, vllm_log),
+        task=task,
+        name=name,
+        threshold=threshold,
+        access=Access(host=host, port=port, key=read_key(), cors_origins=tuple(cors_origin or ())),
+        limits=Limits(
+            text_chars=max_text_chars,
+            list_items=max_list_items,
+            body_bytes=max_body_bytes,
+            queue_items=max_queue,
+            request_s=timeout_s,
+            batch_items=batch_size,
+            batch_wait_s=batch_wait_ms / 1000,
+        ),
+    )
+    run_service(options, typer.echo)
