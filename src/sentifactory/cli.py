@@ -47,6 +47,7 @@ def build_app() -> typer.Typer:
     evaluate.command("power")(ladder.count_reviews)
     app.add_typer(evaluate, name="eval")
     app.command("serve")(serving.serve)
+    app.command("label")(serving.label)
     app.command("demo")(evaluation.run_demo)
     return app
 

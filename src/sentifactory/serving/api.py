@@ -36,7 +36,13 @@ def build_app(service: PredictionService, access: Access) -> "FastAPI":
             await service.backend.close()
 
     schema = describe_api(service.reporter.task, service.limits, has_key=access.key is not None)
-    app = FastAPI(title=schema["info"]["title"], version=schema["info"]["version"], lifespan=live, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title=schema["info"]["title"],
+        version=schema["info"]["version"],
+        lifespan=live,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.openapi = lambda: schema  # type: ignore[method-assign]
 
     async def predict(request: Request) -> Response:

@@ -67,3 +67,68 @@ def serve(
         ),
     )
     run_service(options, typer.echo)
+
+
+def label(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A .csv, .tsv, .jsonl or .parquet file of reviews.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Where the labelled rows go: a file of the same kind.")],
+    model: Annotated[str, typer.Option("--model", help="Folder of a model, hub id, or its name at --vllm_url.")],
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="ray for replicas of an engine, or " + ENGINE_HELP)
+    ] = None,
+    vllm_url: Annotated[
+        list[str] | None,
+        typer.Option("--vllm_url", help="Address of a vLLM that serves the model; with ray it may be repeated."),
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", help="How many engines ray runs.  [one, or one an address]")
+    ] = None,
+    replica_engine: Annotated[
+        str | None, typer.Option("--replica_engine", help="The engine of each replica.  [by the model]")
+    ] = None,
+    task: Annotated[str, typer.Option("--task", help=TASK_HELP)] = "binary_sentiment",
+    name: Annotated[str | None, typer.Option("--name", help="What the model is called.  [as its folder]")] = None,
+    threshold: Annotated[str | None, typer.Option("--threshold", help=THRESHOLD_HELP)] = None,
+    text_column: Annotated[
+        str | None, typer.Option("--text_column", help="Column of the reviews.  [recognised]")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option("--encoding", help="Of a text file.  [recognised]")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUT, and begin anew where an unfinished one stands.")
+    ] = False,
+    vllm_log: Annotated[str | None, typer.Option("--vllm_log", help=LOG_HELP)] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the counts as JSON on stdout, and nothing else.")
+    ] = False,
+) -> None:
+    """Label a file of any length: every row comes out again, in its order, with label, probability and model.
+
+    Rows that cannot be labelled (broken, without text) go to OUT.bad.jsonl with line and reason. A run that was killed
+    continues when the same command is given again; no row is lost and none stands twice.
+    """
+    from sentifactory.serving.label_run import LabelWish, run_labelling
+
+    wish = LabelWish(
+        source=source,
+        out=out,
+        model=model,
+        engine=engine,
+        vllm_urls=tuple(vllm_url or ()),
+        replicas=replicas,
+        replica_engine=replica_engine,
+        task=task,
+        name=name,
+        threshold=threshold,
+        text_column=text_column,
+        encoding=encoding,
+        overwrite=overwrite,
+        vllm_log=vllm_log,
+    )
+    summary = run_labelling(wish)
+    if as_json:
+        typer.echo(json.dumps(summary, ensure_ascii=False, indent=2))
+    else:
+        counted = ", ".join(f"{number} {what}" for what, number in sorted(summary["counts"].items()))
+        typer.echo(f"{summary['output']}: {summary['labelled']} of {summary['rows']} rows ({counted})")
+        if summary["bad_rows_file"]:
+            typer.echo(f"Rows that could not be labelled: {summary['bad_rows_file']}")

@@ -43,6 +43,11 @@ class ModelChoice:
         """The engine that runs it: a name, or an address."""
         return self.vllm_url or self.kind or choose_kind(self.model)
 
+    @property
+    def engine_name(self) -> str:
+        """The engine without its address, which does not change an answer."""
+        return "vllm" if is_address(self.engine_kind) else self.engine_kind
+
     def check(self) -> None:
         """Refuse what cannot work, before anything is started.
 

@@ -80,7 +80,7 @@ def run_server(app: FastAPI, bound: socket.socket, request_s: float, on_listenin
                 on_listening()
 
         @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        def capture_signals(self) -> Iterator[None]:
             # uvicorn's own raises the signal again at the end, which would leave by the signal and not with code 0.
             before: dict[int, Any] = {
                 number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)
