@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
+import subprocess
+import textwrap
 import time
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 from sentifactory.engines.openai_api import OpenAiEngine
 from sentifactory.engines.transformers import TransformersEngine
 from sentifactory.engines.vllm import VllmEngine
+from sentifactory.engines.vllm_process import find_vllm_python
 from sentifactory.errors import EngineError
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
@@ -116,3 +121,24 @@ def test_a_review_longer_than_the_model_gets_no_answer(vllm_base: VllmEngine, ca
 def test_an_unknown_model_is_refused_with_those_served(vllm_base: VllmEngine) -> None:
     with pytest.raises(EngineError, match=r"does not know the model 'tuned'.*one of base"):
         OpenAiEngine(vllm_base.address, "tuned", BINARY_SENTIMENT)
+
+
+def test_the_openai_call_of_the_guide_gives_the_label_of_the_service(
+    vllm_base: VllmEngine, repo_root: Path, reviews: list[Review], tmp_path: Path
+) -> None:
+    """The block is taken from the page and run as it stands, but for the address and the review."""
+    page = (repo_root / "contexts" / "serving.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert block in (repo_root / "contexts" / "serving_zh.md").read_text(encoding="utf-8")
+    texts = [review.text for review in reviews[:4]]
+    head, call = block.replace("http://127.0.0.1:8000/v1", vllm_base.address).split("reply =")
+    call = ("reply =" + call).replace('"房间干净，服务也好"', "text")
+    script = tmp_path / "guide.py"
+    script.write_text(f"{head}for text in {texts!r}:\n" + textwrap.indent(call, "    "), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(repo_root / "src")}
+    command = [str(find_vllm_python()), str(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with OpenAiEngine(vllm_base.address, "base", BINARY_SENTIMENT, mode="score", api_key="none") as service:
+        expected = [BINARY_SENTIMENT.labels[one.label or 0] for one in service.predict([Review(text) for text in texts])]
+    assert done.stdout.split() == expected

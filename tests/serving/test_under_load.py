@@ -91,9 +91,11 @@ def test_places_follow_the_pace_of_the_engine() -> None:
             now += seconds
             tell(number)
 
-    with places.take(60), places.take(40), pytest.raises(Problem) as full:
+    with places.take(15), places.take(10), pytest.raises(Problem) as full:  # a quarter while no pace is known
         places.take(1).__enter__()
     assert (full.value.code, full.value.retry_after_s) == ("queue_full", 1.0)
+    with pytest.raises(Problem):
+        places.take(101).__enter__()
     answer(2.0, 10)  # 5 texts a second
     now += 1000.0  # nobody asks: that says nothing about the pace
     with places.take(20):
@@ -109,8 +111,19 @@ def test_places_follow_the_pace_of_the_engine() -> None:
     assert places.estimate_wait_s(1) == 0.0  # nothing was answered for a whole window: nothing is known
 
 
+def test_all_places_are_given_away_once_the_pace_is_known() -> None:
+    now = 0.0
+    places = Places(100, longest_wait_s=5.0, clock=lambda: now)
+    with places.take(100) as tell:
+        now = 1.0
+        tell(100)
+    with places.take(60), places.take(40), pytest.raises(Problem) as full:
+        places.take(1).__enter__()
+    assert full.value.retry_after_s == 1.0
+
+
 def test_overload_is_answered_at_once_with_429_and_everybody_is_answered() -> None:
-    limits = Limits(queue_items=8, list_items=8, batch_items=4, request_s=5.0)
+    limits = Limits(queue_items=32, list_items=8, batch_items=4, request_s=5.0)
     service = build_service(ScriptedEngine(BINARY_SENTIMENT, batch_s=0.05), limits)
 
     async def flood(address: str) -> list[httpx.Response]:
@@ -150,7 +163,7 @@ def test_an_answer_that_takes_too_long_is_504_and_frees_its_place() -> None:
 
 def test_clients_that_go_away_free_their_places() -> None:
     engine = GatedEngine()
-    limits = Limits(queue_items=20, list_items=20, batch_items=4)
+    limits = Limits(queue_items=80, list_items=20, batch_items=4)
     service = build_service(engine, limits)
     body = '{"text": "走了"}'.encode()
     head = (

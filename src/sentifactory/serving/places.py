@@ -2,7 +2,8 @@
 
 A fixed number is not enough: a queue that takes longer than a request may last would answer everybody too late. So the
 time that a text would wait is estimated from the texts that were answered lately, over the time in which there was
-something to answer, and who would wait for more than half of what a request may take is told to come back later.
+something to answer, and who would wait for more than half of what a request may take is told to come back later. As
+long as nothing is known of the pace, only a part of the places is given away.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sentifactory.serving.problems import Problem
 
 WINDOW_S = 10.0  # of busy time, from which the pace is taken
 LONGEST_RETRY_S = 60.0
+UNKNOWN_PACE_SHARE = 4  # one in so many places is given away before anything has been answered
 
 
 class Places:
@@ -45,7 +47,10 @@ class Places:
         """
         self._advance()
         wait_s = self.estimate_wait_s(n_texts)
-        if self.taken + n_texts > self._limit or (self.taken and wait_s > self._longest_wait_s):
+        limit = self._limit if self._answered else self._limit // UNKNOWN_PACE_SHARE
+        # Who comes when nobody is there is let in, however slow the engine may be: else it would never be found out.
+        is_alone = not self.taken and n_texts <= self._limit
+        if not is_alone and (self.taken + n_texts > limit or wait_s > self._longest_wait_s):
             raise Problem(
                 "queue_full",
                 "the service is busy; send the request again later",
