@@ -140,5 +140,7 @@ def test_the_openai_call_of_the_guide_gives_the_label_of_the_service(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with OpenAiEngine(vllm_base.address, "base", BINARY_SENTIMENT, mode="score", api_key="none") as service:
-        expected = [BINARY_SENTIMENT.labels[one.label or 0] for one in service.predict([Review(text) for text in texts])]
+        expected = [
+            BINARY_SENTIMENT.labels[one.label or 0] for one in service.predict([Review(text) for text in texts])
+        ]
     assert done.stdout.split() == expected

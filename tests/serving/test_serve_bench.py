@@ -60,7 +60,11 @@ def test_the_bench_measures_a_real_service_and_kills_a_labelling(
 def test_lost_repeated_and_moved_rows_are_found(tmp_path: Path) -> None:
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("id,text\n0,a\n1,b\n2,c\n")
-    for rows, wrong in (("0,positive\n1,negative\n2,positive\n", 0), ("0,positive\n2,positive\n", 2), ("0,?\n1,negative\n2,positive\n", 1)):
+    for rows, wrong in (
+        ("0,positive\n1,negative\n2,positive\n", 0),
+        ("0,positive\n2,positive\n", 2),
+        ("0,?\n1,negative\n2,positive\n", 1),
+    ):
         out.write_text("id,label\n" + rows)
         assert compare_rows(source, out)["rows_wrong"] == wrong
 

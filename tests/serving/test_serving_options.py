@@ -1,4 +1,4 @@
-"""What `sentifactory serve` refuses before anything is started, and what it says about model, key and probabilities."""
+"""What `sentifactory serve` refuses before anything is started; what it says about model, key and probabilities."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ def test_the_key_comes_from_the_environment_and_is_not_shown(monkeypatch: pytest
     assert Access(host="0.0.0.0").is_open
     assert not Access().is_open
     assert KEY not in " ".join(describe_calls(access, 8000))
-    assert all(KEY_VARIABLE in line and "http://127.0.0.1:8000/predict" in line for line in describe_calls(access, 8000))
+    assert all(
+        KEY_VARIABLE in line and "http://127.0.0.1:8000/predict" in line for line in describe_calls(access, 8000)
+    )
     for bad in ("", "two words", "钥匙"):
         monkeypatch.setenv(KEY_VARIABLE, bad)
         with pytest.raises(ConfigError):
@@ -126,7 +128,11 @@ def test_limits_as_they_stand_are_sound() -> None:
 
 
 def test_label_refuses_replicas_without_ray(model_folder: Path, tmp_path: Path) -> None:
-    for more in (["--replicas", "2"], ["--replica_engine", "tfidf"], ["--vllm_url", "http://a", "--vllm_url", "http://b"]):
+    for more in (
+        ["--replicas", "2"],
+        ["--replica_engine", "tfidf"],
+        ["--vllm_url", "http://a", "--vllm_url", "http://b"],
+    ):
         words = ["label", "in.csv", str(tmp_path / "out.csv"), "--model", str(model_folder), *more]
         result = CliRunner().invoke(build_app(), words)
         assert isinstance(result.exception, ConfigError)

@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,13 +122,13 @@ def name_added(header: Sequence[str], where: str) -> tuple[str, str, str]:
     return label, probability, model
 
 
-def _check_text(line: int, text: str | None, shown: str, is_sound: bool, content: Any) -> Row:
+def _check_text(line: int, text: str | None, show: Callable[[], str], is_sound: bool, content: Any) -> Row:
     if text is None:
-        return BrokenRow(line, "the text is no text", shown)
+        return BrokenRow(line, "the text is no text", show())
     if not text or text.isspace():
-        return BrokenRow(line, "the text is empty", shown)
+        return BrokenRow(line, "the text is empty", show())
     fault = find_bad_character(text, is_sound)
-    return BrokenRow(line, fault, shown) if fault else WholeRow(line, text, content)
+    return BrokenRow(line, fault, show()) if fault else WholeRow(line, text, content)
 
 
 def _rename(spool: Path, out: Path) -> None:
@@ -149,7 +150,7 @@ def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
                 yield record
                 continue
             line, cells = record
-            yield _check_text(line, cells[at], delimiter.join(cells), text.is_sound, cells)
+            yield _check_text(line, cells[at], partial(delimiter.join, cells), text.is_sound, cells)
 
     def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
         return write([*row.content, *_spell(answer)] for row, answer in zip(rows, answers, strict=True))
@@ -181,8 +182,8 @@ def _open_json_lines(text: TextFile, text_column: str | None) -> RowFile:
                     continue
                 line, found = record
                 words = found.get(key)
-                shown = json.dumps(found)
-                yield _check_text(line, words if isinstance(words, str) else None, shown, False, found)
+                known = words if isinstance(words, str) else None
+                yield _check_text(line, known, partial(json.dumps, found), False, found)
 
     def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
         lines = []
@@ -216,7 +217,7 @@ def _open_parquet(path: Path, text_column: str | None) -> RowFile:
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
                 for place, value in enumerate(batch.column(at).to_pylist()):
                     number += 1
-                    yield _check_text(number, spell_cell(value), str(value), False, (batch, place))
+                    yield _check_text(number, spell_cell(value), partial(str, value), False, (batch, place))
 
     def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
         pieces = []

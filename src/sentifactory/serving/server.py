@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BACKLOG = 2048
 DRAIN_EXTRA_S = 5.0  # beyond the longest request
 KEEP_ALIVE_S = 30
+HIGHEST_PORT = 65535
 _EXAMPLE = "房间干净，服务也好"
 
 
@@ -31,6 +32,8 @@ def bind_socket(access: Access) -> socket.socket:
         ConfigError: when the address cannot be had.
     """
     try:
+        if not 0 <= access.port <= HIGHEST_PORT:  # the resolver would take the remainder
+            raise OverflowError(f"there is no port {access.port}")
         family, _, _, _, place = socket.getaddrinfo(access.host, access.port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, socket.SOCK_STREAM)
         try:

@@ -7,6 +7,7 @@ and the rows are asked again: none is lost and none stands twice.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -108,11 +109,21 @@ class Spool:
             bad_rows: for the side file.
             n_rows: rows of the input that both make up.
             counts: what is counted among them; added to the counts so far.
+
+        Raises:
+            ConfigError: when the files cannot be written; the same command goes on where they end.
         """
-        for file, content in ((self._file, rows), (self._bad_file, bad_rows)):
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            for file, content in ((self._file, rows), (self._bad_file, bad_rows)):
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ConfigError(
+                f"The output cannot be written ({error.strerror})",
+                where=str(self.out),
+                next_step="give the disk room, then give the same command to go on",
+            ) from error
         self.n_rows += n_rows
         self._has_bad |= bool(bad_rows)
         for name, number in counts.items():
@@ -153,8 +164,9 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         """Let others in."""
-        self._file.close()
-        self._bad_file.close()
+        for file in (self._file, self._bad_file):
+            with contextlib.suppress(OSError):  # a full disk has been told already
+                file.close()
 
 
 def _cut(file: IO[bytes], length: int) -> None:
