@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from fake_openai_server import Behaviour, serve_fake
+from process_family import Family, adopt_orphans
 from tiny_models import build_tiny_gemma, build_tiny_qwen
 
 from sentifactory import atomic
@@ -104,3 +108,47 @@ def tiny_gemma(tmp_path_factory: pytest.TempPathFactory, gemma_checkpoint: Path)
 def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Qwen2ForCausalLM of four layers (hidden 32, float32) with Qwen2.5's vocabulary and chat template."""
     return build_once(tmp_path_factory, "tiny_qwen", build_tiny_qwen)
+
+
+@pytest.fixture
+def fake() -> Iterator[tuple[Behaviour, str]]:
+    """A fake server in this process: its behaviour, which the test may change, and its address."""
+    behaviour = Behaviour()
+    with serve_fake(behaviour) as address:
+        yield behaviour, address
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A folder that looks like a checkpoint to whoever does not load it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"max_position_embeddings": 2048}')
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def fake_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put the fake server in the place of `.venv-vllm`; call the fixture's value to change its behaviour."""
+    program = tmp_path / "vllm-python"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_openai_server.py")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("SENTIFACTORY_VLLM_PYTHON", str(program))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)  # read TMPDIR again
+
+    def behave(**settings: object) -> None:
+        monkeypatch.setenv("FAKE_VLLM", json.dumps(settings))
+
+    behave()
+    return behave
+
+
+@pytest.fixture
+def family() -> Iterator[Family]:
+    """What a test starts, orphans included."""
+    with adopt_orphans() as watch:
+        yield watch

@@ -23,6 +23,7 @@ from sentifactory.evaluation import ladder_commands as ladder
 from sentifactory.models import commands as models
 from sentifactory.publishing import commands as publishing
 from sentifactory.publishing import onnx_commands as exporting
+from sentifactory.serving import commands as serving
 from sentifactory.training import commands as training
 from sentifactory.training import tuning_commands as tuning
 
@@ -60,6 +61,8 @@ def build_app() -> typer.Typer:
     export.command("onnx")(exporting.export_onnx)
     app.add_typer(export, name="export")
     app.command("publish")(publishing.publish)
+    app.command("serve")(serving.serve)
+    app.command("label")(serving.label)
     app.command("demo")(evaluation.run_demo)
     app.command("doctor")(health.doctor)
     return app

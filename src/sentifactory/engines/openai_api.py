@@ -10,7 +10,8 @@ classifier, where the address ends in `/classify`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -110,6 +111,22 @@ class OpenAiEngine(ClosingEngine):
             ServerGoneError: when a server of our own has ended.
         """
         return run_to_end(self._ask_all(reviews, on_answer))
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Callable[[Review], Awaitable[Prediction]]]:
+        """Give a function that asks about one review, for a caller with an event loop of its own.
+
+        It may be awaited many times at once. One that is cancelled breaks its connection off, so that the server gives
+        the review up as well. It raises what `predict` raises, and ReviewRefusedError for a review that is too long.
+        """
+        async with self._server.connect() as connection:
+
+            async def ask(review: Review) -> Prediction:
+                start = time.monotonic()
+                prediction = await self._asker.ask(connection, review)
+                return replace(prediction, latency_s=time.monotonic() - start)
+
+            yield ask
 
     async def _ask_all(self, reviews: Sequence[Review], on_answer: OnAnswer | None) -> list[Prediction]:
         answers: dict[int, Prediction] = {}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import psutil
 
-ASK_DRIVER = Path(__file__).parent / "ask_driver.py"
+ASK_DRIVER = Path(__file__).parent / "engines" / "ask_driver.py"
 PR_SET_CHILD_SUBREAPER = 36
 
 
