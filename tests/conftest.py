@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 # No test may reach for a model hub; set before anything imports transformers.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -14,6 +18,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from fake_openai_server import Behaviour, serve_fake
+from process_family import Family, adopt_orphans
 from tiny_models import build_tiny_gemma, build_tiny_qwen
 
 from sentifactory import atomic
@@ -29,23 +35,34 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deal the tests to the workers of pytest-xdist: a file stays together, the longest files begin.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal files, not tests, to the processes of `make test` (pytest-xdist).
 
-    Real vLLM servers take the whole machine: their tests are one group, so that no two of them run at once.
+    Real vLLM servers take the whole machine: the files that start them are dealt as one, so that no two run at once.
+    (pytest-xdist 3.8 has groups for that, which pytest 9.2 does not let it set.)
     """
-    if not hasattr(config, "workerinput"):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FileScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "vllm" if is_on_vllm(file) else file
+
+    @cache
+    def is_on_vllm(file: str) -> bool:
+        return "pytest.mark.vllm" in (config.rootpath / file).read_text(encoding="utf-8")
+
+    return FileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest begin there: vLLM, then the files with slow tests."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
-
-    def rank(item: pytest.Item) -> int:
-        return 0 if item.get_closest_marker("vllm") else 1 if item.path in slow_files else 2
-
-    items.sort(key=rank)
-    for item in items:
-        group = "vllm" if rank(item) == 0 else str(item.path.relative_to(config.rootpath))
-        item.add_marker(pytest.mark.xdist_group(group))
+    vllm_files = {item.path for item in items if item.get_closest_marker("vllm")}
+    items.sort(key=lambda item: 0 if item.path in vllm_files else 1 if item.path in slow_files else 2)
 
 
 def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
@@ -91,3 +108,47 @@ def tiny_gemma(tmp_path_factory: pytest.TempPathFactory, gemma_checkpoint: Path)
 def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Qwen2ForCausalLM of four layers (hidden 32, float32) with Qwen2.5's vocabulary and chat template."""
     return build_once(tmp_path_factory, "tiny_qwen", build_tiny_qwen)
+
+
+@pytest.fixture
+def fake() -> Iterator[tuple[Behaviour, str]]:
+    """A fake server in this process: its behaviour, which the test may change, and its address."""
+    behaviour = Behaviour()
+    with serve_fake(behaviour) as address:
+        yield behaviour, address
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A folder that looks like a checkpoint to whoever does not load it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"max_position_embeddings": 2048}')
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def fake_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put the fake server in the place of `.venv-vllm`; call the fixture's value to change its behaviour."""
+    program = tmp_path / "vllm-python"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_openai_server.py")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("SENTIFACTORY_VLLM_PYTHON", str(program))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)  # read TMPDIR again
+
+    def behave(**settings: object) -> None:
+        monkeypatch.setenv("FAKE_VLLM", json.dumps(settings))
+
+    behave()
+    return behave
+
+
+@pytest.fixture
+def family() -> Iterator[Family]:
+    """What a test starts, orphans included."""
+    with adopt_orphans() as watch:
+        yield watch

@@ -1,65 +1,18 @@
-"""What the tests of the engines share: a stand-in for vLLM, a family watch, and one real vLLM for all."""
+"""What the tests of the engines share: drivers, reviews, and one real vLLM for all."""
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from fake_openai_server import Behaviour, serve_fake
-from process_family import DrivenVllm, Family, adopt_orphans, run_driver
+from process_family import DrivenVllm, adopt_orphans, run_driver
 
 from sentifactory.records import Review
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def fake() -> Iterator[tuple[Behaviour, str]]:
-    """A fake server in this process: its behaviour, which the test may change, and its address."""
-    behaviour = Behaviour()
-    with serve_fake(behaviour) as address:
-        yield behaviour, address
-
-
-@pytest.fixture
-def model_folder(tmp_path: Path) -> Path:
-    """A folder that looks like a checkpoint to whoever does not load it."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"max_position_embeddings": 2048}')
-    (folder / "model.safetensors").write_bytes(b"")
-    return folder
-
-
-@pytest.fixture
-def fake_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Put the fake server in the place of `.venv-vllm`; call the fixture's value to change its behaviour."""
-    program = tmp_path / "vllm-python"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "fake_openai_server.py"} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("SENTIFACTORY_VLLM_PYTHON", str(program))
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr("tempfile.tempdir", None)  # read TMPDIR again
-
-    def behave(**settings: object) -> None:
-        monkeypatch.setenv("FAKE_VLLM", json.dumps(settings))
-
-    behave()
-    return behave
-
-
-@pytest.fixture
-def family() -> Iterator[Family]:
-    """What a test starts, orphans included."""
-    with adopt_orphans() as watch:
-        yield watch
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def list_titles(processes: list[psutil.Process]) -> list[str]:
 def test_kill_9_while_vllm_starts_leaves_nothing(family, start_driver, gemma_checkpoint) -> None:
     """With a server of its own; the others share one, which starts when this one is gone and does not compete."""
     driver = start_driver(gemma_checkpoint)
-    family.find("EngineCore", within_s=180)
+    family.find("EngineCore", within_s=600, pause_s=0.5)
     driver.kill()
     assert driver.wait(30) == -signal.SIGKILL
     family.wait_for(0, within_s=30)
@@ -105,17 +104,3 @@ def test_a_review_longer_than_the_model_gets_no_answer(vllm_base: DrivenVllm, ca
 def test_an_unknown_model_is_refused_with_those_served(vllm_base: DrivenVllm) -> None:
     with pytest.raises(EngineError, match=r"does not know the model 'tuned'.*one of base"):
         OpenAiEngine(vllm_base.address, "tuned", BINARY_SENTIMENT)
-
-
-def test_kill_9_while_vllm_answers_leaves_nothing(vllm_base: DrivenVllm) -> None:
-    """The last one: it ends the shared server."""
-    driver, family, _ = vllm_base
-    assert driver.stdin is not None
-    driver.stdin.write("\n")
-    driver.stdin.flush()
-    time.sleep(3)
-    titles = list_titles(family.list_alive())
-    assert any("EngineCore" in title for title in titles), titles
-    driver.kill()
-    assert driver.wait(30) == -signal.SIGKILL
-    family.wait_for(0, within_s=30)

@@ -13,10 +13,11 @@ from tiny_models import build_tiny_bert
 
 from sentifactory.engines.encoder import EncoderEngine
 from sentifactory.errors import ConfigError, DataError, LeakError
-from sentifactory.records import Review
+from sentifactory.records import Prediction, Review
 from sentifactory.task import BINARY_SENTIMENT
 from sentifactory.training.encoder import train_encoder
 from sentifactory.training.recipe import load_recipe
+from sentifactory.training.soft_labels import write_soft_labels
 from sentifactory.training.watching import TrainerListener
 
 pytestmark = pytest.mark.slow
@@ -121,7 +122,7 @@ class Killer(TrainerListener):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("way", ["last_layers", "head"])
+@pytest.mark.parametrize("way", ["last_layers", "lora", "head"])
 def test_a_run_that_was_killed_is_continued_to_the_same_weights(way: str, train: Train, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
@@ -161,3 +162,38 @@ def test_what_only_data_and_model_can_tell(train: Train, tmp_path: Path) -> None
     with pytest.raises(DataError, match="No review is negative"):
         train(dataset=str(one_sided))
     assert not (tmp_path / "out").exists()
+
+
+def write_lessons(path: Path, rows: list[tuple[int, str]], share: float) -> Path:
+    """Soft labels of a teacher that gives the true label this share."""
+    answers = [Prediction(label, (share, 1 - share) if label == 0 else (1 - share, share)) for label, _ in rows]
+    write_soft_labels(path, [Review(text) for _, text in rows], answers, BINARY_SENTIMENT)
+    return path
+
+
+@pytest.mark.parametrize("way", ["head", "last_layers"])
+def test_a_teacher_is_learnt_from(way: str, train: Train, tmp_path: Path, files: tuple[Path, Path]) -> None:
+    """A teacher that is always wrong, on texts without labels and on the labelled ones, makes the student wrong."""
+    rows = [*make_rows(128, 1), *make_rows(64, 3)]
+    lessons = write_lessons(tmp_path / "soft.jsonl", rows, share=0.1)
+    settings = {**WAYS[way], "soft_label_path": str(lessons)}
+    card = train(**settings, distill_weight=1.0, eval_strategy="steps", eval_steps=1000)
+    assert card["result"]["eval_accuracy"] < 0.3, card["result"]
+    assert card["reviews"] == {"train": 128 + 64, "eval": 48}
+    assert str(lessons) in [item["file"] for item in card["data"]]
+    write_lessons(lessons, rows[:128], share=0.1)
+    card = train("deaf", **settings, distill_weight=0.0)
+    assert card["result"]["eval_accuracy"] > 0.8, "where the true labels have all the weight, they are learnt"
+
+
+def test_what_a_teacher_was_asked_is_checked_for_leaks(train: Train, tmp_path: Path) -> None:
+    lessons = write_lessons(tmp_path / "soft.jsonl", make_rows(48, 2), share=0.9)
+    with pytest.raises(LeakError, match="48 of the 48"):
+        train(**WAYS["head"], soft_label_path=str(lessons))
+
+
+def test_settings_of_distillation_that_make_no_sense(train: Train) -> None:
+    with pytest.raises(ConfigError) as caught:
+        train(**WAYS["head"], soft_label_path="none.jsonl", distill_weight=1.5, distill_temperature=0)
+    for part in ("none.jsonl does not exist", "distill_weight (line", "distill_temperature (line"):
+        assert part in str(caught.value)

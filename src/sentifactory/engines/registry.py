@@ -11,7 +11,9 @@ from sentifactory.errors import ConfigError
 from sentifactory.models.weights import list_weights
 from sentifactory.task import Task
 
-LOCAL_KINDS = ("vllm", "transformers", "encoder")
+LOCAL_KINDS = ("vllm", "transformers", "encoder", "onnx")
+# Classifiers, which write nothing.
+SCORING_KINDS = ("encoder", "onnx")
 # Stands for the engine that fits the model.
 AUTO = "auto"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -52,8 +54,11 @@ def choose_kind(kind: str, model: str) -> str:
     """
     if kind != AUTO:
         return kind
+    from sentifactory.engines.onnx import is_export
     from sentifactory.models.classifiers import is_classifier
 
+    if is_export(model):
+        return "onnx"
     return "encoder" if is_classifier(model) else "transformers"
 
 
@@ -63,9 +68,9 @@ def check_mode(mode: str, kind: str = "") -> None:
     Raises:
         ConfigError: naming the modes.
     """
-    if kind == "encoder" and mode != "score":
+    if (kind in SCORING_KINDS or kind.rstrip("/").endswith("/classify")) and mode != "score":
         raise ConfigError(
-            f"An encoder has no mode {mode!r}: it writes nothing",
+            f"A classifier has no mode {mode!r}: it writes nothing",
             where="mode",
             expected="score",
             next_step="pass --mode score",
@@ -129,8 +134,8 @@ def build_engine(
     """Return an engine that is ready to answer; use it in a `with` block.
 
     Args:
-        kind: "vllm" (a server that begins and ends with the engine), "transformers", "encoder" (a classifier), "auto"
-            (the one of the last two that fits the model), or the address of a server.
+        kind: "vllm" (a server that begins and ends with the engine), "transformers", "encoder" (a classifier), "onnx"
+            (an exported one), "auto" (the one of the last three that fits the model), or the address of a server.
         model: folder of a checkpoint or hub id; with an address, the name under which the server knows the model
             (empty: the only one it serves).
         task: prompt and answer.
@@ -187,6 +192,10 @@ def build_engine(
         from sentifactory.engines.encoder import EncoderEngine
 
         return EncoderEngine(model, task, name=name, batch_size=batch_size)
+    if kind == "onnx":
+        from sentifactory.engines.onnx import OnnxEngine
+
+        return OnnxEngine(model, task, name=name)
     if kind == "transformers":
         from sentifactory.engines.transformers import TransformersEngine
 

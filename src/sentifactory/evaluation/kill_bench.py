@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -104,7 +105,9 @@ def bench_compare_kills(
     expected = read_report(undisturbed.report)
     records = kill_comparisons(KillPlan(words, work / "killed"), kills, wall_s, expected, chance)
     if engine == "vllm":
-        records += kill_servers(KillPlan(words, work / "server"), vllm_kills, 2 * max_samples, expected, chance)
+        records += kill_servers(
+            KillPlan(words, work / "server"), vllm_kills, len(expected["predictions"]), expected, chance
+        )
     table = format_records(records, wall_s)
     facts = {
         "machine": describe_machine(),
@@ -157,30 +160,49 @@ def kill_comparisons(
 
 
 def kill_servers(
-    plan: KillPlan, kills: int, n_answers: int, expected: dict[str, Any], chance: random.Random
+    plan: KillPlan, kills: int, n_reviews: int, expected: dict[str, Any], chance: random.Random
 ) -> list[KillRecord]:
-    """Kill vLLM so many times in one comparison, each time when a random number of answers has come.
+    """Kill vLLM so many times while it answers, in one comparison if it lasts long enough, else in several.
+
+    Args:
+        plan: what is run.
+        kills: how many times.
+        n_reviews: reviews that each of the two models is asked about.
+        expected: the undisturbed report.
+        chance: draws the moments, as numbers of answers, and the process of vLLM that is killed.
 
     Raises:
-        EngineError: when the comparison does not go on by itself.
+        EngineError: when a comparison does not go on by itself, or ends before vLLM could be killed.
     """
     records: list[KillRecord] = []
-    process = plan.start()
-    started = time.monotonic()
-    for moment in sorted(chance.randrange(1, n_answers) for _ in range(kills)):
-        while plan.count_answers() < moment and process.poll() is None:
+    while len(records) < kills:
+        process = plan.start()
+        killed = _kill_while_answering(plan, process, kills - len(records), n_reviews, chance)
+        plan.finish(process)
+        _settle(killed, plan, expected)
+        if not killed:
+            raise EngineError("All was answered before vLLM could be killed", next_step="ask more: --max_samples")
+        records += killed
+    return records
+
+
+def _kill_while_answering(
+    plan: KillPlan, process: subprocess.Popen[bytes], kills: int, n_reviews: int, chance: random.Random
+) -> list[KillRecord]:
+    started, last = time.monotonic(), 0
+    records: list[KillRecord] = []
+    for moment in sorted(chance.randrange(1, 2 * n_reviews) for _ in range(kills)):
+        # Before the first answer of a server it is still starting, after the last one it is about to end.
+        while (answers := plan.count_answers()) < max(moment, last + 1) or answers % n_reviews == 0:
+            if process.poll() is not None:
+                return records
             time.sleep(_POLL_S)
         victims = [pid for pid in list_descendants(process.pid) if _is_server(pid)]
-        while not victims and process.poll() is None:  # between two servers
-            time.sleep(_POLL_S)
-            victims = [pid for pid in list_descendants(process.pid) if _is_server(pid)]
-        if process.poll() is not None:
-            break
-        os.kill(chance.choice(victims), signal.SIGKILL)
-        records.append(KillRecord("vLLM", round(time.monotonic() - started, 3), plan.count_answers()))
-        say(f"vLLM killed: {len(records)} of {kills}, {records[-1].answers} answers written down")
-    plan.finish(process)
-    _settle(records, plan, expected)
+        with suppress(ProcessLookupError, IndexError):
+            os.kill(chance.choice(victims), signal.SIGKILL)
+            last = answers
+            records.append(KillRecord("vLLM", round(time.monotonic() - started, 3), answers))
+            say(f"vLLM killed, {answers} answers written down")
     return records
 
 
@@ -224,4 +246,4 @@ def _is_server(pid: int) -> bool:
     except OSError:
         return False
     is_guarding = any(word.endswith(b"supervisor.py") for word in words)
-    return not is_guarding and any(b"EngineCore" in word or b"vllm.entrypoints" in word for word in words)
+    return not is_guarding and any(b"VLLM::" in word or b"vllm.entrypoints" in word for word in words)

@@ -60,3 +60,15 @@ def read_memory(process: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
+def read_peak_memory(process: int) -> int | None:
+    """Return the most bytes that a process has held at once since it began; None where the system does not tell.
+
+    Unlike the peak that a process is told about itself (getrusage), this one does not begin with that of its parent.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)

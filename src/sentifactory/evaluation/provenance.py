@@ -26,7 +26,7 @@ SETTING_FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
-PACKAGES = ("llamafactory", "torch", "transformers", "scikit-learn", "numpy")
+PACKAGES = ("llamafactory", "torch", "transformers", "onnxruntime", "scikit-learn", "numpy")
 
 
 def hash_settings(folder: str | Path) -> dict[str, str]:

@@ -190,6 +190,12 @@ def name_labels(task: Task) -> dict[str, Any]:
     }
 
 
+def read_label_name(name: str, index: dict[str, int]) -> int | None:
+    """Return the label that a model's name for it states, by the whole of it or its first word; None for none."""
+    found = find_label(name, index)
+    return find_label(name.split()[0], index) if found is None and name.split() else found
+
+
 def match_labels(id2label: dict[int, str], task: Task, where: str) -> list[int]:
     """Return for each label of the task the column of the model's logits that stands for it.
 
@@ -210,8 +216,7 @@ def match_labels(id2label: dict[int, str], task: Task, where: str) -> list[int]:
     index = build_label_index(task)
     columns: dict[int | None, int] = {}
     for column, name in enumerate(names):
-        found = find_label(name, index)
-        columns.setdefault(find_label(name.split()[0], index) if found is None and name.split() else found, column)
+        columns.setdefault(read_label_name(name, index), column)
     if len(names) != len(task.labels) or set(columns) != set(range(len(names))):
         raise EngineError(
             f"The model's labels are {', '.join(names)}",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 
-WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf")
+WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf", "*.onnx", "*.onnx.data")
 TRAINER_STATE = "training_args.bin"  # fits a pattern and holds no weights; a published model does not have it
 
 

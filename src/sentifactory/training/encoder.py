@@ -23,7 +23,13 @@ from sentifactory.progress import say
 from sentifactory.task import Task
 from sentifactory.task_files import load_task
 from sentifactory.training.checkpoints import choose_start, hold_output_folder, list_checkpoints
-from sentifactory.training.encoder_data import compute_class_weights, compute_features, encode_reviews, load_reviews
+from sentifactory.training.encoder_data import (
+    add_soft_labels,
+    compute_class_weights,
+    compute_features,
+    encode_reviews,
+    load_reviews,
+)
 from sentifactory.training.encoder_model import build_model, merge_lora
 from sentifactory.training.encoder_recipe import EncoderSettings, parse_settings
 from sentifactory.training.encoder_trainer import build_arguments, build_trainer, define_feature_head
@@ -34,6 +40,7 @@ from sentifactory.training.recipe import Recipe
 from sentifactory.training.run_card import begin_card, compute_fingerprint, describe_data
 from sentifactory.training.run_guard import RunGuard
 from sentifactory.training.running import record_run, remove_if_unused
+from sentifactory.training.soft_labels import read_soft_labels
 from sentifactory.training.watching import RunWatcher
 
 
@@ -103,6 +110,8 @@ def _train(settings: EncoderSettings, card: dict[str, Any], callbacks: list[Any]
     arguments = build_arguments(settings, is_evaluated=bool(held_out))
     tokenizer, model = build_model(settings, task, is_on_cpu=arguments.device.type == "cpu")
     train_rows, eval_rows = (encode_reviews(reviews, tokenizer) for reviews in (train, held_out))
+    if settings.soft_label_path:
+        add_soft_labels(train_rows, train, read_soft_labels(Path(settings.soft_label_path), task), tokenizer)
     learner = model
     if settings.finetuning_type == "head":
         began_s = time.monotonic()

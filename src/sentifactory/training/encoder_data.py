@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sentifactory.corpus.readers import read_reviews
@@ -13,8 +13,11 @@ from sentifactory.models.classifiers import encode_texts, pad_batch
 from sentifactory.progress import show_progress
 from sentifactory.records import Review
 from sentifactory.task import Task
+from sentifactory.training.distilling import NO_LABEL
 from sentifactory.training.encoder_recipe import EncoderSettings, list_review_files
 
+# A teacher's probabilities (n_labels,) by text.
+SoftLabels = Mapping[str, tuple[float, ...]]
 # Texts are sorted within so many batches, not over the whole file, so that the batches differ from pass to pass.
 _BATCHES_SORTED_TOGETHER = 50
 
@@ -45,6 +48,24 @@ def encode_reviews(reviews: Sequence[Review], tokenizer: Any) -> list[dict[str, 
     return [{"input_ids": row, "labels": review.label} for row, review in zip(ids, reviews, strict=True)]
 
 
+def add_soft_labels(rows: list[dict[str, Any]], reviews: Sequence[Review], soft: SoftLabels, tokenizer: Any) -> None:
+    """Give rows with token ids the probabilities of a teacher, and add rows for the texts that it alone has labelled.
+
+    Args:
+        rows: (n,) of `encode_reviews`; each gets `soft_labels`, zeros where the teacher was not asked.
+        reviews: (n,) those of the rows.
+        soft: the teacher's probabilities by text.
+        tokenizer: encodes the texts that are added; these have no true label.
+    """
+    unknown = (0.0,) * len(next(iter(soft.values())))
+    for row, review in zip(rows, reviews, strict=True):
+        row["soft_labels"] = soft.get(review.text, unknown)
+    known = {review.text for review in reviews}
+    more = [Review(text, NO_LABEL) for text in soft if text not in known]
+    for row, review in zip(encode_reviews(more, tokenizer), more, strict=True):
+        rows.append({**row, "soft_labels": soft[review.text]})
+
+
 def compute_features(
     rows: Sequence[dict[str, Any]], model: Any, tokenizer: Any, batch_size: int, device: Any
 ) -> list[dict[str, Any]]:
@@ -64,7 +85,8 @@ def compute_features(
             features.update(zip(batch, found, strict=True))
             progress.advance(len(batch))
     # A copy outside of inference mode: the head's backward pass needs ordinary tensors.
-    return [{"features": features[at].clone(), "labels": row["labels"]} for at, row in enumerate(rows)]
+    kept = [{key: value for key, value in row.items() if key != "input_ids"} for row in rows]
+    return [{**row, "features": features[at].clone()} for at, row in enumerate(kept)]
 
 
 def compute_class_weights(reviews: Sequence[Review], task: Task) -> list[float]:
@@ -89,11 +111,13 @@ class BatchCollator:
         """Return the tensors of a batch."""
         import torch
 
-        labels = torch.tensor([row["labels"] for row in rows])
+        batch = {"labels": torch.tensor([row["labels"] for row in rows])}
+        if "soft_labels" in rows[0]:
+            batch["soft_labels"] = torch.tensor([row["soft_labels"] for row in rows])  # (B, n_labels)
         if "features" in rows[0]:
-            return {"features": torch.stack([row["features"] for row in rows]), "labels": labels}
+            return {**batch, "features": torch.stack([row["features"] for row in rows])}
         ids, mask = pad_batch(self._tokenizer, [row["input_ids"] for row in rows])
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        return {**batch, "input_ids": ids, "attention_mask": mask}
 
 
 class ReviewSampler:

@@ -52,6 +52,9 @@ class EncoderSettings:
         max_samples: only the first so many rows of each data set.
         cutoff_len: longest text in tokens; what is longer is cut at its end.
         class_weights: `balanced` weighs each label by how rare it is.
+        soft_label_path: a teacher's probabilities, a file of `sentifactory distill`; its texts are trained on as well.
+        distill_temperature: makes the probabilities of teacher and student softer; 1 leaves them as they are.
+        distill_weight: share of the teacher in the loss of a review that has a true label too.
         label_smoothing_factor: share of each true label that is spread over all labels.
         group_by_length: batches hold texts of like length.
         per_device_train_batch_size: reviews.
@@ -96,6 +99,9 @@ class EncoderSettings:
     max_samples: int | None = None
     cutoff_len: int = 128
     class_weights: Literal["none", "balanced"] = "none"
+    soft_label_path: str | None = None
+    distill_temperature: float = 2.0
+    distill_weight: float = 0.5
     label_smoothing_factor: float = 0.0
     group_by_length: bool = True
     per_device_train_batch_size: int = 16
@@ -165,6 +171,11 @@ def _check_values(recipe: Recipe) -> Iterator[str]:
             yield f"{key} ({recipe.locate(key)}) is {value}, but a share from 0 to below 1 is expected"
     if given.get("finetuning_type") == "head" and given.get("pooling", "standard") == "standard":
         yield "finetuning_type: head trains a head of one's own: set pooling to mean, cls or max"
+    weight, temperature = given.get("distill_weight", 0.5), given.get("distill_temperature", 2.0)
+    if isinstance(weight, int | float) and not 0 <= weight <= 1:
+        yield f"distill_weight ({recipe.locate('distill_weight')}) is {weight}, but a share from 0 to 1 is expected"
+    if isinstance(temperature, int | float) and temperature <= 0:
+        yield f"distill_temperature ({recipe.locate('distill_temperature')}) is {temperature}, but it must exceed 0"
     if given.get("early_stopping_patience") and not given.get("eval_dataset"):
         yield "early_stopping_patience needs an eval_dataset"
     if given.get("bf16") and given.get("fp16"):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from sentifactory.training.distilling import compute_distill_loss
 from sentifactory.training.encoder_data import BatchCollator, ReviewSampler
 from sentifactory.training.encoder_recipe import EncoderSettings
 
@@ -38,26 +39,44 @@ def define_trainer() -> Any:
     from transformers import Trainer
 
     class EncoderTrainer(Trainer):
-        """Cross entropy with class weights and label smoothing; batches of like length."""
+        """Cross entropy with class weights and label smoothing, a teacher's probabilities; batches of like length."""
 
         def __init__(
-            self, *, class_weights: Sequence[float] | None, smoothing: float, sampler: ReviewSampler, **options: Any
+            self,
+            *,
+            settings: EncoderSettings,
+            class_weights: Sequence[float] | None,
+            sampler: ReviewSampler,
+            **options: Any,
         ) -> None:
             super().__init__(**options)
             # The loss is a mean over the batch: the trainer divides it by the batches of a step then.
             self.model_accepts_loss_kwargs = False
             self._class_weights = class_weights
-            self._smoothing = smoothing
+            self._smoothing = settings.label_smoothing_factor
+            self._temperature, self._teacher_weight = settings.distill_temperature, settings.distill_weight
             self._sampler = sampler
 
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             """Return the loss, and the logits where they are asked for."""
-            labels = inputs["labels"]
-            logits = model(**{key: value for key, value in inputs.items() if key != "labels"})["logits"].float()
+            given = dict(inputs)
+            labels, teacher = given.pop("labels"), given.pop("soft_labels", None)
+            logits = model(**given)["logits"].float()
             weights = None if self._class_weights is None else tensor(self._class_weights, device=logits.device)
-            loss = cross_entropy(logits, labels, weight=weights, label_smoothing=self._smoothing)
+            if teacher is None:
+                loss = cross_entropy(logits, labels, weight=weights, label_smoothing=self._smoothing)
+            else:
+                loss = compute_distill_loss(
+                    logits,
+                    labels,
+                    teacher.to(logits.dtype),
+                    temperature=self._temperature,
+                    weight=self._teacher_weight,
+                    class_weights=weights,
+                    smoothing=self._smoothing,
+                )
             return (loss, {"logits": logits}) if return_outputs else loss
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -146,7 +165,7 @@ def build_trainer(
     lengths = [len(row.get("input_ids", ())) if settings.group_by_length else 0 for row in train_rows]
     trainer = define_trainer()(
         class_weights=class_weights,
-        smoothing=settings.label_smoothing_factor,
+        settings=settings,
         sampler=ReviewSampler(lengths, arguments.train_batch_size, settings.seed),
         model=model,
         args=arguments,

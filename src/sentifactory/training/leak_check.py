@@ -68,10 +68,12 @@ def warn_of_leaks(finding: LeakFinding) -> str:
 def list_train_files(recipe: Recipe) -> list[TrainFile]:
     """Return the local files that a recipe trains on, with LLaMA-Factory's limit of rows."""
     files = list_data_files(recipe.settings, ["dataset"])
+    taught = list_data_files(recipe.settings, ["soft_label_path"])
     n_files = Counter(name for name, _ in files)
     limit = recipe.settings.get("max_samples")
     # The limit is one for each data set: of a data set in several files all are compared.
-    return [TrainFile(path, limit if n_files[name] == 1 else None) for name, path in files]
+    limited = [TrainFile(path, limit if n_files[name] == 1 else None) for name, path in files]
+    return [*limited, *(TrainFile(path) for _, path in taught)]
 
 
 def _compare(train: Sequence[TrainFile], test: Sequence[Path], *, is_asked: bool) -> LeakFinding:

@@ -20,6 +20,8 @@ from typing import Any
 from sentifactory.corpus.readers import FILE_SUFFIXES
 from sentifactory.training.recipe import Recipe, suggest
 
+# Name data sets or files that a run learns from or is judged on; the last one in encoder recipes alone.
+DATA_KEYS = ("dataset", "eval_dataset", "soft_label_path")
 # Written without quotes, YAML reads these as a boolean.
 _YAML_BOOLEANS = {False: "no", True: "yes"}
 # LLaMA-Factory and the trainer take more for these than their annotations say.
@@ -189,7 +191,7 @@ def check_datasets(recipe: Recipe, *, may_be_files: bool = False) -> Iterator[st
         may_be_files: whether a file of reviews can be named in the place of a registered data set.
     """
     folder = recipe.settings.get("dataset_dir", "data")
-    wanted = [(key, name) for key in ("dataset", "eval_dataset") for name in split_names(recipe.settings.get(key))]
+    wanted = [(key, name) for key in DATA_KEYS for name in split_names(recipe.settings.get(key))]
     if may_be_files:
         for key, name in wanted:
             if _is_review_file(name):
@@ -234,9 +236,7 @@ def split_names(value: Any) -> list[str]:
     return [str(name) for name in value] if isinstance(value, list) else []
 
 
-def list_data_files(
-    settings: dict[str, Any], keys: Sequence[str] = ("dataset", "eval_dataset")
-) -> list[tuple[str, Path]]:
+def list_data_files(settings: dict[str, Any], keys: Sequence[str] = DATA_KEYS) -> list[tuple[str, Path]]:
     """Return (data set, file) for every local file that a recipe trains or validates on, or for one of both.
 
     A file of reviews that is named itself, as encoder recipes may do, is a data set of its own name.

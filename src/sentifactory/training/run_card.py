@@ -31,7 +31,7 @@ CARD_NAME = "run.json"
 CARD_VERSION = 1
 _PACKAGES = (
     "sentifactory", "llamafactory", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers",
-    "safetensors", "numpy",
+    "safetensors", "onnx", "onnxruntime", "numpy",
 )  # fmt: skip
 # Settings that say where and how a run is continued or reported, and not what is learnt.
 _NEUTRAL_SETTINGS = frozenset({"output_dir", "overwrite_cache", "overwrite_output_dir", "resume_from_checkpoint"})

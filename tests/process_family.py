@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import psutil
 
-ASK_DRIVER = Path(__file__).parent / "ask_driver.py"
+ASK_DRIVER = Path(__file__).parent / "engines" / "ask_driver.py"
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -41,8 +41,8 @@ class Family:
         assert len(alive) == number, [process.cmdline() for process in alive]
         return alive
 
-    def find(self, word: str, within_s: float) -> psutil.Process:
-        """Wait for a process with this word as an argument and return it."""
+    def find(self, word: str, within_s: float, pause_s: float = 0.02) -> psutil.Process:
+        """Wait for a process with this word as an argument and return it; looking slows down what is looked for."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             for process in self.list_alive():
@@ -51,7 +51,7 @@ class Family:
                         return process
                 except psutil.NoSuchProcess:
                     continue
-            time.sleep(0.02)
+            time.sleep(pause_s)
         raise AssertionError(f"no process with {word!r} within {within_s} s")
 
 
