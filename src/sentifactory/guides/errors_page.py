@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 ERROR_NAMES = ("SentiFactoryError", "DataError", "LeakError", "ConfigError", "EngineError", "ServerGoneError")
@@ -53,7 +53,7 @@ def write_errors_page(package: Path) -> str:
     parts = [HEAD]
     for room, messages in sorted(rooms.items()):
         parts.append(f"\n## {room}\n")
-        for message in sorted(set(messages), key=lambda one: (one.what.lower(), one.module)):
+        for message in sorted(set(messages), key=lambda one: (one.what.lower(), astuple(one))):
             parts.append(_describe(message))
     return "\n".join(parts) + "\n"
 
