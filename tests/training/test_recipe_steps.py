@@ -59,9 +59,10 @@ def wide_qwen(small_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("wide_qwen")
     shutil.copytree(small_qwen, folder, dirs_exist_ok=True)  # for its tokenizer
+    vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"]
     config = Qwen2Config(
-        vocab_size=json.loads((folder / "config.json").read_text())["vocab_size"], hidden_size=64,
-        intermediate_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4, bos_token_id=2, eos_token_id=1, pad_token_id=0, tie_word_embeddings=True,
+        vocab_size=vocabulary, hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=4, bos_token_id=2, eos_token_id=1, pad_token_id=0, tie_word_embeddings=True,
     )  # fmt: skip
     Qwen2ForCausalLM(config).save_pretrained(folder)
     return folder
