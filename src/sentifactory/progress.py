@@ -6,9 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 PLAIN_LINE_EVERY_S = 10.0
+
+_IS_HIDDEN = ContextVar("progress_is_hidden", default=False)
 
 
 class Progress(Protocol):
@@ -19,6 +22,16 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Show a short word beside the bar, such as the current loss."""
+
+
+class _NoProgress:
+    """Nothing, for steps of a longer one that has a display of its own."""
+
+    def advance(self, amount: int = 1) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
 
 
 class _PlainProgress:
@@ -77,6 +90,16 @@ def say(text: str) -> None:
 
 
 @contextmanager
+def hide_progress() -> Iterator[None]:
+    """Show no progress of what is done within the block (in the same thread)."""
+    token = _IS_HIDDEN.set(True)
+    try:
+        yield
+    finally:
+        _IS_HIDDEN.reset(token)
+
+
+@contextmanager
 def show_progress(description: str, total: int | None = None, unit: str = "") -> Iterator[Progress]:
     """Show how far a long step has come.
 
@@ -85,6 +108,9 @@ def show_progress(description: str, total: int | None = None, unit: str = "") ->
         total: number of units, or None where it is not known (elapsed time is shown alone).
         unit: what is counted, such as "reviews".
     """
+    if _IS_HIDDEN.get():
+        yield _NoProgress()
+        return
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn

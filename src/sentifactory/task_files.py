@@ -65,17 +65,30 @@ def read_task(path: Path) -> Task:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         raise ConfigError(f"This is no YAML ({getattr(error, 'problem', None) or error})", where=where) from error
-    problems, task = _build_task(content)
+    return build_task(content, str(path))
+
+
+def build_task(content: Any, where: str) -> Task:
+    """Return the task that the content of a file describes.
+
+    Args:
+        content: what the file holds.
+        where: the file, for the error.
+
+    Raises:
+        ConfigError: with all that is wrong at once.
+    """
+    problems, task = _read_content(content)
     if task is None:
         raise ConfigError(
             f"{len(problems)} thing{'s are' if len(problems) > 1 else ' is'} wrong: " + "; ".join(problems),
-            where=str(path),
+            where=where,
             next_step="compare it with examples/tasks/binary_sentiment.yaml",
         )
     return task
 
 
-def _build_task(content: Any) -> tuple[list[str], Task | None]:
+def _read_content(content: Any) -> tuple[list[str], Task | None]:
     """Return what is wrong with the content of a file, and the task when nothing is."""
     if not isinstance(content, dict):
         return [f"the file holds a {type(content).__name__}, and should hold the keys {', '.join(_KEYS)}"], None

@@ -9,7 +9,15 @@ import pytest
 from made_reviews import make_reviews, write_reviews
 
 from sentifactory.corpus import leak_guard
-from sentifactory.corpus.leak_guard import CLEAN, LEAKS, TrainFile, find_held_out, find_leaks, find_proof
+from sentifactory.corpus.leak_guard import (
+    CLEAN,
+    LEAKS,
+    TrainFile,
+    find_held_out,
+    find_leaks,
+    find_leaks_by_file,
+    find_proof,
+)
 from sentifactory.corpus.prepare import prepare_reviews
 from sentifactory.errors import DataError, LeakError
 
@@ -99,3 +107,33 @@ def test_texts_are_read_whatever_their_labels(tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").write_text('{"text": "好"}\n{"text"\n[\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"broken\.jsonl, line 2"):
         find_leaks([TrainFile(tmp_path / "train.csv")], [tmp_path / "broken.jsonl"])
+
+
+def test_several_test_files_are_told_apart_and_training_is_read_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.csv").write_text("text\n非常好吃的一家店，下次再来\n再也不会来了\n", encoding="utf-8")
+    (tmp_path / "one.csv").write_text("text\n没有人说过的话\n再也不会来了！\n", encoding="utf-8")
+    (tmp_path / "two.csv").write_text("text\n非常好吃的一家店，下回再来\n再也不会来了\n", encoding="utf-8")
+    (tmp_path / "three.csv").write_text("text\n另一句没有人说过的话\n", encoding="utf-8")
+    files = [tmp_path / f"{name}.csv" for name in ("one", "two", "three")]
+    opened: list[Path] = []
+    read = leak_guard.read_texts
+
+    def note(path: Path, *rest: object) -> object:
+        opened.append(path)
+        return read(path, *rest)
+
+    monkeypatch.setattr(leak_guard, "read_texts", note)
+    train = [TrainFile(tmp_path / "train.csv")]
+    findings = find_leaks_by_file(train, files)
+    assert sorted(opened) == sorted([tmp_path / "train.csv", *files])
+    assert [finding.n_leaked for finding in findings] == [1, 2, 0]
+    assert [finding.status for finding in findings] == [LEAKS, LEAKS, CLEAN]
+    assert [finding.report.n_test for finding in findings if finding.report] == [2, 2, 1]
+    for file, finding in zip(files, findings, strict=True):
+        assert finding == find_leaks(train, [file])
+    together = find_leaks(train, files)
+    assert (together.n_leaked, together.test_files) == (3, tuple(map(str, files)))
+    mixed = find_leaks_by_file([TrainFile(data / "train.jsonl")], [data / "test.csv", files[0]])
+    assert [bool(finding.manifests) for finding in mixed] == [True, False]

@@ -27,7 +27,7 @@ def test_two_parts_are_a_hub_id_unless_the_first_is_a_folder_here(tmp_path, monk
 def test_an_adapter_is_named_as_such(tmp_path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.safetensors").touch()
-    with pytest.raises(ConfigError, match=r"LoRA adapter.*llamafactory-cli export"):
+    with pytest.raises(ConfigError, match=r"LoRA adapter.*sentifactory export merge"):
         check_engine("vllm", str(tmp_path))
 
 
@@ -43,7 +43,7 @@ def test_half_a_checkpoint_is_refused(tmp_path, model_folder) -> None:
 
 
 def test_an_unknown_engine_lists_the_known(model_folder) -> None:
-    with pytest.raises(ConfigError, match=r"no engine 'llama.cpp'.*vllm, transformers, or an address"):
+    with pytest.raises(ConfigError, match=r"no engine 'llama.cpp'.*vllm, transformers, encoder, auto, or an address"):
         build_engine("llama.cpp", str(model_folder), BINARY_SENTIMENT)
 
 

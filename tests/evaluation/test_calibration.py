@@ -1,28 +1,18 @@
-"""Calibrations: fitted as an independent implementation fits them, saved, loaded, and refused when they do not fit."""
+"""Calibrations are fitted as an independent implementation fits them, and mend what they claim to mend."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from sentifactory.engines.calibration import Calibration
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.calibration import (
-    CALIBRATION_NAME,
-    Calibration,
-    fit_calibration,
-    fit_temperature,
-    list_biases,
-    load_calibration,
-    save_calibration,
-    soften,
-)
+from sentifactory.evaluation.calibration import fit_calibration, fit_temperature, list_biases, soften
 from sentifactory.evaluation.reliability import compute_ece, find_confidence, make_mass_edges
-from sentifactory.task import BINARY_SENTIMENT, REFERENCE_SENTIMENT
+from sentifactory.task import BINARY_SENTIMENT
 
 
 def draw(n: int, seed: int, *, sharpness: float = 1.0, lean: float = 0.0) -> tuple[list[int], np.ndarray]:
@@ -121,37 +111,3 @@ def test_probabilities_of_0_and_1_survive() -> None:
 def test_too_little_to_fit_on_is_refused(truth: list[int]) -> None:
     with pytest.raises(ConfigError, match=r"val\.csv.*too few"):
         fit(truth, np.tile([0.4, 0.6], (len(truth), 1)))
-
-
-def test_saved_beside_a_model_and_read_again(tmp_path: Path) -> None:
-    calibration = fit(*draw(200, 9))
-    assert load_calibration(tmp_path, BINARY_SENTIMENT) is None
-    assert save_calibration(calibration, tmp_path) == tmp_path / CALIBRATION_NAME
-    assert load_calibration(tmp_path, BINARY_SENTIMENT) == calibration
-    assert load_calibration(tmp_path, REFERENCE_SENTIMENT) is None  # another prompt: not its calibration
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda values: {},
-        lambda values: [],
-        lambda values: {**values, "version": 99},
-        lambda values: {**values, "temperature": 0},
-        lambda values: {**values, "temperature": "hot"},
-        lambda values: {**values, "bias": [1.0]},
-        lambda values: {**values, "bias": ["a", "b"]},
-        lambda values: {**values, "other": 1},
-    ],
-)
-def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, change: object) -> None:
-    values = fit(*draw(200, 10)).to_dict()
-    (tmp_path / CALIBRATION_NAME).write_text(json.dumps(change(values)))  # type: ignore[operator]
-    with pytest.raises(ConfigError, match="calibration cannot be used"):
-        load_calibration(tmp_path, BINARY_SENTIMENT)
-
-
-def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
-    (tmp_path / CALIBRATION_NAME).write_text("{")
-    with pytest.raises(ConfigError, match="calibration cannot be used"):
-        load_calibration(tmp_path, BINARY_SENTIMENT)

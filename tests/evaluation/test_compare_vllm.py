@@ -42,6 +42,8 @@ def find_marked(mark: str) -> list[str]:
 def test_the_script_compares_through_vllm(repo_root: Path, tmp_path: Path, gemma_checkpoint: Path) -> None:
     """The same checkpoint on both sides must give the same answers: greedy decoding, twice in a row."""
     mark = uuid.uuid4().hex
+    shared_memory = Path("/dev/shm")
+    before = {entry.name for entry in shared_memory.glob("psm_*")}
     write_reviews(tmp_path / "test.csv", ROWS)
     finished = subprocess.run(
         [
@@ -71,3 +73,4 @@ def test_the_script_compares_through_vllm(repo_root: Path, tmp_path: Path, gemma
     assert report["models"]["base"]["reviews_per_s"] > 0
     assert "Accuracy" in finished.stdout
     assert find_marked(mark) == []
+    assert {entry.name for entry in shared_memory.glob("psm_*")} <= before

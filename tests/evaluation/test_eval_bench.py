@@ -11,6 +11,7 @@ from scripted_comparison import write_reviews
 
 from sentifactory.engines import openai_api, vllm
 from sentifactory.engines.transformers import TransformersEngine, count_forward_flop
+from sentifactory.engines.vllm_process import VllmOptions
 from sentifactory.evaluation.bench import bench_eval, deal_by_length
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT
@@ -21,7 +22,8 @@ class StandIn(TransformersEngine):
 
     address = ""
 
-    def __init__(self, model: str, task: Any, *, name: str, **_: Any) -> None:
+    def __init__(self, model: str, task: Any, *, name: str, options: VllmOptions, **_: Any) -> None:
+        assert options.extra_arguments == ("--no-enable-prefix-caching",)
         StandIn.address = model
         super().__init__(model, task, name=name, max_new_tokens=2)
 
@@ -45,6 +47,7 @@ def test_every_way_is_measured_in_every_round(
         max_samples=12,
         reference_samples=1,
         rounds=2,
+        vllm_arguments="--no-enable-prefix-caching",
         output_dir=str(tmp_path / "out"),
     )
     figures = json.loads((tmp_path / "out" / "eval.json").read_text(encoding="utf-8"))
@@ -59,6 +62,8 @@ def test_every_way_is_measured_in_every_round(
         }
         assert all(seconds > 0 for facts in ways.values() for seconds in facts["seconds"])
         assert figures[name]["label_agreement_b_c"] == 0  # a random model writes nothing that parses
+        assert figures[name]["label_agreement_c_d"] == 1  # here it is the same engine
+    assert figures["settings"]["options"]["extra_arguments"] == ["--no-enable-prefix-caching"]
     table = (tmp_path / "out" / "eval.md").read_text(encoding="utf-8")
     assert table.count("\n| base | (") == 5
     assert "agree on 0.0% of 12 reviews" in table

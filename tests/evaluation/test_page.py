@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import pytest
+from page_reader import read_page
 from scripted_comparison import Workplace, write_reviews
 
 from sentifactory.evaluation.charts import build_bars
@@ -18,43 +18,6 @@ from sentifactory.evaluation.page import (
     render_page,
 )
 from sentifactory.task import TASKS, Task
-
-VOID = {"meta", "input", "br", "img", "link", "hr", "line", "rect", "path"}
-
-
-class PageReader(HTMLParser):
-    """Checks that tags are closed in order, and collects attributes and the words of each language."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[tuple[str, str]] = []
-        self.addresses: list[str] = []
-        self.words: dict[str, list[str]] = {"en": [], "zh": []}
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.addresses += [str(given[name]) for name in ("src", "href", "action", "data") if name in given]
-        assert not [name for name in given if name.startswith("on")], given
-        if tag not in VOID:
-            self.open.append((tag, given.get("class") or ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop()[0] == tag
-
-    def handle_data(self, data: str) -> None:
-        for _, classes in self.open:
-            for language in self.words:
-                if language in classes.split():
-                    self.words[language].append(data)
-
-
-def read_page(page: str) -> PageReader:
-    reader = PageReader()
-    reader.feed(page)
-    reader.close()
-    assert reader.open == []
-    return reader
 
 
 def test_the_page_is_whole_and_asks_nothing_of_the_network(workplace: Workplace) -> None:

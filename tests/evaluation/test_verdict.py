@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from sentifactory.evaluation.decomposition import decompose_difference
+from sentifactory.evaluation.formats import format_p_value, format_points
 from sentifactory.evaluation.metrics import compute_metrics
 from sentifactory.evaluation.outcomes import Contender, Outcome
-from sentifactory.evaluation.verdict import Verdict, compare_pairs, decide_verdict, format_p_value, format_points
+from sentifactory.evaluation.verdict import Verdict, compare_pairs, decide_verdict
 from sentifactory.records import Prediction, Review
 
 REVIEWS = [Review(f"text {row}", row % 2) for row in range(200)]

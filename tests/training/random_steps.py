@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -28,6 +29,35 @@ def build_model(class_name: str, *, is_tied: bool = False, layers: int = 3, **op
         for parameter in model.parameters():
             parameter.mul_(3.0)
     return model.train()
+
+
+def build_batches(
+    lengths: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], width: int, prefix: Sequence[int] = ()
+) -> list[dict[str, Any]]:
+    """Return batches of random token ids, padded on the right.
+
+    Args:
+        lengths: of the samples, by batch.
+        answers: how many tokens at the end of each sample are its answer; 0: it has none.
+        width: of every batch.
+        prefix: ids with which every sample begins; they stand nowhere else.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    batches = []
+    for sizes, ends in zip(lengths, answers, strict=True):
+        ids = torch.zeros(len(sizes), width, dtype=torch.long)
+        labels = torch.full_like(ids, -100)
+        mask = torch.zeros_like(ids)
+        for row, (length, answer) in enumerate(zip(sizes, ends, strict=True)):
+            ids[row, :length] = torch.randint(30, VOCABULARY, (length,), generator=generator)
+            ids[row, : len(prefix)] = torch.tensor(prefix, dtype=torch.long)
+            mask[row, :length] = 1
+            if answer:
+                labels[row, length - answer : length] = ids[row, length - answer : length]
+        batches.append({"input_ids": ids, "attention_mask": mask, "labels": labels})
+    return batches
 
 
 def run_step(model: Any, batches: list[Any], *, is_counted: bool = True) -> tuple[float, dict[str, Any]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
-from random_steps import VOCABULARY, assert_same_step, build_model, run_step
+from random_steps import VOCABULARY, assert_same_step, build_batches, build_model, run_step
 
 from sentifactory.training.answer_loss import (
     PROVEN_CLASSES,
@@ -15,31 +16,16 @@ from sentifactory.training.answer_loss import (
 )
 
 
-def build_batches():
-    """Two batches of one accumulated step: right-padded prompts and answers, one sample without any label."""
-    import torch
-
-    generator = torch.Generator().manual_seed(1)
-    batches = []
-    for lengths, answers in (((14, 9, 12), (3, 1, 0)), ((7, 11, 5), (2, 8, 4))):
-        width = 16
-        ids = torch.zeros(3, width, dtype=torch.long)
-        labels = torch.full((3, width), -100)
-        mask = torch.zeros(3, width, dtype=torch.long)
-        for row, (length, answer) in enumerate(zip(lengths, answers, strict=True)):
-            ids[row, :length] = torch.randint(3, VOCABULARY, (length,), generator=generator)
-            mask[row, :length] = 1
-            if answer:
-                labels[row, length - answer : length] = ids[row, length - answer : length]
-        batches.append({"input_ids": ids, "attention_mask": mask, "labels": labels})
-    return batches
+def build_two_batches() -> list[dict[str, Any]]:
+    """Two batches of one accumulated step, one sample without any label."""
+    return build_batches(((14, 9, 12), (7, 11, 5)), ((3, 1, 0), (2, 8, 4)), width=16)
 
 
 @pytest.mark.parametrize("is_tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("class_name", sorted(PROVEN_CLASSES))
 def test_every_proven_class_keeps_loss_and_gradients(class_name: str, is_tied: bool) -> None:
     model = build_model(class_name, is_tied=is_tied)
-    batches = build_batches()
+    batches = build_two_batches()
     stock = run_step(model, batches)
     stock_mean = run_step(model, batches, is_counted=False)
     assert find_obstacle_in_model(model) is None
@@ -57,7 +43,7 @@ def test_gradient_checkpointing_with_frozen_layers(is_reentrant: bool) -> None:
         parameter.requires_grad_(".2." in name)
     model.gradient_checkpointing_enable({"use_reentrant": is_reentrant})
     model.enable_input_require_grads()
-    batches = build_batches()
+    batches = build_two_batches()
     stock = run_step(model, batches)
     AnswerLoss(model)
     assert_same_step(stock, run_step(model, batches))
@@ -69,7 +55,7 @@ def test_peft_wrapped_model() -> None:
 
     lora = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
     model = get_peft_model(build_model("Qwen2ForCausalLM"), lora).train()
-    batches = build_batches()
+    batches = build_two_batches()
     stock = run_step(model, batches)
     assert find_obstacle_in_model(model) is None
     AnswerLoss(model)
@@ -81,7 +67,7 @@ def test_only_answer_positions_reach_the_projection() -> None:
     model = build_model("LlamaForCausalLM")
     seen = []
     model.lm_head.register_forward_hook(lambda module, args, output: seen.append(args[0].shape[:2].numel()))
-    batch = build_batches()[0]
+    batch = build_two_batches()[0]
     model(**batch)
     AnswerLoss(model)
     model(**batch)
@@ -93,7 +79,7 @@ def test_a_batch_without_labels_and_a_row_of_width_one() -> None:
 
     model = build_model("Qwen2ForCausalLM")
     AnswerLoss(model)
-    batch = build_batches()[0]
+    batch = build_two_batches()[0]
     batch["labels"] = torch.full_like(batch["labels"], -100)
     assert model(**batch, num_items_in_batch=torch.tensor(4)).loss.item() == 0.0
     assert model(input_ids=torch.tensor([[5]]), labels=torch.tensor([[5]]), num_items_in_batch=1).loss.item() == 0.0
@@ -102,7 +88,7 @@ def test_a_batch_without_labels_and_a_row_of_width_one() -> None:
 def test_label_on_the_first_and_last_token() -> None:
     """`train_on_prompt` labels every token, and a packed sample begins with a label."""
     model = build_model("Qwen2ForCausalLM")
-    batches = build_batches()
+    batches = build_two_batches()
     for batch in batches:
         batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     stock = run_step(model, batches)
@@ -113,7 +99,7 @@ def test_label_on_the_first_and_last_token() -> None:
 def test_evaluation_keeps_every_logit_where_a_metric_needs_it() -> None:
     import torch
 
-    batch = build_batches()[0]
+    batch = build_two_batches()[0]
     model = build_model("Gemma3ForCausalLM").eval()
     with torch.no_grad():
         stock = model(**batch)

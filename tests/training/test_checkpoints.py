@@ -14,7 +14,9 @@ from sentifactory.training.checkpoints import (
     hold_output_folder,
     list_checkpoints,
     mark_complete,
+    read_marker,
     remove_incomplete,
+    remove_older,
 )
 
 
@@ -67,6 +69,45 @@ def test_incomplete_checkpoints_are_removed_with_a_line(tmp_path: Path, capsys: 
     assert "checkpoint-20: trainer_state.json is missing" in capsys.readouterr().err
 
 
+def test_a_marked_checkpoint_that_was_damaged_goes_and_so_do_leftovers(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, 10)
+    mark_complete(folder, "same")
+    (folder / "optimizer.pt").write_bytes(b"")
+    (tmp_path / ".checkpoint-5.old").mkdir()  # a kill while it was removed
+    remove_incomplete(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_oldest_go_and_the_newest_and_the_best_stay(tmp_path: Path) -> None:
+    import os
+
+    # In the order of age; the highest step is of a former run.
+    for age, step in enumerate((90, 2, 4, 6)):
+        folder = write_checkpoint(tmp_path, step)
+        os.utime(folder, ns=(age * 10**9, age * 10**9))
+    remove_older(tmp_path, None, None)
+    remove_older(tmp_path, 4, None)
+    assert len(list_checkpoints(tmp_path)) == 4
+    remove_older(tmp_path, 3, "elsewhere/checkpoint-2")
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    remove_older(tmp_path, 1, "elsewhere/checkpoint-2")
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-6"]
+    remove_older(tmp_path, 1, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-6"]
+
+
+def test_checkpoints_of_a_finished_run_do_not_count_for_the_next_one(tmp_path: Path) -> None:
+    """Else the next run, killed before its first save, would continue from the end of the one before."""
+    folder = write_checkpoint(tmp_path, 10)
+    mark_complete(folder, "same", order_generator="00")
+    assert read_marker(folder) == {"fingerprint": "same", "order_generator": "00"}
+    write_card(tmp_path, "finished")
+    settings = {"output_dir": str(tmp_path), "overwrite_output_dir": True}
+    assert choose_start(settings, "same") == settings
+    write_card(tmp_path, "running")
+    assert choose_start(settings, "same") == settings
+
+
 def test_unfinished_run_of_the_same_recipe_is_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"output_dir": str(tmp_path), "overwrite_output_dir": True}
     ours, others = write_checkpoint(tmp_path, 10), write_checkpoint(tmp_path, 20)
@@ -78,6 +119,7 @@ def test_unfinished_run_of_the_same_recipe_is_continued(tmp_path: Path, capsys: 
         chosen = choose_start(settings, "same")
         assert chosen["resume_from_checkpoint"] == str(ours)
         assert chosen["overwrite_output_dir"] is False
+        assert chosen["restore_callback_states_from_checkpoint"] is True
     assert "Continuing" in capsys.readouterr().err
 
 

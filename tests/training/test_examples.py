@@ -10,12 +10,20 @@ from typing import Any
 import pytest
 import yaml
 
+from sentifactory.training.encoder_recipe import find_encoder_problems, is_encoder_recipe
+from sentifactory.training.recipe import load_recipe
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FILES = sorted(path for pattern in ("*.yaml", "*.yml") for path in EXAMPLES.rglob(pattern))
-# Files that belong to no parser of LLaMA-Factory: our own task definitions, and those that vLLM reads
+# Files that belong to no parser of LLaMA-Factory: our own tasks and search spaces, and those that vLLM reads
 # (tests/engines/test_inference_examples.py loads these).
+ENCODER_FILES = [path for path in FILES if path.relative_to(EXAMPLES).parts[0] == "train_encoder"]
 LLAMAFACTORY_FILES = [
-    path for path in FILES if "tasks" not in path.relative_to(EXAMPLES).parts and not path.stem.endswith("_vllm")
+    path
+    for path in FILES
+    if not {"tasks", "sweeps"} & set(path.relative_to(EXAMPLES).parts)
+    and not path.stem.endswith("_vllm")
+    and path not in ENCODER_FILES
 ]
 
 
@@ -66,8 +74,33 @@ def test_llamafactory_parser_takes_it(path: Path, tmp_path: Path) -> None:
     assert training.ray_init_kwargs == settings.get("ray_init_kwargs")
 
 
+@pytest.mark.parametrize("path", ENCODER_FILES, ids=name_of)
+def test_our_own_parser_takes_the_encoder_recipes(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert is_encoder_recipe(recipe)
+    # What the header says must exist need not be there.
+    problems = [
+        text
+        for text in find_encoder_problems(recipe)
+        if "does not exist" not in text and "there is no folder" not in text
+    ]
+    assert problems == []
+
+
+def test_the_four_tutorials_name_their_models() -> None:
+    models = {yaml.safe_load(path.read_text(encoding="utf-8"))["model_name_or_path"] for path in ENCODER_FILES}
+    assert {
+        "uer/roberta-base-finetuned-jd-binary-chinese",
+        "ms:damo/nlp_structbert_sentiment-classification_chinese-base",
+        "google-bert/bert-base-chinese",
+        "hfl/rbt3",
+        "saves/pretrained/multilingual-e5-small",
+    } <= models
+
+
 def test_every_training_recipe_has_an_output_folder_of_its_own() -> None:
-    folders = [yaml.safe_load(path.read_text(encoding="utf-8")).get("output_dir") for path in LLAMAFACTORY_FILES]
+    recipes = [*LLAMAFACTORY_FILES, *ENCODER_FILES]
+    folders = [yaml.safe_load(path.read_text(encoding="utf-8")).get("output_dir") for path in recipes]
     named = [folder for folder in folders if folder]
     assert len(named) == len(set(named))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from random_steps import VOCABULARY, assert_same_step, build_model, run_step
+from random_steps import assert_same_step, build_batches, build_model, run_step
 
 from sentifactory.training.answer_loss import PROVEN_CLASSES, AnswerLoss
 from sentifactory.training.fast_decoder import FastDecoder
@@ -17,25 +17,9 @@ PREFIX = (7, 11, 13, 17, 19, 23)
 LAYERS = 4
 
 
-def build_batches(shared: int = len(PREFIX)) -> list[dict[str, Any]]:
-    """Two batches of one accumulated step that begin alike, padded on the right; one sample has no answer."""
-    import torch
-
-    generator = torch.Generator().manual_seed(1)
-    batches = []
-    for lengths, answers in (((19, 9, 14), (3, 1, 0)), ((9, 21, 10), (1, 8, 2))):
-        width = 24
-        ids = torch.zeros(3, width, dtype=torch.long)
-        labels = torch.full((3, width), -100)
-        mask = torch.zeros(3, width, dtype=torch.long)
-        for row, (length, answer) in enumerate(zip(lengths, answers, strict=True)):
-            ids[row, :length] = torch.randint(30, VOCABULARY, (length,), generator=generator)
-            ids[row, :shared] = torch.tensor(PREFIX[:shared])
-            mask[row, :length] = 1
-            if answer:
-                labels[row, length - answer : length] = ids[row, length - answer : length]
-        batches.append({"input_ids": ids, "attention_mask": mask, "labels": labels})
-    return batches
+def build_alike(shared: int = len(PREFIX)) -> list[dict[str, Any]]:
+    """Two batches of one accumulated step that begin alike; one sample has no answer."""
+    return build_batches(((19, 9, 14), (9, 21, 10)), ((3, 1, 0), (1, 8, 2)), width=24, prefix=PREFIX[:shared])
 
 
 def freeze_lowest(model: Any, count: int) -> None:
@@ -55,7 +39,7 @@ def install(model: Any, frozen: int, prefix: tuple[int, ...] = PREFIX) -> FastDe
 def test_every_proven_class_keeps_loss_and_gradients(class_name: str, frozen: int, prefix: tuple[int, ...]) -> None:
     model = build_model(class_name, is_tied=not frozen, layers=LAYERS)
     freeze_lowest(model, frozen)
-    batches = build_batches()
+    batches = build_alike()
     stock, stock_mean = run_step(model, batches), run_step(model, batches, is_counted=False)
     fast = install(model, frozen, prefix)
     assert_same_step(stock, run_step(model, batches))
@@ -70,7 +54,7 @@ def test_every_proven_class_keeps_loss_and_gradients(class_name: str, frozen: in
 def test_attention_written_in_python(class_name: str) -> None:
     model = build_model(class_name, layers=LAYERS, attn_implementation="eager")
     freeze_lowest(model, 2)
-    batches = build_batches()
+    batches = build_alike()
     stock = run_step(model, batches)
     fast = install(model, 2)
     for _ in range(2):
@@ -82,7 +66,7 @@ def test_window_cuts_into_the_prefix() -> None:
     """A sliding window of 4 tokens: most answers see no token of the prefix in the sliding layers."""
     model = build_model("Gemma3ForCausalLM", layers=7, sliding_window=4)
     freeze_lowest(model, 3)
-    batches = build_batches()
+    batches = build_alike()
     stock = run_step(model, batches)
     install(model, 3)
     assert_same_step(stock, run_step(model, batches))
@@ -95,7 +79,7 @@ def test_gradient_checkpointing(is_reentrant: bool, frozen: int) -> None:
     freeze_lowest(model, frozen)
     model.gradient_checkpointing_enable({"use_reentrant": is_reentrant})
     model.enable_input_require_grads()
-    batches = build_batches()
+    batches = build_alike()
     stock = run_step(model, batches)
     install(model, frozen)
     calls = []
@@ -110,7 +94,7 @@ def test_lora_shares_the_prefix() -> None:
 
     lora = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
     model = get_peft_model(build_model("Qwen2ForCausalLM", layers=LAYERS), lora).train()
-    batches = build_batches()
+    batches = build_alike()
     stock = run_step(model, batches)
     fast = FastDecoder(model.get_base_model(), AnswerLoss(model), PREFIX, 0, None)
     assert_same_step(stock, run_step(model, batches))
@@ -122,7 +106,7 @@ def test_known_and_new_samples_share_a_batch() -> None:
 
     model = build_model("LlamaForCausalLM", layers=LAYERS)
     freeze_lowest(model, 2)
-    batches = build_batches()
+    batches = build_alike()
     mixed = [{key: torch.cat([value[1:], batches[1][key][:1]]) for key, value in batches[0].items()}]
     stock = run_step(model, mixed)
     fast = install(model, 2)
@@ -140,7 +124,7 @@ def test_cached_states_are_those_that_were_computed() -> None:
     model = build_model("Qwen2ForCausalLM", layers=LAYERS).to(torch.bfloat16)
     freeze_lowest(model, 2)
     fast = install(model, 2)
-    first, second = run_step(model, build_batches()), run_step(model, build_batches())
+    first, second = run_step(model, build_alike()), run_step(model, build_alike())
     assert first[0] == second[0]
     assert all(torch.equal(first[1][name], second[1][name]) for name in first[1])
     assert fast.cache is not None
@@ -157,7 +141,7 @@ def test_frozen_layers_run_once_a_sample_and_the_prefix_once_a_run() -> None:
             lambda module, args, output, seen=seen: seen.append(tuple(output.shape[:2]))
         )
     for _ in range(2):
-        run_step(model, build_batches())
+        run_step(model, build_alike())
     # A sample ends at its last predicting position: 18 and 20 of 24, less the 6 of the prefix; one has no answer.
     assert shapes[1] == [(1, 6), (2, 12), (3, 14)]
     assert shapes[2] == [(1, 6), (3, 12), (1, 6), (3, 14)] * 2
@@ -197,7 +181,7 @@ def _ask_for_states(batch: dict[str, Any]) -> None:
 def test_other_batches_take_the_stock_way(change: Callable[[dict[str, Any]], None]) -> None:
     model = build_model("Gemma3ForCausalLM", layers=LAYERS)
     freeze_lowest(model, 2)
-    batches = build_batches()
+    batches = build_alike()
     for batch in batches:
         change(batch)
     stock = run_step(model, batches)
@@ -210,7 +194,7 @@ def test_evaluation_and_generation() -> None:
     import torch
 
     model = build_model("Gemma3ForCausalLM", layers=LAYERS).eval()
-    batch = build_batches()[0]
+    batch = build_alike()[0]
     with torch.no_grad():
         stock = model(**batch)
         answer = model.generate(batch["input_ids"][:1, :9], max_new_tokens=4, do_sample=False)

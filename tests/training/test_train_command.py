@@ -1,4 +1,7 @@
-"""The commands as a user types them: `sentifactory train` and `llamafactory-cli train`."""
+"""The commands as a user types them: `sentifactory train` and `llamafactory-cli train`.
+
+A process of its own imports LLaMA-Factory for twenty seconds: where nothing depends on it, the command runs here.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from sentifactory.cli import main
+
 pytestmark = pytest.mark.slow
 
 DEMO = "examples/train_freeze/gemma3_270m_freeze_demo.yaml"
@@ -23,6 +28,22 @@ def run_command(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
+@pytest.fixture
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `sentifactory` in this process, with what it prints."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["sentifactory", *words])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return subprocess.CompletedProcess(words, end.value.code or 0, *capfd.readouterr())
+
+    return run
+
+
 def write_words(model: Path, data: Path, output: Path) -> list[str]:
     return [
         f"model_name_or_path={model}", f"dataset_dir={data}", f"output_dir={output}", "max_steps=2",
@@ -30,13 +51,16 @@ def write_words(model: Path, data: Path, output: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def test_all_problems_in_one_sentence_and_nothing_written(tmp_path: Path) -> None:
+def test_all_problems_in_one_sentence_and_nothing_written(
+    run_here: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     recipe = tmp_path / "bad.yaml"
     recipe.write_text(
         "model_name_or_path: saves/pretrained/gemma-3-270m\nstage: sft\ndo_train: true\nlearning_rat: 1.0e-4\n"
         "dataset: nothing\nnum_train_epochs: two\noutput_dir: out\n"
     )
-    done = run_command(str(BIN / "sentifactory"), "train", "bad.yaml", "sed=1", folder=tmp_path)
+    done = run_here("train", "bad.yaml", "sed=1")
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
@@ -80,18 +104,24 @@ def test_json_is_alone_on_stdout(repo_root: Path, small_gemma: Path, review_data
 
 
 def test_a_leak_ends_with_3_and_an_allowed_one_is_said_first(
-    repo_root: Path, small_gemma: Path, review_data: Path, tmp_path: Path
+    run_here: Callable[..., Any],
+    repo_root: Path,
+    small_gemma: Path,
+    review_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "held_out.csv").write_text(
         "text\n质量差，用了两天就坏了，客服也不理人，非常失望！\n", encoding="utf-8"
     )
     words = ["train", str(repo_root / DEMO), *write_words(small_gemma, review_data, tmp_path / "out")]
-    refused = run_command(str(BIN / "sentifactory"), *words, "--test", "held_out.csv", folder=tmp_path)
+    refused = run_here(*words, "--test", "held_out.csv")
     assert (refused.returncode, refused.stdout) == (3, "")
     assert "1 of the 1 test reviews stand among the 29 training reviews" in refused.stderr
     assert "held_out.csv, line 2 repeats" in refused.stderr
     assert not (tmp_path / "out").exists()
-    done = run_command(str(BIN / "sentifactory"), *words, "--test", "held_out.csv", "--allow_leaks", folder=tmp_path)
+    done = run_here(*words, "--test", "held_out.csv", "--allow_leaks")
     assert done.returncode == 0, done.stderr
     warning = "WARNING: the test is not honest (--allow_leaks). 1 of the 1 test reviews"
     assert done.stdout.startswith(warning)

@@ -81,6 +81,17 @@ def test_eval_dataset_and_named_files_are_compared(data: Path, tmp_path: Path) -
         check_recipe_leaks(make_recipe(data), [tmp_path / "gone.csv"], allow_leaks=False)
 
 
+def test_no_test_review_may_choose_the_checkpoint(data: Path, tmp_path: Path) -> None:
+    test = tmp_path / "test.csv"
+    test.write_text(f"text\n{OTHER[0].text}\n", encoding="utf-8")
+    watching = make_recipe(data, max_samples=2, eval_dataset="mine_val")
+    assert check_recipe_leaks(watching, [test], allow_leaks=False).status == "clean"
+    choosing = make_recipe(data, max_samples=2, eval_dataset="mine_val", load_best_model_at_end=True)
+    with pytest.raises(LeakError, match=r"2 of the 3 test reviews stand among the 1 validation reviews"):
+        check_recipe_leaks(choosing, [test], allow_leaks=False)
+    assert check_recipe_leaks(choosing, [test], allow_leaks=True).status == "leaks"
+
+
 def test_what_is_no_review_is_said_and_not_refused(data: Path) -> None:
     (data / "mine" / "train.jsonl").write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
     finding = check_recipe_leaks(make_recipe(data), [], allow_leaks=False)

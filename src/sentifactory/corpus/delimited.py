@@ -30,9 +30,7 @@ def open_delimited(text: TextFile) -> Table:
     Raises:
         DataError: when it is empty.
     """
-    csv.field_size_limit(MAX_CELL_CHARS)
-    delimiter = _find_delimiter(text)
-    begins_at, header = _read_header(text, delimiter)
+    delimiter, begins_at, header = read_layout(text)
     kind = {",": "csv", "\t": "tsv"}.get(delimiter, f"csv separated by {delimiter}")
     return Table(
         format=kind,
@@ -43,6 +41,17 @@ def open_delimited(text: TextFile) -> Table:
         sha256=text.sha256,
         iter_rows=partial(_iter_rows, text, delimiter, len(header)),
     )
+
+
+def read_layout(text: TextFile) -> tuple[str, int, list[str]]:
+    """Return what separates the cells of a file, the line of its header, and the header.
+
+    Raises:
+        DataError: when the file is empty or its header is broken.
+    """
+    csv.field_size_limit(MAX_CELL_CHARS)
+    delimiter = _find_delimiter(text)
+    return delimiter, *_read_header(text, delimiter)
 
 
 def refuse_empty(path: Path) -> NoReturn:
@@ -75,6 +84,23 @@ def _read_header(text: TextFile, delimiter: str) -> tuple[int, list[str]]:
 
 
 def _iter_rows(text: TextFile, delimiter: str, width: int, columns: Columns) -> Iterator[RawRow | BrokenRow]:
+    for record in iter_whole_rows(text, delimiter, width):
+        if isinstance(record, BrokenRow):
+            yield record
+            continue
+        line, cells = record
+        domain = "" if columns.domain is None else cells[columns.domain]
+        yield RawRow(line, cells[columns.text], cells[columns.label], domain)
+
+
+def iter_whole_rows(text: TextFile, delimiter: str, width: int) -> Iterator[Record]:
+    """Yield the line on which each row below the header begins (from 1) and all its cells.
+
+    Args:
+        text: the file.
+        delimiter: what separates its cells.
+        width: how many cells the header has; a row of fewer, or of more that are not empty, is broken.
+    """
     with text.open() as stream:
         records = _iter_records(stream, delimiter)
         next(records)
@@ -85,9 +111,8 @@ def _iter_rows(text: TextFile, delimiter: str, width: int, columns: Columns) -> 
             line, cells = record
             if len(cells) != width and (len(cells) < width or any(cells[width:])):
                 yield _describe_ragged(line, cells, width, delimiter)
-                continue
-            domain = "" if columns.domain is None else cells[columns.domain]
-            yield RawRow(line, cells[columns.text], cells[columns.label], domain)
+            else:
+                yield line, cells[:width]
 
 
 def _describe_ragged(line: int, cells: list[str], width: int, delimiter: str) -> BrokenRow:

@@ -26,6 +26,7 @@ from sentifactory.corpus.readers import collect_rows
 from sentifactory.corpus.row_faults import refuse_unsound
 from sentifactory.corpus.table_files import BATCH_ROWS, iter_batches
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
+from sentifactory.environments import wants_modelscope
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.progress import say
 from sentifactory.task import Task
@@ -78,7 +79,7 @@ def parse_address(source: str) -> HubAddress | None:
         raise DataError(
             f"The address is {source!r}", expected="hf:owner/name, with :config and @split behind it where wanted"
         )
-    hub = "ms" if os.environ.get("USE_MODELSCOPE_HUB", "").lower() in ("1", "true", "yes", "on") else match["hub"]
+    hub = "ms" if wants_modelscope() else match["hub"]
     return HubAddress(hub, match["name"], match["config"], match["split"])
 
 

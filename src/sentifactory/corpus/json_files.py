@@ -20,7 +20,7 @@ from sentifactory.corpus.tables import BrokenRow, RawRow, Table, make_row
 from sentifactory.errors import DataError
 
 # Objects may lack a key: the names of this many together are the header.
-_HEADER_ROWS = 1000
+HEADER_ROWS = 1000
 _BLANKS = " \t\n\r"
 
 NumberedObject = tuple[int, dict[str, Any]] | BrokenRow
@@ -47,10 +47,10 @@ def open_json_lines(text: TextFile) -> Table:
         DataError: when it is empty or no line is an object.
     """
     with text.open(newline="\n") as stream:
-        first = list(islice(_iter_objects(stream), _HEADER_ROWS))
+        first = list(islice(iter_objects(stream), HEADER_ROWS))
     if not first:
         refuse_empty(text.path)
-    header = _collect_keys(first)
+    header = collect_keys(first)
     if not header:
         broken = next(row for row in first if isinstance(row, BrokenRow))
         raise DataError(
@@ -61,13 +61,14 @@ def open_json_lines(text: TextFile) -> Table:
 
     def iter_rows(columns: Columns) -> Iterator[RawRow | BrokenRow]:
         with text.open(newline="\n") as stream:
-            yield from _pick_cells(_iter_objects(stream), header, columns)
+            yield from _pick_cells(iter_objects(stream), header, columns)
 
     # The sign for half a character (a lone surrogate) can be written in any JSON string.
     return Table("jsonl", text.encoding, header, str(text.path), False, text.sha256, iter_rows)
 
 
-def _iter_objects(stream: Iterable[str]) -> Iterator[NumberedObject]:
+def iter_objects(stream: Iterable[str]) -> Iterator[NumberedObject]:
+    """Yield the object of each line with the line's number, from 1; blank lines are passed over."""
     decode = _DECODER.decode
     for number, line in enumerate(stream, start=1):
         if line.isspace():
@@ -91,7 +92,8 @@ def _describe_fault(error: Exception) -> str:
     return "no JSON that can be read (nested too deep, or a number too long)"
 
 
-def _collect_keys(rows: Iterable[NumberedObject]) -> list[str]:
+def collect_keys(rows: Iterable[NumberedObject]) -> list[str]:
+    """Return the keys of all objects, in the order in which they first occur."""
     objects = (row[1] for row in rows if not isinstance(row, BrokenRow))
     return list(dict.fromkeys(chain.from_iterable(objects)))
 
@@ -143,7 +145,7 @@ def open_json(text: TextFile) -> Table:
             where=f"{text.path}{line}",
             expected="a list of objects, each with a text and a label",
         ) from None
-    header = _collect_keys(rows)
+    header = collect_keys(rows)
     if not header:
         raise DataError("The document holds no rows", where=str(text.path), expected="a list of objects")
     return Table("json", text.encoding, header, str(text.path), False, text.sha256, partial(_pick_cells, rows, header))

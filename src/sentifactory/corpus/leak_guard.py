@@ -120,21 +120,35 @@ def find_leaks(train: Sequence[TrainFile], test: Sequence[Path]) -> LeakFinding:
     Raises:
         DataError: when a file cannot be read as reviews.
     """
-    test = list(dict.fromkeys(test))
-    to_compare, manifests = [], []
-    for file in test:
-        proofs = [find_proof(one.path, file) for one in train]
-        if all(proofs):
-            manifests += [str(proof) for proof in proofs]
-        else:
-            to_compare.append(file)
+    findings = find_leaks_by_file(train, test)
+    reports = [finding.report for finding in findings if finding.report is not None]
     report = None
+    if reports:
+        pairs = [pair for one in reports for pair in one.pairs]
+        report = LeakReport(reports[0].n_train, sum(one.n_test for one in reports), pairs)
+    manifests = dict.fromkeys(manifest for finding in findings for manifest in finding.manifests)
+    test_files = tuple(file for finding in findings for file in finding.test_files)
+    return LeakFinding(findings[0].train_files, test_files, tuple(manifests), report)
+
+
+def find_leaks_by_file(train: Sequence[TrainFile], test: Sequence[Path]) -> list[LeakFinding]:
+    """Do the same for each test file alone; the training files are read and searched once for all of them."""
+    test = list(dict.fromkeys(test))
+    proofs = {file: [find_proof(one.path, file) for one in train] for file in test}
+    to_compare = {file: read_texts(file, BINARY_SENTIMENT) for file in test if not all(proofs[file])}
+    whole = LeakReport(0, 0)
     if to_compare:
         seen = [review for one in train for review in read_texts(one.path, BINARY_SENTIMENT)[: one.max_rows]]
-        report = check_leaks(seen, [review for file in to_compare for review in read_texts(file, BINARY_SENTIMENT)])
-    return LeakFinding(
-        tuple(str(one.path) for one in train), tuple(map(str, test)), tuple(dict.fromkeys(manifests)), report
-    )
+        whole = check_leaks(seen, [review for reviews in to_compare.values() for review in reviews])
+    findings = []
+    for file in test:
+        manifests, report = tuple(dict.fromkeys(map(str, proofs[file]))), None
+        if file in to_compare:
+            own = {id(review) for review in to_compare[file]}
+            pairs = [pair for pair in whole.pairs if id(pair.test) in own]
+            manifests, report = (), LeakReport(whole.n_train, len(to_compare[file]), pairs)
+        findings.append(LeakFinding(tuple(str(one.path) for one in train), (str(file),), manifests, report))
+    return findings
 
 
 def find_held_out(train_files: Sequence[Path]) -> list[Path]:
@@ -145,7 +159,7 @@ def find_held_out(train_files: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     trained = set()
     for file in train_files:
-        folder, manifest = _find_manifest(file)
+        folder, manifest = find_manifest(file)
         if manifest is None:
             continue
         part = file.relative_to(folder).with_suffix("").as_posix()
@@ -160,7 +174,7 @@ def find_proof(train_file: Path, test_file: Path) -> Path | None:
 
     The manifest must have been written under the rules of this version, and name both files with their present bytes.
     """
-    folder, manifest = _find_manifest(train_file.resolve())
+    folder, manifest = find_manifest(train_file.resolve())
     if manifest is None or not test_file.resolve().is_relative_to(folder):
         return None
     names = [file.resolve().relative_to(folder).as_posix() for file in (train_file, test_file)]
@@ -188,7 +202,7 @@ def _list_sources(part: str, manifest: dict[str, Any]) -> list[str]:
     return [name for name in manifest["parts"] if name.endswith("/val") and name != f"{match[1]}/val"]
 
 
-def _find_manifest(file: Path) -> tuple[Path, dict[str, Any] | None]:
+def find_manifest(file: Path) -> tuple[Path, dict[str, Any] | None]:
     """Return the folder of the data set that a file belongs to, and its manifest; None where there is none."""
     for folder in (file.parent, file.parent.parent):
         try:

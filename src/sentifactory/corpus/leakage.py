@@ -64,11 +64,13 @@ class LeakReport:
         n_test: test reviews compared.
         pairs: one for each test review and distinct training text that it repeats; of a training text that stands
             in several rows the first is named.
+        seen_as: what the training reviews are called.
     """
 
     n_train: int
     n_test: int
     pairs: list[LeakPair] = field(default_factory=list)
+    seen_as: str = "training"
 
     @property
     def is_clean(self) -> bool:
@@ -83,10 +85,10 @@ class LeakReport:
     def summarise(self) -> str:
         """Return the finding in one sentence."""
         if self.is_clean:
-            return f"None of the {self.n_test} test reviews stands among the {self.n_train} training reviews."
+            return f"None of the {self.n_test} test reviews stands among the {self.n_train} {self.seen_as} reviews."
         counts = self.count_leaked()
         return (
-            f"{sum(counts.values())} of the {self.n_test} test reviews stand among the {self.n_train} training "
+            f"{sum(counts.values())} of the {self.n_test} test reviews stand among the {self.n_train} {self.seen_as} "
             f"reviews: {counts[EXACT]} exact, {counts[NEAR]} near."
         )
 

@@ -163,7 +163,7 @@ def collect_rows(
             rejected.append(RejectedRow(source, Reason.BROKEN_ROW, show_undecodable(row.shown), row.detail))
             continue
         _, text, cell, domain = row
-        fault = _find_bad_character(text, table.is_sound)
+        fault = find_bad_character(text, table.is_sound)
         if fault:
             rejected.append(RejectedRow(source, Reason.BROKEN_ROW, show_undecodable(text), fault))
             continue
@@ -198,7 +198,7 @@ def _open_rows(
     return table.iter_rows(columns), columns.has_stars
 
 
-def _find_bad_character(text: str, is_sound: bool) -> str:
+def find_bad_character(text: str, is_sound: bool) -> str:
     """Return what makes a text no text, or "": a zero byte, or half a character."""
     if "\0" in text:
         return "the review holds a NUL byte"

@@ -1,1 +1,1 @@
-"""Engines: whatever answers reviews with Predictions (vLLM, an OpenAI-compatible address, transformers, TF-IDF)."""
+"""Engines: whatever answers reviews with Predictions (vLLM, an address, transformers, an encoder, ONNX, TF-IDF)."""

@@ -3,18 +3,22 @@
 Many requests are under way at once, and the answers come back in the order of the reviews. What fails for a passing
 reason (connection, 429, 5xx, time-out) is sent again. A review that is too long for the model gets no answer (label
 None) and is told about; every other refusal ends the run with a sentence, because it would meet every review alike.
-`openai_generate.py`, `openai_constrain.py` and `openai_score.py` hold the three modes.
+`openai_generate.py`, `openai_constrain.py` and `openai_score.py` hold the three modes; `openai_classify.py` asks a
+classifier, where the address ends in `/classify`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, Mode, OnAnswer
+from sentifactory.engines.openai_classify import PATH as CLASSIFY_PATH
+from sentifactory.engines.openai_classify import ClassifyAsker
 from sentifactory.engines.openai_client import (
     Connection,
     Patience,
@@ -51,7 +55,7 @@ class OpenAiEngine(ClosingEngine):
     """A model behind an OpenAI-compatible address.
 
     Args:
-        address: "http://host:port", with or without "/v1".
+        address: "http://host:port", with or without "/v1"; "http://host:port/classify" for a classifier.
         model: name under which the server knows the model; None takes the only one that it lists.
         task: prompt and answer.
         name: what the model is called in progress lines and reports; the model's own name when empty.
@@ -80,6 +84,7 @@ class OpenAiEngine(ClosingEngine):
     ) -> None:
         self.address = normalise_address(address)
         self.mode = mode
+        self._is_classifier = address.rstrip("/").endswith(CLASSIFY_PATH)
         self._concurrency = concurrency
         self._server = ServerAddress(self.address, api_key or find_key(), concurrency, patience or Patience())
         self.model, self._asker = run_to_end(self._prepare(model, task, max_new_tokens))
@@ -89,7 +94,9 @@ class OpenAiEngine(ClosingEngine):
         async with self._server.connect() as connection:
             model = await choose_model(connection, wanted)
             asker: Asker
-            if self.mode == "score":
+            if self._is_classifier:
+                asker = ClassifyAsker(model, task)
+            elif self.mode == "score":
                 asker = ScoreAsker(model, task)
             else:
                 asker = (ConstrainAsker if self.mode == "constrain" else GenerateAsker)(model, task, max_new_tokens)
@@ -104,6 +111,22 @@ class OpenAiEngine(ClosingEngine):
             ServerGoneError: when a server of our own has ended.
         """
         return run_to_end(self._ask_all(reviews, on_answer))
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Callable[[Review], Awaitable[Prediction]]]:
+        """Give a function that asks about one review, for a caller with an event loop of its own.
+
+        It may be awaited many times at once. One that is cancelled breaks its connection off, so that the server gives
+        the review up as well. It raises what `predict` raises, and ReviewRefusedError for a review that is too long.
+        """
+        async with self._server.connect() as connection:
+
+            async def ask(review: Review) -> Prediction:
+                start = time.monotonic()
+                prediction = await self._asker.ask(connection, review)
+                return replace(prediction, latency_s=time.monotonic() - start)
+
+            yield ask
 
     async def _ask_all(self, reviews: Sequence[Review], on_answer: OnAnswer | None) -> list[Prediction]:
         answers: dict[int, Prediction] = {}

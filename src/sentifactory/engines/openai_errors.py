@@ -12,7 +12,7 @@ from sentifactory.records import Review
 if TYPE_CHECKING:
     import httpx
 
-_ENDPOINTS = ("/chat/completions", "/completions", "/models")
+_ENDPOINTS = ("/chat/completions", "/completions", "/models", "/classify")
 _TOO_LONG = re.compile(r"context length|maximum (model|input|context)|too (long|many tokens)", re.IGNORECASE)
 _STATUS_NO_ACCESS = (401, 403)
 _STATUS_NOT_FOUND = 404

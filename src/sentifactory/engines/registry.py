@@ -6,12 +6,17 @@ import re
 from pathlib import Path
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, MODES, Engine, Mode
+from sentifactory.engines.calibration import CalibratedEngine, find_calibration
 from sentifactory.errors import ConfigError
+from sentifactory.models.weights import list_weights
 from sentifactory.task import Task
 
-LOCAL_KINDS = ("vllm", "transformers")
+LOCAL_KINDS = ("vllm", "transformers", "encoder", "onnx")
+# Classifiers, which write nothing.
+SCORING_KINDS = ("encoder", "onnx")
+# Stands for the engine that fits the model.
+AUTO = "auto"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 _HOW_TO_MAKE = (
     "`sentifactory model fetch gemma-3-270m` makes the pretrained model, "
     "`sentifactory train examples/train_freeze/gemma3_270m_freeze_demo.yaml` the tuned one"
@@ -31,22 +36,45 @@ def check_engine(kind: str, model: str) -> None:
     """
     if is_address(kind):
         return
-    if kind not in LOCAL_KINDS:
+    if kind not in (*LOCAL_KINDS, AUTO):
         raise ConfigError(
             f"There is no engine {kind!r}",
             where="engine",
-            expected=f"{', '.join(LOCAL_KINDS)}, or an address such as http://127.0.0.1:8000/v1",
+            expected=f"{', '.join((*LOCAL_KINDS, AUTO))}, or an address such as http://127.0.0.1:8000/v1",
             next_step="choose one of them",
         )
     check_model(model)
 
 
-def check_mode(mode: str) -> None:
-    """Refuse a mode that there is not.
+def choose_kind(kind: str, model: str) -> str:
+    """Return the engine that runs a model: for `auto` the one that fits it, else what was asked for.
+
+    Raises:
+        EngineError: when the configuration of a hub's model cannot be fetched.
+    """
+    if kind != AUTO:
+        return kind
+    from sentifactory.engines.onnx import is_export
+    from sentifactory.models.classifiers import is_classifier
+
+    if is_export(model):
+        return "onnx"
+    return "encoder" if is_classifier(model) else "transformers"
+
+
+def check_mode(mode: str, kind: str = "") -> None:
+    """Refuse a mode that there is not, or that the engine does not have.
 
     Raises:
         ConfigError: naming the modes.
     """
+    if (kind in SCORING_KINDS or kind.rstrip("/").endswith("/classify")) and mode != "score":
+        raise ConfigError(
+            f"A classifier has no mode {mode!r}: it writes nothing",
+            where="mode",
+            expected="score",
+            next_step="pass --mode score",
+        )
     if mode not in MODES:
         raise ConfigError(
             f"There is no mode {mode!r}", where="mode", expected=", ".join(MODES), next_step="choose one of them"
@@ -62,7 +90,7 @@ def check_model(model: str) -> None:
     folder = Path(model).expanduser()
     if not folder.exists():
         # "saves/demo" has the form of a hub id as well, but whoever has a folder "saves" means that one.
-        if _HUB_ID.fullmatch(model) and not folder.parent.is_dir():
+        if _HUB_ID.fullmatch(model.removeprefix("ms:")) and not folder.parent.is_dir():
             return
         raise ConfigError(
             "There is no such model folder",
@@ -75,11 +103,10 @@ def check_model(model: str) -> None:
             "This is a LoRA adapter, not a whole model, and adapters cannot be compared yet",
             where=model,
             expected="a folder with config.json and weights",
-            next_step="merge it into its base model with `llamafactory-cli export`, then give the merged folder",
+            next_step="merge it into its base model with `sentifactory export merge`, then give the merged folder",
         )
-    has_weights = folder.is_dir() and any(any(folder.glob(pattern)) for pattern in _WEIGHTS)
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    missing += [] if has_weights else ["weights (*.safetensors)"]
+    missing += [] if list_weights(folder) else ["weights (*.safetensors)"]
     if missing:
         raise ConfigError(
             f"This is not a whole checkpoint: {' and '.join(missing)} missing",
@@ -102,11 +129,13 @@ def build_engine(
     port: int | None = None,
     start_timeout_s: float | None = None,
     vllm_log: str | None = None,
+    is_calibrated: bool = True,
 ) -> Engine:
     """Return an engine that is ready to answer; use it in a `with` block.
 
     Args:
-        kind: "vllm" (a server that begins and ends with the engine), "transformers", or the address of a server.
+        kind: "vllm" (a server that begins and ends with the engine), "transformers", "encoder" (a classifier), "onnx"
+            (an exported one), "auto" (the one of the last three that fits the model), or the address of a server.
         model: folder of a checkpoint or hub id; with an address, the name under which the server knows the model
             (empty: the only one it serves).
         task: prompt and answer.
@@ -114,17 +143,37 @@ def build_engine(
         mode: `generate` (free text), `constrain` (only answers can be written) or `score` (probabilities).
         max_new_tokens: longest reply, in tokens.
         concurrency: requests under way at the same time (vllm and addresses).
-        batch_size: reviews answered at the same time (transformers).
+        batch_size: reviews answered at the same time (transformers, encoder).
         port: port of a vLLM that is started; None takes a free one.
         start_timeout_s: seconds that vLLM may take to start.
         vllm_log: file for vLLM's output; None for a temporary one.
+        is_calibrated: correct the probabilities by the calibration.json in the model's folder, where there is one for
+            this prompt and these weights.
 
     Raises:
-        ConfigError: when there is no such engine, model or environment.
+        ConfigError: when there is no such engine, model or environment, or a calibration cannot be used.
         EngineError: when the model cannot be loaded, or its server does not start or cannot be reached.
     """
-    check_mode(mode)
     check_engine(kind, model)
+    kind = choose_kind(kind, model)
+    check_mode(mode, kind)
+    calibration = find_calibration(model, task) if is_calibrated and mode != "generate" else None
+    if calibration is not None:
+        engine = build_engine(
+            kind,
+            model,
+            task,
+            name=name,
+            mode=mode,
+            max_new_tokens=max_new_tokens,
+            concurrency=concurrency,
+            batch_size=batch_size,
+            port=port,
+            start_timeout_s=start_timeout_s,
+            vllm_log=vllm_log,
+            is_calibrated=False,
+        )
+        return CalibratedEngine(engine, calibration)
     if is_address(kind):
         from sentifactory.engines.openai_api import OpenAiEngine
 
@@ -139,6 +188,14 @@ def build_engine(
         )
     if model.startswith("~"):
         model = str(Path(model).expanduser())
+    if kind == "encoder":
+        from sentifactory.engines.encoder import EncoderEngine
+
+        return EncoderEngine(model, task, name=name, batch_size=batch_size)
+    if kind == "onnx":
+        from sentifactory.engines.onnx import OnnxEngine
+
+        return OnnxEngine(model, task, name=name)
     if kind == "transformers":
         from sentifactory.engines.transformers import TransformersEngine
 

@@ -12,6 +12,7 @@ import math
 import os
 import secrets
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -243,13 +244,16 @@ class RunningVllm:
     process: ServerProcess
 
 
-def start_vllm(model: str, served_name: str, options: VllmOptions) -> RunningVllm:
+def start_vllm(
+    model: str, served_name: str, options: VllmOptions, check_wanted: Callable[[], None] = lambda: None
+) -> RunningVllm:
     """Start vLLM and return when it answers.
 
     Args:
         model: folder of a checkpoint, or a hub id.
         served_name: what the model is called in requests and progress lines.
         options: how it is served.
+        check_wanted: called again and again while it starts; what it raises ends the start.
 
     Raises:
         ConfigError: when there is no vLLM to start.
@@ -265,5 +269,10 @@ def start_vllm(model: str, served_name: str, options: VllmOptions) -> RunningVll
     environment = build_environment(install, place, options)
     process = ServerProcess(f"vLLM for {served_name}", command, environment, log_path=options.log_path, phases=_PHASES)
     origin = f"http://{HOST}:{port}"
-    process.wait_until_ready(lambda: is_served(origin, proof), options.start_timeout_s)
+
+    def is_ready() -> bool:
+        check_wanted()
+        return is_served(origin, proof)
+
+    process.wait_until_ready(is_ready, options.start_timeout_s)
     return RunningVllm(address=f"{origin}/v1", process=process)

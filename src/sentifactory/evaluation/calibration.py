@@ -1,144 +1,34 @@
-"""Makes probabilities believable: what is fitted on validation reviews, saved beside a model, and applied by engines.
+"""Fits calibrations: how a model's probabilities are to be corrected, so that they can be believed.
 
-A calibration turns the probabilities p of the labels into softmax((log p - bias) / temperature).
+A calibration turns the probabilities p of the labels into softmax((log p - bias) / temperature); what one is, and how
+engines apply it, stands in `engines.calibration`.
 
 - temperature (Guo et al. 2017): one number; no answer changes, only how sure it is.
 - contextual (Zhao et al. 2021, Calibrate before use): the bias is what the model says to a text without content.
 - batch (Zhou et al. 2024, Batch calibration): the bias is the model's mean probability over reviews, labels unseen.
 
 The last two are for an untuned model that leans to one label; they change answers. Everything is fitted on validation
-reviews; the test reviews are never looked at. Fitting needs numpy and scipy; applying needs neither.
+reviews; the test reviews are never looked at.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentifactory.atomic import write_json
+from sentifactory.engines.calibration import MIN_PROBABILITY, Calibration, hash_prompt
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.reliability import MIN_PROBABILITY, find_confidence, list_nll
+from sentifactory.evaluation.reliability import find_confidence, list_nll
 from sentifactory.records import Review
 from sentifactory.task import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CALIBRATION_NAME = "calibration.json"
-CALIBRATION_VERSION = 1
-METHODS = ("temperature", "contextual", "batch")
 # Texts without an opinion, asked for the bias of `contextual`; Zhao et al. use N/A, [MASK] and the empty string.
 CONTENT_FREE = ("N/A", "[MASK]", "无")
 MIN_VALIDATION_REVIEWS = 30
 _LOG_TEMPERATURES = (-4.0, 5.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """How a model's probabilities are corrected.
-
-    Attributes:
-        method: one of `METHODS`.
-        temperature: above 1 makes the model less sure, below 1 surer.
-        bias: (n_labels,) subtracted from the log-probabilities; zeros for `temperature`.
-        task: name of the task.
-        prompt_sha256: of prompt, labels and answers; another prompt needs another calibration.
-        threshold: answers of at least this calibrated confidence reach `target_accuracy` on the validation reviews;
-            None where none does.
-        target_accuracy: see `threshold`.
-        fitted_on: file, sha256 and number of the validation reviews, and the likelihood (nats) before and after.
-        weights: SHA-256 of the weights it belongs to, by file name; empty where they are not on this machine.
-    """
-
-    method: str
-    temperature: float
-    bias: tuple[float, ...]
-    task: str
-    prompt_sha256: str
-    threshold: float | None
-    target_accuracy: float
-    fitted_on: dict[str, Any]
-    weights: dict[str, str]
-
-    def apply(self, probabilities: Sequence[float]) -> tuple[float, ...]:
-        """Return the corrected probabilities of one review, in label order.
-
-        Example:
-            >>> cool = Calibration("temperature", 2.0, (0.0, 0.0), "t", "", None, 0.95, {}, {})
-            >>> [round(share, 3) for share in cool.apply((0.9, 0.1))]
-            [0.75, 0.25]
-        """
-        scores = [
-            (math.log(max(share, MIN_PROBABILITY)) - bias) / self.temperature
-            for share, bias in zip(probabilities, self.bias, strict=True)
-        ]
-        highest = max(scores)
-        powers = [math.exp(score - highest) for score in scores]
-        return tuple(power / sum(powers) for power in powers)
-
-    def is_sure(self, probabilities: Sequence[float]) -> bool:
-        """Return whether corrected probabilities reach the threshold; without a threshold no answer does."""
-        return self.threshold is not None and max(probabilities) >= self.threshold
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the calibration as plain JSON values."""
-        return {"version": CALIBRATION_VERSION, **asdict(self)}
-
-
-def hash_prompt(task: Task) -> str:
-    """Return a hash of all that the model is shown and may answer."""
-    essence = [task.prompt_template, list(task.labels), task.answer_key, list(task.answer_values)]
-    return hashlib.sha256(json.dumps(essence, ensure_ascii=False).encode()).hexdigest()
-
-
-def save_calibration(calibration: Calibration, folder: str | Path) -> Path:
-    """Write calibration.json beside a checkpoint; raises what `atomic.write_json` raises."""
-    path = Path(folder) / CALIBRATION_NAME
-    write_json(path, calibration.to_dict())
-    return path
-
-
-def load_calibration(folder: str | Path, task: Task) -> Calibration | None:
-    """Return the calibration of a model folder for a task, or None where none was fitted for this prompt.
-
-    Raises:
-        ConfigError: when the file is there and cannot be used.
-    """
-    path = Path(folder) / CALIBRATION_NAME
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise _describe_unusable(path, str(error)) from error
-    try:
-        if values.pop("version") != CALIBRATION_VERSION:
-            raise _describe_unusable(path, "it is of another version")
-        calibration = Calibration(**{**values, "bias": tuple(map(float, values["bias"]))})
-        is_sound = calibration.temperature > 0 and all(map(math.isfinite, calibration.bias))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _describe_unusable(path, f"{type(error).__name__}: {error}") from error
-    if not is_sound:
-        raise _describe_unusable(path, "a temperature must be above 0 and a bias finite")
-    if calibration.prompt_sha256 != hash_prompt(task):
-        return None
-    if len(calibration.bias) != len(task.labels):
-        raise _describe_unusable(path, f"it has {len(calibration.bias)} labels")
-    return calibration
-
-
-def _describe_unusable(path: Path, why: str) -> ConfigError:
-    return ConfigError(
-        f"The calibration cannot be used ({why})",
-        where=str(path),
-        expected="the file as `sentifactory eval compare --val_path` writes it",
-        next_step="remove the file, or fit it again",
-    )
 
 
 def make_content_free_reviews() -> list[Review]:

@@ -37,7 +37,11 @@ def compare_models(
         str, typer.Option("--output_file", help="Where report.json goes; page, text and tables are written beside it.")
     ] = "saves/comparison/report.json",
     engine: Annotated[
-        str, typer.Option("--engine", help="vllm, transformers, or the address of an OpenAI-compatible server.")
+        str,
+        typer.Option(
+            "--engine",
+            help="vllm, transformers, encoder, auto (by the model), or the address of an OpenAI-compatible server.",
+        ),
     ] = "vllm",
     base_url: Annotated[
         str | None, typer.Option("--base_url", help="Address that serves the base model, in place of --engine.")

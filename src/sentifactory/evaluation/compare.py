@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import sentifactory
 from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
-from sentifactory.engines.registry import build_engine, check_engine, check_mode
+from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.baselines import MajorityEngine
-from sentifactory.evaluation.judging import AskingPlan, find_calibration, judge_test_set, save_calibrations
+from sentifactory.evaluation.judging import AskingPlan, choose_calibration, judge_test_set, save_calibrations
 from sentifactory.evaluation.outcomes import Contender, ask_contenders
 from sentifactory.evaluation.predicting import compute_fingerprint
 from sentifactory.evaluation.provenance import describe_model, hash_settings
@@ -48,7 +48,8 @@ class CompareOptions:
         finetuned_model: likewise.
         output_file: where report.json goes; the page is written beside it.
         max_samples: most reviews to ask; None for all of the file.
-        engine: `vllm`, `transformers`, or an OpenAI-compatible address that serves both models.
+        engine: `vllm`, `transformers`, `encoder`, `auto` (for each side the one of these two that fits its model), or
+            an OpenAI-compatible address that serves both models.
         base_url: address of the base model alone; wins over `engine`.
         tuned_url: address of the tuned model alone; wins over `engine`.
         mode: `generate`, `constrain` or `score`.
@@ -87,7 +88,8 @@ class CompareOptions:
 
     def engine_of(self, side: str) -> str:
         """Return the engine of a side: a local kind, or an address."""
-        return (self.base_url if side == "base" else self.tuned_url) or self.engine
+        address = self.base_url if side == "base" else self.tuned_url
+        return address or choose_kind(self.engine, self.model_of(side))
 
 
 def run_comparison(options: CompareOptions) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def run_comparison(options: CompareOptions) -> dict[str, Any]:
     plan = AskingPlan(reviews)
     answers = ask_contenders(contenders, plan.everything)
     calibrations = {
-        contender.name: find_calibration(
+        contender.name: choose_calibration(
             contender, answers[contender.name], plan, task, options.val_path, options.target_accuracy
         )
         for contender in contenders
@@ -151,7 +153,9 @@ def check_options(options: CompareOptions) -> None:
         )
     check_report_place(options.output_file)
     for side in SIDES:
+        check_engine(options.engine, options.model_of(side))
         check_engine(options.engine_of(side), options.model_of(side))
+        check_mode(options.mode, options.engine_of(side))
 
 
 def name_reviews(options: CompareOptions) -> ReviewOptions:
@@ -200,7 +204,16 @@ def build_side(side: str, options: CompareOptions, task: Task) -> Contender:
     engine, model = options.engine_of(side), options.model_of(side)
 
     def open_engine() -> AbstractContextManager[Engine]:
-        return build_engine(engine, model, task, name=side, mode=options.mode, max_new_tokens=options.max_new_tokens)
+        # As the model gives them: the report shows the probabilities before and after the correction.
+        return build_engine(
+            engine,
+            model,
+            task,
+            name=side,
+            mode=options.mode,
+            max_new_tokens=options.max_new_tokens,
+            is_calibrated=False,
+        )
 
     facts = describe_model(model)
     return Contender(

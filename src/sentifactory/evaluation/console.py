@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sentifactory.evaluation.verdict import format_points, format_range
+from sentifactory.evaluation.formats import format_points, format_range
 from sentifactory.evaluation.wording import DASH, NO_PROBABILITIES, list_figures, read_interval
 
 if TYPE_CHECKING:

@@ -8,32 +8,28 @@ runs in a child process, so that its memory is free before vLLM starts.
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sentifactory.child_process import run_child_process
 from sentifactory.corpus.manifest import hash_file
-from sentifactory.engines.supervisor import PR_SET_PDEATHSIG, call_prctl
 from sentifactory.environments import has_nvidia_gpu
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.compare import SIDES, CompareOptions, check_count, describe_settings, run_comparison
-from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.evaluation.report import SCHEMA_VERSION
+from sentifactory.models.weights import hash_weights
 from sentifactory.progress import say
 from sentifactory.task import BINARY_SENTIMENT
 from sentifactory.task_files import load_task
 from sentifactory.training.recipe import Recipe, load_recipe
-from sentifactory.training.run_card import compute_fingerprint, describe_data, read_card
+from sentifactory.training.run_card import is_trained
 
 REPORT_FILE = "saves/demo/report.json"
 STAGES = 5
-INTERRUPT_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +134,6 @@ def train_model(recipe: Recipe) -> None:
     run_child(["train", str(recipe.path), *recipe.overrides])
 
 
-def is_trained(recipe: Recipe) -> bool:
-    """Return whether the recipe's output folder holds a finished run of this recipe on the present data."""
-    folder = Path(recipe.settings["output_dir"])
-    card = read_card(folder)
-    if card is None or card.get("status") != "finished" or not any(folder.glob("*.safetensors")):
-        return False
-    return card.get("fingerprint") == compute_fingerprint(recipe.settings, describe_data(recipe.settings))
-
-
 def build_options(plan: DemoPlan, recipe: Recipe, max_samples: int) -> CompareOptions:
     """Return the options of the comparison; TF-IDF learns from the very rows that the model was trained on."""
     return CompareOptions(
@@ -197,18 +184,7 @@ def run_child(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: when the child fails.
     """
-    command = [sys.executable, "-m", "sentifactory.cli", *arguments]
-    end_with_parent = partial(call_prctl, PR_SET_PDEATHSIG, signal.SIGINT)
-    child = subprocess.Popen(command, stdout=sys.stderr.fileno(), preexec_fn=end_with_parent)
-    try:
-        code = child.wait()
-    except KeyboardInterrupt:
-        # The terminal has sent Ctrl-C to the child as well: it gets time to write down how far it came.
-        try:
-            child.wait(INTERRUPT_WAIT_S)
-        finally:
-            child.kill()
-        raise
+    code = run_child_process([sys.executable, "-m", "sentifactory.cli", *arguments])
     if code != 0:
         say(
             f"`sentifactory {' '.join(arguments)}` ended with exit code {code}; the same demo command continues there."

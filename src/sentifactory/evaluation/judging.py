@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.manifest import hash_file
+from sentifactory.engines.calibration import Calibration, find_calibration, save_calibration
 from sentifactory.evaluation.bootstrap import bootstrap_label_differences
-from sentifactory.evaluation.calibration import (
-    Calibration,
-    fit_calibration,
-    load_calibration,
-    make_content_free_reviews,
-    save_calibration,
-)
+from sentifactory.evaluation.calibration import fit_calibration, make_content_free_reviews
 from sentifactory.evaluation.decomposition import Decomposition, decompose_difference
 from sentifactory.evaluation.mistake_words import WordMistakes, find_words
 from sentifactory.evaluation.outcomes import Contender, Outcome, judge_answers
@@ -75,7 +70,7 @@ class TestResult:
     words: Mapping[str, list[WordMistakes]]
 
 
-def find_calibration(
+def choose_calibration(
     contender: Contender,
     answers: Answers,
     plan: AskingPlan,
@@ -101,12 +96,7 @@ def find_calibration(
     if contender.name == "majority":
         return None
     if val_path is None:
-        folder = Path(contender.model)
-        saved = load_calibration(folder, task) if folder.is_dir() else None
-        if saved is not None and saved.weights != contender.facts.get("weights", {}):
-            say(f"{contender.name}: its calibration.json was fitted for other weights and is not used")
-            return None
-        return saved
+        return find_calibration(contender.model, task, contender.facts.get("weights", {}))
     shares = stack_probabilities(answers.predictions[plan.val_rows])
     if shares is None:
         say(f"{contender.name}: no probabilities to calibrate in this mode; the mode score gives them")

@@ -26,7 +26,7 @@ from sentifactory.evaluation.metrics import compute_metrics
 from sentifactory.evaluation.probabilities import compute_probability_metrics, stack_probabilities
 from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
 from sentifactory.evaluation.review_sets import ReviewOptions, ReviewSets, read_review_sets
-from sentifactory.evaluation.rungs import RUNGS, RungMissingError, RungSetting
+from sentifactory.evaluation.rungs import RungMissingError, RungSetting, list_rungs
 from sentifactory.evaluation.significance import compare_paired
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.progress import say
@@ -48,6 +48,7 @@ class LadderOptions:
     base_model: str | None = None
     freeze_model: str | None = None
     lora_model: str | None = None
+    encoder_models: tuple[str, ...] = ()
     engine: str = "vllm"
     mode: Mode = "score"
     shots: int = 4
@@ -110,10 +111,11 @@ def climb_ladder(options: LadderOptions) -> dict[str, Any]:
         lora_model=options.lora_model,
         shots=options.shots,
         seed=options.seed,
+        encoder_models=options.encoder_models,
     )
     rungs: dict[str, dict[str, Any]] = {}
     answered: dict[str, list[Prediction]] = {}
-    for key, (title, _) in RUNGS.items():
+    for key, (title, _) in list_rungs(setting).items():
         say(f"ladder: {title.en}")
         outcome, peak_bytes = run_apart(key, setting)
         if isinstance(outcome, Sentence):
@@ -145,7 +147,7 @@ def run_apart(key: str, setting: RungSetting) -> tuple[RungAnswers | Sentence, i
 def run_rung(key: str, setting: RungSetting) -> RungAnswers | Sentence:
     """Run one rung in this process; return its answers, or why there are none."""
     try:
-        plan = RUNGS[key][1](setting)
+        plan = list_rungs(setting)[key][1](setting)
         started = time.monotonic()
         with plan.open_engine() as engine:
             ready = time.monotonic()

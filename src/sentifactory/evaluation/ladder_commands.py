@@ -24,6 +24,10 @@ def climb(
     lora_model: Annotated[
         str | None, typer.Option("--lora_model", help="Folder of the model tuned by LoRA, merged.")
     ] = None,
+    encoder_model: Annotated[
+        list[str] | None,
+        typer.Option("--encoder_model", help="Folder of a tuned encoder. May be repeated: each is a rung."),
+    ] = None,
     engine: Annotated[
         str, typer.Option("--engine", help="Of the language models: vllm, transformers, or an address.")
     ] = "vllm",
@@ -69,6 +73,7 @@ def climb(
             base_model=base_model,
             freeze_model=freeze_model,
             lora_model=lora_model,
+            encoder_models=tuple(encoder_model or ()),
             engine=engine,
             mode=mode,
             shots=shots,

@@ -8,8 +8,9 @@ from typing import Any
 
 from sentifactory.atomic import write_json, write_text
 from sentifactory.evaluation.charts import build_bars
+from sentifactory.evaluation.formats import format_p_value, format_percent, format_points, format_range
 from sentifactory.evaluation.markdown import build_table, escape
-from sentifactory.evaluation.verdict import Sentence, format_p_value, format_percent, format_points, format_range
+from sentifactory.evaluation.verdict import Sentence
 from sentifactory.evaluation.wording import DASH, read_interval
 
 TITLE = Sentence("Ladder of models", "模型阶梯")
@@ -38,11 +39,12 @@ def list_cells(rung: Mapping[str, Any]) -> list[str]:
         spread = format_range(read_interval(test["interval"]), "to")
         against = f"{format_points(test['difference'])} ({spread}; {format_p_value(test['p_value'])})"
     ece = rung["ece_equal_mass"]
+    corrected = " calibrated" if rung.get("calibration") else ""
     return [
         f"{format_percent(figures['accuracy'])} ({low}–{high})",
         against,
         format_percent(figures["macro_f1"]),
-        DASH if ece is None else f"{ece:.3f} ({rung['ece_by_chance']:.3f})",
+        DASH if ece is None else f"{ece:.3f} ({rung['ece_by_chance']:.3f}){corrected}",
         format_speed(rung["reviews_per_s"]),
         format_bytes(rung["peak_bytes"]),
         format_bytes(rung.get("size_bytes")),

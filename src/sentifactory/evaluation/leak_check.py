@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, TrainFile, find_leaks
+from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, TrainFile, find_leaks_by_file
 from sentifactory.corpus.leakage import EXACT, NEAR
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import DataError
@@ -37,19 +37,19 @@ class KnownTraining:
     problem: str = ""
 
 
-def check_test_file(
-    test_file: str, tuned_model: str | None, named: Sequence[str], *, allow_leaks: bool
-) -> tuple[LeakFinding, list[Sentence]]:
-    """Refuse a test file of which training has seen reviews; say what was found.
+def check_test_files(
+    test_files: Sequence[str], tuned_model: str | None, named: Sequence[str], *, allow_leaks: bool
+) -> tuple[list[LeakFinding], list[Sentence]]:
+    """Refuse test files of which training has seen reviews; say what was found.
 
     Args:
-        test_file: the reviews to test on.
+        test_files: each with reviews to test on.
         tuned_model: folder of the tuned model; its run card tells what it was trained on. None: there is none.
         named: training files that the user names.
         allow_leaks: go on, with the warning.
 
     Returns:
-        What was found, and the warnings with which the report begins.
+        What was found in each, and the warnings with which the report begins.
 
     Raises:
         LeakError: when there is a leak.
@@ -57,38 +57,48 @@ def check_test_file(
     """
     known = read_training(tuned_model) if tuned_model is not None else KnownTraining([])
     train = list(dict.fromkeys([*known.files, *(TrainFile(Path(name)) for name in named)]))
-    finding = LeakFinding(test_files=(test_file,), problem=known.problem or NO_TRAINING_FILE)
+    problem = known.problem or NO_TRAINING_FILE
     if train:
         try:
-            finding = replace(find_leaks(train, [Path(test_file)]), problem=known.problem)
+            found = find_leaks_by_file(train, [*map(Path, test_files)])
+            return _warn_or_refuse([replace(one, problem=known.problem) for one in found], "train", allow_leaks)
         except DataError as error:
             if named:
                 raise
-            finding = replace(finding, problem=f"Nothing was compared, since a file is not read as reviews: {error}")
-    return finding, _warn_or_refuse(finding, test_file, "train", allow_leaks)
+            problem = f"Nothing was compared, since a file is not read as reviews: {error}"
+    return _warn_or_refuse(
+        [LeakFinding(test_files=(file,), problem=problem) for file in test_files], "train", allow_leaks
+    )
 
 
-def check_validation_file(test_file: str, val_file: str, *, allow_leaks: bool) -> tuple[LeakFinding, list[Sentence]]:
+def check_validation_file(
+    test_files: Sequence[str], val_file: str, *, allow_leaks: bool
+) -> tuple[list[LeakFinding], list[Sentence]]:
     """Do the same for the reviews that calibrations are fitted on.
 
     Raises:
         LeakError: when there is a leak.
         DataError: when one of the files cannot be read as reviews.
     """
-    finding = find_leaks([TrainFile(Path(val_file))], [Path(test_file)])
-    return finding, _warn_or_refuse(finding, test_file, "val", allow_leaks)
+    found = find_leaks_by_file([TrainFile(Path(val_file))], [*map(Path, test_files)])
+    return _warn_or_refuse(found, "val", allow_leaks)
 
 
-def _warn_or_refuse(finding: LeakFinding, test_file: str, part: str, allow_leaks: bool) -> list[Sentence]:
-    if not allow_leaks:
-        finding.refuse(
-            next_step="remove them from one of the two files (sentifactory data check lists them all), or pass "
-            "--allow_leaks, which the report then says first"
-        )
-    say(f"Leak check: {finding.summarise()}")
-    if finding.status != LEAKS or finding.report is None:
-        return []
-    return [describe_overlap(finding.n_leaked, finding.report.n_test, test_file, part)]
+def _warn_or_refuse(
+    findings: list[LeakFinding], part: str, allow_leaks: bool
+) -> tuple[list[LeakFinding], list[Sentence]]:
+    warnings = []
+    for finding in findings:
+        if not allow_leaks:
+            finding.refuse(
+                next_step="remove them from one of the two files (sentifactory data check lists them all), or pass "
+                "--allow_leaks, which the report then says first"
+            )
+        say(f"Leak check: {finding.summarise()}")
+        if finding.status == LEAKS and finding.report is not None:
+            file = finding.test_files[0]
+            warnings.append(describe_overlap(finding.n_leaked, finding.report.n_test, file, part))
+    return findings, warnings
 
 
 def describe_finding(finding: LeakFinding) -> Sentence:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sentifactory.evaluation.formats import format_percent, format_points, format_range
 from sentifactory.evaluation.mistake_files import each_test
-from sentifactory.evaluation.verdict import format_percent, format_points, format_range
 from sentifactory.evaluation.wording import NO_PROBABILITIES, list_figures, name_contender, read_interval
 
 HASH_SHOWN = 12

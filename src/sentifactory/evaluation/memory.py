@@ -6,10 +6,11 @@ Not covered: the memory of a GPU.
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from sentifactory.engines.supervisor import list_descendants
 
 EVERY_S = 0.25
 
@@ -52,24 +53,6 @@ class MemoryWatch:
                 self.peak_bytes = max(self.peak_bytes or 0, held)
 
 
-def list_descendants(process: int) -> list[int]:
-    """Return the processes below one; none where the system does not tell."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            # The name in brackets may hold anything, blanks and brackets included.
-            parent = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
-        except (OSError, IndexError):
-            continue
-        children[int(parent)].append(int(folder.name))
-    found, waiting = [], [process]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
-
-
 def read_memory(process: int) -> int:
     """Return the bytes that a process holds, shared pages by share; 0 for one that has ended."""
     try:
@@ -77,3 +60,15 @@ def read_memory(process: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
+def read_peak_memory(process: int) -> int | None:
+    """Return the most bytes that a process has held at once since it began; None where the system does not tell.
+
+    Unlike the peak that a process is told about itself (getrusage), this one does not begin with that of its parent.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)

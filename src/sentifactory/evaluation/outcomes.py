@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentifactory.engines.calibration import Calibration
 from sentifactory.evaluation.breakdown import GroupScores, score_groups
-from sentifactory.evaluation.calibration import Calibration
 from sentifactory.evaluation.metrics import Metrics, compute_metrics
 from sentifactory.evaluation.predicting import Answers, collect_answers
 from sentifactory.evaluation.probabilities import (

@@ -18,8 +18,8 @@ from sentifactory.evaluation.charts import (
     build_risk_coverage,
     build_training_curve,
 )
+from sentifactory.evaluation.formats import format_p_value, format_percent, format_points
 from sentifactory.evaluation.mistake_files import each_test, find_surest
-from sentifactory.evaluation.verdict import format_p_value, format_percent, format_points
 from sentifactory.evaluation.wording import CONTENDERS, NO_CALIBRATION, NO_PROBABILITIES, list_figures
 from sentifactory.pages.rendering import build_environment
 

@@ -16,9 +16,9 @@ import sentifactory
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.engines.vllm_process import find_vllm_python, inspect_install
 from sentifactory.errors import ConfigError
+from sentifactory.models.weights import hash_weights
 from sentifactory.training.run_card import read_card
 
-WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf")
 SETTING_FILES = (
     "config.json",
     "generation_config.json",
@@ -26,13 +26,7 @@ SETTING_FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
-PACKAGES = ("llamafactory", "torch", "transformers", "scikit-learn", "numpy")
-
-
-def hash_weights(folder: str | Path) -> dict[str, str]:
-    """Return the SHA-256 of each weight file of a model folder, by file name."""
-    files = sorted(file for pattern in WEIGHT_PATTERNS for file in Path(folder).glob(pattern))
-    return {file.name: hash_file(file) for file in files}
+PACKAGES = ("llamafactory", "torch", "transformers", "onnxruntime", "scikit-learn", "numpy")
 
 
 def hash_settings(folder: str | Path) -> dict[str, str]:
@@ -41,14 +35,14 @@ def hash_settings(folder: str | Path) -> dict[str, str]:
 
 
 def describe_model(folder: str | Path) -> dict[str, Any]:
-    """Return what a report says about a model folder: its weights by hash, and its run card where it has one.
+    """Return what a report says about a model folder: weights and settings by hash, and its run card if any.
 
     A name that is no folder here (a model at an address) has nothing to be described.
     """
     place = Path(folder)
     if not place.is_dir():
         return {}
-    facts: dict[str, Any] = {"weights": hash_weights(place)}
+    facts: dict[str, Any] = {"weights": hash_weights(place), "settings": hash_settings(place)}
     card = read_card(place)
     if card is not None:
         facts["run_card"] = card

@@ -11,14 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sentifactory.engines.calibration import MIN_PROBABILITY
 from sentifactory.evaluation.significance import Interval, compute_wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BINS = 15
-# A probability of 0 for what then happens would make the likelihood of the whole set 0.
-MIN_PROBABILITY = 1e-12
 _CHANCE_DRAWS = 500
 
 

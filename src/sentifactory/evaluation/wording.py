@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentifactory.corpus.wording import name_label
+from sentifactory.evaluation.formats import format_percent, format_points, format_range
 from sentifactory.evaluation.significance import Interval
-from sentifactory.evaluation.verdict import Sentence, format_percent, format_points, format_range
+from sentifactory.evaluation.verdict import Sentence
 
 CONTENDERS = {
     "majority": Sentence("Majority label", "多数类"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,26 @@ def find_parts(package: str) -> list[Path]:
         if not part.is_file():
             raise ConfigError(f"A part of the package {package} is missing", where=str(part), next_step=_SETUP_COMMAND)
     return parts
+
+
+def find_package_file(package: str, module: str, name: str) -> Path:
+    """Return a file that a package carries, without running any of the package's code.
+
+    Args:
+        package: its name in the registry.
+        module: the folder that it installs.
+        name: path of the file inside that folder.
+
+    Raises:
+        ConfigError: when the package or the file is not there.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"The package {package} is not installed", next_step=_SETUP_COMMAND)
+    file = Path(next(iter(spec.submodule_search_locations))) / name
+    if not file.is_file():
+        raise ConfigError(f"A file of the package {package} is missing", where=str(file), next_step=_SETUP_COMMAND)
+    return file
 
 
 def assemble_parts(parts: Sequence[Path], sha256: str, description: str) -> bytearray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sentifactory.errors import ConfigError
-from sentifactory.models import gemma
+from sentifactory.models import e5, gemma
 
 DTYPES = ("float32", "bfloat16")
 
@@ -46,6 +46,14 @@ MODELS: dict[str, PretrainedModel] = {
             format_version=gemma.FORMAT_VERSION,
             parameter_count=gemma.PARAMETER_COUNT,
             build=gemma.build_checkpoint,
+        ),
+        PretrainedModel(
+            name="multilingual-e5-small",
+            package=e5.PACKAGE,
+            source_sha256=e5.WEIGHTS_SHA256,
+            format_version=e5.FORMAT_VERSION,
+            parameter_count=e5.PARAMETER_COUNT,
+            build=e5.build_checkpoint,
         ),
     )
 }

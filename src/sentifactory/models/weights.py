@@ -1,4 +1,4 @@
-"""Writes a checkpoint's weights, with an error that the caller can tell a full disk from."""
+"""The weight files of a checkpoint: which they are, and how they are written so that a full disk is told apart."""
 
 from __future__ import annotations
 
@@ -7,10 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sentifactory.corpus.manifest import hash_file
 from sentifactory.progress import show_progress
 
 if TYPE_CHECKING:
     import torch
+
+
+WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf", "*.onnx", "*.onnx.data")
+TRAINER_STATE = "training_args.bin"  # fits a pattern and holds no weights; a published model does not have it
+
+
+def list_weights(folder: str | Path) -> list[Path]:
+    """Return the weight files of a model folder."""
+    files = (file for pattern in WEIGHT_PATTERNS for file in Path(folder).glob(pattern))
+    return sorted(file for file in files if file.name != TRAINER_STATE)
+
+
+def hash_weights(folder: str | Path) -> dict[str, str]:
+    """Return the SHA-256 of each weight file of a model folder, by file name."""
+    return {file.name: hash_file(file) for file in list_weights(folder)}
 
 
 def save_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

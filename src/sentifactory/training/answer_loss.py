@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from typing import Any
 
 IGNORED_LABEL = -100
+# Which tokens are learnt: all of the answer, or (label_loss.py) those alone that tell the labels apart.
+WHOLE_ANSWER, LABEL = LOSSES = ("answer", "label")
 
 # Classes whose forward function uses the decoder's hidden states for the logits alone; tests prove each of them.
 PROVEN_CLASSES = frozenset(

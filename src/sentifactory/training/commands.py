@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from sentifactory.errors import ConfigError
 
 
 def train(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A LLaMA-Factory training YAML.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="FILE.yaml", help="A LLaMA-Factory training YAML, or one with stage: encoder.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the run card, and nothing else, on stdout.")] = False,
     stock: Annotated[bool, typer.Option("--stock", help="Run LLaMA-Factory as it is, without accelerations.")] = False,
     trunk_cache_gib: Annotated[
@@ -20,6 +24,14 @@ def train(
             "--trunk_cache_gib", min=0, help="Disk for the frozen layers' output, in GiB (default 8; 0 keeps nothing)."
         ),
     ] = None,
+    loss: Annotated[
+        str,
+        typer.Option(
+            "--loss",
+            help="answer: the whole answer, as LLaMA-Factory does; label: only the tokens that tell the labels apart, "
+            "for models that are asked by score or constrain.",
+        ),
+    ] = "answer",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show LLaMA-Factory's log on the terminal.")] = False,
     test: Annotated[
         list[str] | None,
@@ -28,35 +40,51 @@ def train(
     allow_leaks: Annotated[
         bool, typer.Option("--allow_leaks", help="Train although reviews to test on are among those to train on.")
     ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="Task (name or YAML) to score validation reviews by; default: that of the data."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry_run", help="Do not train: estimate memory and time on this machine.")
     ] = False,
 ) -> None:
-    """Train by a LLaMA-Factory YAML: sentifactory train FILE.yaml [key=value ...].
+    """Train by a YAML of LLaMA-Factory, or an encoder by one of ours: sentifactory train FILE.yaml [key=value ...].
 
+    A file with `stage: encoder` (see examples/train_encoder) trains a text classifier with transformers' Trainer.
     Words of the form key=value override the file, as with llamafactory-cli. The run card is written to run.json in
     the output folder. A run that was cut off is continued by the same command.
+
+    Reviews of the eval_dataset are scored by label at every evaluation (eval_strategy, eval_steps); with
+    load_best_model_at_end the checkpoint of the best macro-F1 is kept and loaded at the end, unless
+    metric_for_best_model says otherwise, and early_stopping_steps ends a run that gets no better.
 
     Reviews of the eval_dataset, of the val and test files beside the training files, and of --test must not stand in
     the training files, word for word or nearly so: the command ends with exit code 3 if they do.
 
     With --dry_run nothing is trained, no weights are loaded and no leaks are looked for.
     """
-    if dry_run:
-        _show_estimate(recipe, context.args, is_accelerated=not stock, cache_gib=trunk_cache_gib, as_json=as_json)
-        return
+    from sentifactory.training.encoder import train_encoder
+    from sentifactory.training.encoder_recipe import is_encoder_recipe
     from sentifactory.training.estimate import summarise_comparison
     from sentifactory.training.llamafactory import train_recipe
+    from sentifactory.training.recipe import load_recipe
 
-    card = train_recipe(
-        recipe,
-        context.args,
-        is_accelerated=not stock,
-        is_verbose=verbose,
-        test_files=test or (),
-        allow_leaks=allow_leaks,
-        cache_gib=trunk_cache_gib,
-    )
+    loaded = load_recipe(recipe, context.args)
+    if dry_run:
+        if is_encoder_recipe(loaded):
+            raise ConfigError("Encoder recipes are not estimated", where=str(recipe), next_step="leave --dry_run out")
+        _show_estimate(recipe, context.args, is_accelerated=not stock, cache_gib=trunk_cache_gib, as_json=as_json)
+        return
+    common: dict[str, Any] = {"is_verbose": verbose, "test_files": test or (), "allow_leaks": allow_leaks}
+    if is_encoder_recipe(loaded):
+        if stock or trunk_cache_gib is not None or task is not None or loss != "answer":
+            raise ConfigError(
+                "--stock, --trunk_cache_gib, --task and --loss are for LLaMA-Factory's recipes", where=str(recipe)
+            )
+        card = train_encoder(loaded, **common)
+    else:
+        common |= {"is_accelerated": not stock, "cache_gib": trunk_cache_gib, "task": task, "loss": loss}
+        card = train_recipe(recipe, context.args, **common)
     if as_json:
         typer.echo(json.dumps(card, ensure_ascii=False, indent=2, default=str))
         return
@@ -64,7 +92,7 @@ def train(
         typer.echo(card["warning"])
     output_dir = Path(str(card["recipe"]["output_dir"]))
     typer.echo(f"Trained in {card['wall_time_s']:.0f} s: {output_dir} (run card: {output_dir / 'run.json'})")
-    if card["estimate"] and card["estimate"]["compared"]:
+    if card.get("estimate") and card["estimate"]["compared"]:
         typer.echo(summarise_comparison(card["estimate"]["compared"]))
 
 
@@ -100,3 +128,22 @@ def bench_train_step(
 
     words = ["per_device_train_batch_size=8", *(overrides or [])]
     typer.echo(bench_recipe(recipe, words, task, batches=batches, rounds=rounds, output_dir=output_dir))
+
+
+def bench_kills(
+    kills: Annotated[int, typer.Option(min=1, help="Kills by SIGKILL.")] = 25,
+    seed: Annotated[int, typer.Option(help="Of model, data and moments.")] = 0,
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Where kills.md and kills.json go.")] = Path(
+        "saves/bench"
+    ),
+) -> None:
+    """Kill training runs of a tiny model at random moments, continue them, and compare the weights at the end.
+
+    Exit code 1 where a promise was not kept.
+    """
+    from sentifactory.training.kill_report import bench_kills as run
+
+    table, is_kept = run(kills, seed, output_dir)
+    typer.echo(table)
+    if not is_kept:
+        raise typer.Exit(1)

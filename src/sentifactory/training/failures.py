@@ -1,18 +1,38 @@
-"""Turns LLaMA-Factory's refusals and failures that a user can mend into one sentence with a next step."""
+"""Turns a trainer's refusals and failures that a user can mend into one sentence with a next step."""
 
 from __future__ import annotations
 
 import errno
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.training.recipe import NEXT_STEP, Recipe
 
 _DISK_FULL_WORDS = ("No space left", "Disk quota exceeded", "PytorchStreamWriter failed", "os error 28")
-# What LLaMA-Factory and the libraries under it raise before the first step for a recipe they cannot use.
+# What a trainer and the libraries under it raise before the first step for a recipe they cannot use.
 _REFUSALS = (ValueError, OSError, ImportError, NotImplementedError, KeyError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """Whose failures are explained.
+
+    Attributes:
+        title: its name for the user.
+        package: that its source files belong to.
+        memory_keys: what to lower when the GPU's memory does not suffice.
+    """
+
+    title: str
+    package: str
+    memory_keys: str
+
+
+LLAMAFACTORY = Trainer("LLaMA-Factory", "llamafactory", "cutoff_len or freeze_trainable_layers")
+TRANSFORMERS = Trainer("transformers' Trainer", "transformers", "cutoff_len or trainable_layers")
 
 
 def _stands_in(filename: str, package: str) -> bool:
@@ -38,7 +58,9 @@ def explain_refusal(error: Exception, recipe: Recipe) -> ConfigError:
     return ConfigError(f"LLaMA-Factory refuses it: {message}", where=str(recipe.path), next_step=next_step)
 
 
-def explain_failure(error: Exception, recipe: Recipe, *, has_begun: bool) -> SentiFactoryError | None:
+def explain_failure(
+    error: Exception, recipe: Recipe, *, has_begun: bool, trainer: Trainer = LLAMAFACTORY
+) -> SentiFactoryError | None:
     """Return the sentence for a failed run that the user can mend; None for a defect, which keeps its traceback."""
     if isinstance(error, SentiFactoryError):
         return None
@@ -54,17 +76,17 @@ def explain_failure(error: Exception, recipe: Recipe, *, has_begun: bool) -> Sen
         return ConfigError(
             "The GPU has too little memory for this recipe",
             where=str(recipe.path),
-            next_step="lower per_device_train_batch_size (and raise gradient_accumulation_steps alike), cutoff_len or "
-            "freeze_trainable_layers",
+            next_step="lower per_device_train_batch_size (and raise gradient_accumulation_steps alike), "
+            f"{trainer.memory_keys}",
         )
     frames = traceback.extract_tb(error.__traceback__)
-    is_theirs = any(_stands_in(frame.filename, "llamafactory") for frame in frames)
+    is_theirs = any(_stands_in(frame.filename, trainer.package) for frame in frames)
     is_ours = bool(frames) and _stands_in(frames[-1].filename, "sentifactory")
     if has_begun or is_ours or not is_theirs or not isinstance(error, _REFUSALS):
         return None
-    next_step = "mend the recipe; --verbose shows LLaMA-Factory's log"
+    next_step = "mend the recipe; --verbose shows the trainer's log"
     if "couldn't connect" in message or "offline" in message.lower():
         next_step = "download the model into a folder and name that folder, or set HF_ENDPOINT to a mirror"
     return ConfigError(
-        f"LLaMA-Factory could not start the run: {message}", where=str(recipe.path), next_step=next_step
+        f"{trainer.title} could not start the run: {message}", where=str(recipe.path), next_step=next_step
     )

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sentifactory.training.answer_loss import find_causal_model
@@ -65,7 +66,7 @@ def probe_layer(
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return layer(inputs_embeds=states, use_cache=False).last_hidden_state
 
-    half, whole = (_measure_kept(layer, lambda count=count: pass_through(count)) for count in (samples // 2, samples))
+    half, whole = (_measure_kept(layer, partial(pass_through, count)) for count in (samples // 2, samples))
     per_token = (whole - half) / ((samples - samples // 2) * length)
 
     def train() -> None:

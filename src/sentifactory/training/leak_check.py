@@ -1,15 +1,17 @@
 """Before a run starts: are the reviews that it will be judged on among those that it is trained on?
 
 Known to be judged on are the val and test files beside the training files, as their manifest has them, the recipe's
-`eval_dataset`, and what the user names by `--test`.
+`eval_dataset`, and what the user names by `--test`. Where the recipe chooses a checkpoint, or its end, by the
+`eval_dataset`, no test review may stand in that either.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, TrainFile, find_held_out, find_leaks
 from sentifactory.errors import DataError
@@ -36,9 +38,14 @@ def check_recipe_leaks(recipe: Recipe, test_files: Sequence[str | Path], *, allo
     held_out = find_held_out([one.path for one in train])
     judged_on = [path for _, path in list_data_files(recipe.settings, ["eval_dataset"])]
     finding = _compare(train, [*map(Path, test_files), *judged_on, *held_out], is_asked=bool(test_files))
+    if chooses_by_validation(recipe.settings) and finding.status != LEAKS:
+        test = [*map(Path, test_files), *(file for file in held_out if file.stem == "test")]
+        chosen_by = _compare([TrainFile(path) for path in judged_on], test, is_asked=bool(test_files))
+        if chosen_by.status == LEAKS and chosen_by.report is not None:
+            finding = replace(chosen_by, report=replace(chosen_by.report, seen_as="validation"))
     if not allow_leaks:
         finding.refuse(
-            next_step="leave these reviews out of the training file (sentifactory data check lists them all), or pass "
+            next_step="leave these reviews out of one of the files (sentifactory data check lists them all), or pass "
             "--allow_leaks, which the run card then says"
         )
     if finding.status == LEAKS:
@@ -46,6 +53,11 @@ def check_recipe_leaks(recipe: Recipe, test_files: Sequence[str | Path], *, allo
     else:
         say(f"Leak check: {finding.summarise()}")
     return finding
+
+
+def chooses_by_validation(settings: Mapping[str, Any]) -> bool:
+    """Return whether the validation reviews decide which weights are kept."""
+    return bool(settings.get("load_best_model_at_end") or settings.get("early_stopping_steps"))
 
 
 def warn_of_leaks(finding: LeakFinding) -> str:
@@ -56,10 +68,12 @@ def warn_of_leaks(finding: LeakFinding) -> str:
 def list_train_files(recipe: Recipe) -> list[TrainFile]:
     """Return the local files that a recipe trains on, with LLaMA-Factory's limit of rows."""
     files = list_data_files(recipe.settings, ["dataset"])
+    taught = list_data_files(recipe.settings, ["soft_label_path"])
     n_files = Counter(name for name, _ in files)
     limit = recipe.settings.get("max_samples")
     # The limit is one for each data set: of a data set in several files all are compared.
-    return [TrainFile(path, limit if n_files[name] == 1 else None) for name, path in files]
+    limited = [TrainFile(path, limit if n_files[name] == 1 else None) for name, path in files]
+    return [*limited, *(TrainFile(path) for _, path in taught)]
 
 
 def _compare(train: Sequence[TrainFile], test: Sequence[Path], *, is_asked: bool) -> LeakFinding:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import shutil
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from sentifactory.progress import say
-from sentifactory.training.checkpoints import LOCK_NAME, choose_start, hold_output_folder
-from sentifactory.training.failures import explain_failure, explain_refusal
+from sentifactory.task_files import load_task
+from sentifactory.training.answer_loss import WHOLE_ANSWER
+from sentifactory.training.checkpoints import choose_start, hold_output_folder
+from sentifactory.training.failures import explain_refusal
+from sentifactory.training.label_answers import find_task
+from sentifactory.training.label_loss import choose_listeners
 from sentifactory.training.leak_check import check_recipe_leaks
 from sentifactory.training.output_control import LOG_NAME, collect_chatter, divert_stdout, quieten_progress_bars
 from sentifactory.training.recipe import Recipe, load_recipe, refuse
@@ -29,10 +30,10 @@ from sentifactory.training.run_card import (
     begin_card,
     compute_fingerprint,
     describe_data,
-    measure_peak_memory,
-    read_now,
-    write_card,
 )
+from sentifactory.training.run_guard import RunGuard
+from sentifactory.training.running import record_run, remove_if_unused
+from sentifactory.training.sft_trainer import extend_trainer
 from sentifactory.training.trunk_cache import read_limit
 from sentifactory.training.watching import TrainingWatcher
 
@@ -47,6 +48,8 @@ def train_recipe(
     listeners: Sequence[Any] = (),
     test_files: Sequence[str | Path] = (),
     allow_leaks: bool = False,
+    task: str | None = None,
+    loss: str = WHOLE_ANSWER,
 ) -> dict[str, Any]:
     """Train by a LLaMA-Factory YAML and return the run card.
 
@@ -59,21 +62,26 @@ def train_recipe(
         listeners: further callbacks for the trainer, called before ours; each gets our own as `watcher`.
         test_files: files that the model will be tested on, besides those that are known.
         allow_leaks: train although reviews to test on are among those to train on; the run card then says so first.
+        task: name or file of the task by which validation reviews are scored; None: the one in the data's manifest.
+        loss: `answer` for LLaMA-Factory's own loss, `label` for the tokens alone that tell the labels apart.
 
     Raises:
         ConfigError: when the recipe, its data or its model cannot be used, or the disk is full.
         LeakError: when reviews to test on are among those to train on.
     """
     recipe = load_recipe(path, overrides)
+    if task is not None:
+        load_task(task)  # a wrong name ends the command before anything is written
+    listeners = [*listeners, *choose_listeners(loss)]
     cache_bytes = read_limit() if cache_gib is None else int(cache_gib * 2**30)
     check_recipe(recipe)
     leaks = check_recipe_leaks(recipe, test_files, allow_leaks=allow_leaks)
     output_dir = Path(str(recipe.settings["output_dir"])).expanduser()
     with hold_output_folder(output_dir):
         data = describe_data(recipe.settings)
-        settings = choose_start(recipe.settings, compute_fingerprint(recipe.settings, data))
+        settings = choose_start(recipe.settings, compute_fingerprint(recipe.settings, data, loss))
         settings["disable_tqdm"] = True  # our own display takes its place
-        card = begin_card(recipe, settings, data, leaks)
+        card = begin_card(recipe, settings, data, leaks, loss)
         card["continued_from"] = settings.get("resume_from_checkpoint")
         log_file = None if is_verbose else output_dir / LOG_NAME
         with ExitStack() as stack:
@@ -81,7 +89,9 @@ def train_recipe(
             try:
                 for listener in listeners:
                     listener.watcher = watcher
-                _run(recipe, settings, card, watcher, [*listeners, watcher], log_file)
+                callbacks = [*listeners, watcher, RunGuard(settings, card["fingerprint"], stack)]
+                with extend_trainer(settings, card, lambda: find_task(settings, task)):
+                    _run(recipe, settings, card, watcher, callbacks, log_file)
             finally:
                 watcher.accelerations.close()
                 if not watcher.has_begun and card["status"] != "finished":
@@ -137,34 +147,8 @@ def _run(
 
     output_dir = Path(str(settings["output_dir"])).expanduser()
     quieten_progress_bars()
-    start_s = time.monotonic()
     say(f"Training {settings['model_name_or_path']} by {recipe.path} into {output_dir}")
-    try:
-        with collect_chatter(log_file):
-            if "warning" in card:
-                sys.stdout.write(f"{card['warning']}\n")  # which is the log now
-            run_exp(dict(settings), callbacks=callbacks)
-        card["status"] = "finished"
-    except BaseException as error:
-        card["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        card["error"] = " ".join(str(error).split())[:2000] or type(error).__name__
-        if isinstance(error, Exception) and (explained := explain_failure(error, recipe, has_begun=watcher.has_begun)):
-            raise explained from error
-        raise
-    finally:
-        card["wall_time_s"] = round(time.monotonic() - start_s, 3)
-        card["finished_at"] = read_now()
-        card["memory"] = measure_peak_memory()
-        if is_main_process() and (watcher.has_begun or card["status"] == "finished"):
-            write_card(output_dir, card)
-
-
-def remove_if_unused(output_dir: Path) -> None:
-    """Remove an output folder in which nothing but our lock and our log was written."""
-    if {path.name for path in output_dir.iterdir()} <= {LOCK_NAME, LOG_NAME}:
-        shutil.rmtree(output_dir, ignore_errors=True)
-
-
-def is_main_process() -> bool:
-    """Return whether this is the process that writes (rank 0, or the only one)."""
-    return os.environ.get("RANK", "0") == "0"
+    with record_run(recipe, card, output_dir, watcher), collect_chatter(log_file):
+        if "warning" in card:
+            sys.stdout.write(f"{card['warning']}\n")  # which is the log now
+        run_exp(dict(settings), callbacks=callbacks)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 LOG_NAME = "llamafactory.log"
+ENCODER_LOG_NAME = "trainer.log"
+LOG_NAMES = (LOG_NAME, ENCODER_LOG_NAME)
 
 
 @contextmanager

@@ -12,13 +12,16 @@ import json
 import os
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sentifactory.corpus.readers import FILE_SUFFIXES
 from sentifactory.training.recipe import Recipe, suggest
 
+# Name data sets or files that a run learns from or is judged on; the last one in encoder recipes alone.
+DATA_KEYS = ("dataset", "eval_dataset", "soft_label_path")
 # Written without quotes, YAML reads these as a boolean.
 _YAML_BOOLEANS = {False: "no", True: "yes"}
 # LLaMA-Factory and the trainer take more for these than their annotations say.
@@ -45,23 +48,25 @@ def read_field_types() -> dict[str, tuple[Any, Any]]:
 
 def find_problems(recipe: Recipe) -> list[str]:
     """Return every problem of a recipe, each as a clause that names the key and what was expected."""
-    return [
-        *check_keys(recipe),
-        *check_required(recipe),
-        *check_trackers(recipe),
-        *check_model(recipe),
-        *check_datasets(recipe),
-    ]
-
-
-def check_keys(recipe: Recipe) -> Iterator[str]:
-    """Yield the keys that LLaMA-Factory does not know, and the values of a wrong type."""
     known = read_field_types()
+    keys = check_keys(recipe, known, "LLaMA-Factory")
+    others = (check_required, check_trackers, check_model, check_datasets)
+    return [*keys, *(problem for check in others for problem in check(recipe))]
+
+
+def check_keys(recipe: Recipe, known: Mapping[str, tuple[Any, Any]], owner: str) -> Iterator[str]:
+    """Yield the keys that are not known, and the values of a wrong type.
+
+    Args:
+        recipe: whose keys are looked at.
+        known: every key with its type and its default.
+        owner: whose keys these are, for the messages.
+    """
     for key, value in recipe.settings.items():
         place = f"{key} ({recipe.locate(key)})"
         if key not in known:
             hint = suggest(key, list(known))
-            yield f"{place} is not a key of LLaMA-Factory{hint or ', remove it'}"
+            yield f"{place} is not a key of {owner}{hint or ', remove it'}"
             continue
         hint_type, default = known[key]
         if (value is None and default is None) or (key in _ALSO_BOOLEAN and isinstance(value, bool)):
@@ -178,10 +183,20 @@ def _is_hub_name(name: str) -> bool:
     return len(parts) == 1 or not Path(parts[0]).is_dir()
 
 
-def check_datasets(recipe: Recipe) -> Iterator[str]:
-    """Yield the data sets that are not registered and those whose file is missing or empty."""
+def check_datasets(recipe: Recipe, *, may_be_files: bool = False) -> Iterator[str]:
+    """Yield the data sets that are not registered and those whose file is missing or empty.
+
+    Args:
+        recipe: whose data sets are looked at.
+        may_be_files: whether a file of reviews can be named in the place of a registered data set.
+    """
     folder = recipe.settings.get("dataset_dir", "data")
-    wanted = [(key, name) for key in ("dataset", "eval_dataset") for name in split_names(recipe.settings.get(key))]
+    wanted = [(key, name) for key in DATA_KEYS for name in split_names(recipe.settings.get(key))]
+    if may_be_files:
+        for key, name in wanted:
+            if _is_review_file(name):
+                yield from _check_file(f"{key} ({recipe.locate(key)})", Path(name))
+        wanted = [(key, name) for key, name in wanted if not _is_review_file(name)]
     if not wanted or not isinstance(folder, str) or folder == "ONLINE" or folder.startswith("REMOTE:"):
         return
     register = Path(folder) / "dataset_info.json"
@@ -198,12 +213,20 @@ def check_datasets(recipe: Recipe) -> Iterator[str]:
         if name not in known:
             yield f"{place}: {name} is not registered in {register}{suggest(name, list(known))}"
         elif "file_name" in known[name]:
-            file = Path(folder) / known[name]["file_name"]
-            if not file.exists():
-                advice = "make it with: sentifactory data prepare"
-                yield f"{place}: the data file {file} of {name} does not exist ({advice})"
-            elif file.is_file() and file.stat().st_size == 0:
-                yield f"{place}: the data file {file} of {name} is empty"
+            yield from _check_file(place, Path(folder) / known[name]["file_name"], name)
+
+
+def _is_review_file(name: str) -> bool:
+    return Path(name).suffix.lower() in FILE_SUFFIXES
+
+
+def _check_file(place: str, file: Path, name: str = "") -> Iterator[str]:
+    """Yield what is wrong with the file of a data set; `name` is the data set's, where it is registered."""
+    told = f"the data file {file} of {name}" if name else f"the file {file}"
+    if not file.exists():
+        yield f"{place}: {told} does not exist (make it with: sentifactory data prepare)"
+    elif file.is_file() and file.stat().st_size == 0:
+        yield f"{place}: {told} is empty"
 
 
 def split_names(value: Any) -> list[str]:
@@ -213,19 +236,21 @@ def split_names(value: Any) -> list[str]:
     return [str(name) for name in value] if isinstance(value, list) else []
 
 
-def list_data_files(
-    settings: dict[str, Any], keys: Sequence[str] = ("dataset", "eval_dataset")
-) -> list[tuple[str, Path]]:
-    """Return (data set, file) for every local file that a recipe trains or validates on, or for one of both."""
+def list_data_files(settings: dict[str, Any], keys: Sequence[str] = DATA_KEYS) -> list[tuple[str, Path]]:
+    """Return (data set, file) for every local file that a recipe trains or validates on, or for one of both.
+
+    A file of reviews that is named itself, as encoder recipes may do, is a data set of its own name.
+    """
     folder = settings.get("dataset_dir", "data")
     register = Path(folder) / "dataset_info.json" if isinstance(folder, str) else None
-    if register is None or not register.is_file():
-        return []
-    known = json.loads(register.read_text(encoding="utf-8"))
+    known = json.loads(register.read_text(encoding="utf-8")) if register is not None and register.is_file() else {}
     found = []
     for key in keys:
         for name in split_names(settings.get(key)):
-            path = register.parent / str(known.get(name, {}).get("file_name", ""))
-            files = sorted(path.iterdir()) if path != register.parent and path.is_dir() else [path]
+            entry = known.get(name, {}).get("file_name")
+            path = Path(name) if entry is None else Path(folder) / str(entry)
+            if entry is None and not _is_review_file(name):
+                continue
+            files = sorted(path.iterdir()) if path.is_dir() else [path]
             found += [(name, file) for file in files if file.is_file()]
     return found

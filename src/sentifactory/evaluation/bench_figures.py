@@ -1,0 +1,109 @@
+"""What the bench of evaluation has measured, as figures and as a table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sentifactory.records import Prediction
+
+WAYS = {
+    "a": "transformers generate, one at a time, 256 new tokens",
+    "b": "vLLM generate",
+    "c": "vLLM score",
+    "d": "transformers score",
+    "e": "limit: unshared tokens at the rate of a float32 matrix product",
+}
+
+
+@dataclass(slots=True)
+class Timing:
+    """What was measured of one way of asking; one entry a round."""
+
+    reviews: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def per_second(self) -> float:
+        """Return reviews a second over all rounds."""
+        return sum(self.reviews) / sum(self.seconds)
+
+
+@dataclass(slots=True)
+class ModelBench:
+    """The measurements of one model.
+
+    Attributes:
+        timings: by the letter of the way.
+        gflop_per_review: of a forward pass over the unshared tokens; the mean over the reviews of (c).
+        gflop_per_s: of the matrix product, one a round.
+        labels: what (b) and (c) said to each review.
+        local_labels: what (c) and (d), which is float32 whatever vLLM was told, said to each review of (c).
+    """
+
+    timings: dict[str, Timing] = field(default_factory=lambda: {way: Timing() for way in WAYS})
+    gflop_per_review: list[float] = field(default_factory=list)
+    gflop_per_s: list[float] = field(default_factory=list)
+    labels: list[tuple[int | None, int | None]] = field(default_factory=list)
+    local_labels: list[tuple[int | None, int | None]] = field(default_factory=list)
+
+
+def measure_agreement(labels: Sequence[tuple[int | None, int | None]]) -> float:
+    """Return the share of reviews to which two ways of asking give the same label."""
+    return sum(one == other for one, other in labels) / len(labels)
+
+
+def pair_labels(free: Sequence[Prediction], scored: Sequence[Prediction]) -> list[tuple[int | None, int | None]]:
+    """Return the labels of two ways of asking side by side."""
+    return [(one.label, other.label) for one, other in zip(free, scored, strict=True)]
+
+
+def describe_bench(bench: ModelBench) -> dict[str, Any]:
+    """Return the measurements of one model for the JSON file."""
+    return {
+        "ways": {
+            way: {
+                "what": WAYS[way],
+                "reviews": timing.reviews,
+                "seconds": [round(seconds, 6) for seconds in timing.seconds],
+                "reviews_per_s": round(timing.per_second(), 4),
+            }
+            for way, timing in bench.timings.items()
+        },
+        "gflop_per_review": round(statistics.mean(bench.gflop_per_review), 2),
+        "gflop_per_s": [round(rate, 1) for rate in bench.gflop_per_s],
+        "label_agreement_b_c": round(measure_agreement(bench.labels), 4),
+        "label_agreement_c_d": round(measure_agreement(bench.local_labels), 4),
+    }
+
+
+def format_bench(measured: dict[str, ModelBench]) -> str:
+    """Return the measurements as a Markdown table."""
+    lines = [
+        "| model | way | reviews/s | each round | times (a) | share of (e) |",
+        "|---|---|---:|---|---:|---:|",
+    ]
+    for name, bench in measured.items():
+        rates = {way: timing.per_second() for way, timing in bench.timings.items()}
+        for way, timing in bench.timings.items():
+            rounds = zip(timing.reviews, timing.seconds, strict=True)
+            each = " ".join(f"{reviews / seconds:.3g}" for reviews, seconds in rounds)
+            lines.append(
+                f"| {name} | ({way}) {WAYS[way]} | {rates[way]:.3g} | {each} "
+                f"| {rates[way] / rates['a']:.1f} | {rates[way] / rates['e']:.0%} |"
+            )
+    for name, bench in measured.items():
+        lines += [
+            "",
+            f"{name}: {statistics.mean(bench.gflop_per_review):.1f} GFLOP a review, "
+            f"{statistics.median(bench.gflop_per_s):.0f} GFLOP/s; (c) is {ratio(bench, 'c', 'b'):.2f} times (b); "
+            f"labels of (b) and (c) agree on {measure_agreement(bench.labels):.1%} of {len(bench.labels)} reviews, "
+            f"of (c) and (d) on {measure_agreement(bench.local_labels):.1%} of {len(bench.local_labels)}.",
+        ]
+    return "\n".join(lines)
+
+
+def ratio(bench: ModelBench, one: str, other: str) -> float:
+    """Return how many times as fast one way is as another."""
+    return bench.timings[one].per_second() / bench.timings[other].per_second()

@@ -1,0 +1,115 @@
+"""A teacher is asked about reviews without labels; its probabilities teach a student (`training.soft_labels`).
+
+Answers are written down as they come: a run that was cut off is continued by the same command, and asks nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sentifactory
+from sentifactory.atomic import write_json
+from sentifactory.corpus.manifest import hash_file
+from sentifactory.corpus.readers import read_texts
+from sentifactory.engines.base import Mode
+from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind
+from sentifactory.errors import ConfigError, DataError
+from sentifactory.evaluation.predicting import collect_answers, compute_fingerprint
+from sentifactory.evaluation.provenance import describe_model, describe_versions, hash_settings
+from sentifactory.evaluation.sampling import take_sample
+from sentifactory.records import Review
+from sentifactory.task import Task
+from sentifactory.task_files import load_task
+from sentifactory.training.soft_labels import write_soft_labels
+
+if TYPE_CHECKING:
+    from sentifactory.engines.base import Engine
+
+_MODE: Mode = "score"  # the only one that gives probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class TeachOptions:
+    """The options of asking a teacher.
+
+    Attributes:
+        teacher: folder of its model, or its name at an address.
+        input_files: reviews; labels in them are not looked at.
+        output_file: where the soft labels go, a .jsonl file; what is known of them goes beside it.
+        engine: that runs the teacher.
+        task: name or YAML file.
+        max_samples: most reviews that it is asked about; None for all.
+        seed: chooses them.
+    """
+
+    teacher: str
+    input_files: tuple[str, ...]
+    output_file: Path
+    engine: str = "vllm"
+    task: str = "binary_sentiment"
+    max_samples: int | None = None
+    seed: int = 42
+
+
+def ask_teacher(options: TeachOptions) -> dict[str, Any]:
+    """Write the soft labels, and return what is known of them.
+
+    Raises:
+        ConfigError: when an option cannot be used, or the place cannot be written.
+        DataError: when a file cannot be used.
+        EngineError: when the teacher cannot be run.
+    """
+    task = load_task(options.task)
+    if options.output_file.suffix != ".jsonl":
+        raise ConfigError(f"--output_file is {str(options.output_file)!r}", expected="a name that ends in .jsonl")
+    check_engine(options.engine, options.teacher)
+    engine = choose_kind(options.engine, options.teacher)
+    check_mode(_MODE, engine)
+    reviews = take_sample(read_distinct(options.input_files, task), options.max_samples, options.seed)
+    model = describe_model(options.teacher)
+
+    def open_engine() -> AbstractContextManager[Engine]:
+        return build_engine(engine, options.teacher, task, name="the teacher", mode=_MODE)
+
+    journal = options.output_file.with_suffix(".answers.jsonl")
+    answers = collect_answers(
+        open_engine,
+        reviews,
+        journal,
+        compute_fingerprint(
+            sentifactory.__version__, engine, options.teacher, hash_settings(options.teacher), model.get("weights"),
+            task.prompt_template, list(map(task.render_answer, range(len(task.labels)))),
+        ),
+    )  # fmt: skip
+    write_soft_labels(options.output_file, reviews, answers.predictions, task)
+    facts = {
+        "teacher": {"model": options.teacher, "engine": engine, "mode": _MODE, **model},
+        "task": {"name": task.name, "labels": list(task.labels), "prompt_template": task.prompt_template},
+        "input": [{"file": name, "sha256": hash_file(Path(name))} for name in options.input_files],
+        "reviews": len(reviews),
+        "answered": {
+            label: sum(answer.label == at for answer in answers.predictions) for at, label in enumerate(task.labels)
+        },
+        "predict_s": round(answers.predict_s, 3),
+        "sha256": hash_file(options.output_file),
+        "versions": describe_versions([engine]),
+    }
+    write_json(options.output_file.with_suffix(".json"), facts)
+    journal.unlink(missing_ok=True)  # every answer stands in the file
+    return facts
+
+
+def read_distinct(files: Sequence[str], task: Task) -> list[Review]:
+    """Return the reviews of some files without their labels, each text once, those without a text left out.
+
+    Raises:
+        DataError: when a file cannot be used, or no text is left.
+    """
+    texts = {review.text: review for name in files for review in read_texts(name, task) if review.text.strip()}
+    if not texts:
+        raise DataError("No row has a text", where=", ".join(files), expected="at least one review")
+    return list(texts.values())

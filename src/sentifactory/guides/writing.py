@@ -1,0 +1,33 @@
+"""Writes the pages that are made from the code, or says which of them have drifted from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+import sentifactory
+from sentifactory.atomic import write_text
+from sentifactory.guides.commands_page import write_commands_page
+from sentifactory.guides.errors_page import write_errors_page
+
+
+def build_pages(app: typer.Typer) -> dict[str, str]:
+    """Return the pages by file name."""
+    package = Path(sentifactory.__file__).parent
+    return {"commands.md": write_commands_page(app), "error_messages.md": write_errors_page(package)}
+
+
+def write_pages(app: typer.Typer, folder: Path) -> list[str]:
+    """Write the pages into a folder and return the names of those that were others before.
+
+    Raises:
+        ConfigError: when the place may not be written.
+    """
+    changed = []
+    for name, text in build_pages(app).items():
+        path = folder / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+            changed.append(name)
+    return changed

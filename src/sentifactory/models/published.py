@@ -1,0 +1,59 @@
+"""A published model by its name alone: its folder here, or what a hub has under that name.
+
+Only files that hold no code are taken: weights in safetensors or ONNX, and texts.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sentifactory.environments import wants_modelscope
+from sentifactory.errors import ConfigError
+from sentifactory.models.hub_errors import HUGGING_FACE, MODELSCOPE, explain_hub_errors
+from sentifactory.progress import say
+
+MODELSCOPE_PREFIX = "ms:"
+HARMLESS_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.onnx", "NOTICE*", "LICENSE*"]
+
+
+def fetch_published(model: str, hub: str | None = None) -> Path:
+    """Return the folder of a model: the one of that name here, else what the hub has, kept in its cache.
+
+    Args:
+        model: a folder, owner/name on the hub, or `ms:owner/name`.
+        hub: `huggingface` or `modelscope`; None: as USE_MODELSCOPE_HUB says.
+
+    Raises:
+        ConfigError: when there is no such model, or the hub cannot be reached.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if model.startswith(MODELSCOPE_PREFIX):
+        hub, model = MODELSCOPE, model.removeprefix(MODELSCOPE_PREFIX)
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise ConfigError(
+            "There is no such model", where=model, expected="a folder, or owner/name on a hub", next_step="check it"
+        )
+    hub = hub or (MODELSCOPE if wants_modelscope() else HUGGING_FACE)
+    say(f"Fetching {model} from {hub}")
+    with explain_hub_errors(hub, model):
+        return Path(_download_from_modelscope(model) if hub == MODELSCOPE else _download(model))
+
+
+def _download(model: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    return str(snapshot_download(model, endpoint=endpoint, allow_patterns=HARMLESS_FILES))
+
+
+def _download_from_modelscope(model: str) -> str:
+    try:
+        from modelscope.hub.snapshot_download import snapshot_download
+    except ImportError as error:
+        raise ConfigError(
+            "The package modelscope is not installed", where=model, next_step="pip install modelscope"
+        ) from error
+    return str(snapshot_download(model, allow_patterns=HARMLESS_FILES))

@@ -1,0 +1,1 @@
+"""Serving: one model over REST, and files of reviews labelled in bounded memory."""

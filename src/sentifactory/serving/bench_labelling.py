@@ -1,0 +1,121 @@
+"""Labelling that is killed again and again: are the rows out the rows in, each once and in order?"""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from sentifactory.progress import show_progress
+from sentifactory.task import BINARY_SENTIMENT
+
+LONGEST_PAUSE_S = 1.0
+
+
+def write_reviews(path: Path, texts: Sequence[str], n_rows: int) -> None:
+    """Write a CSV of so many different reviews."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", "text"])
+        writer.writerows((number, f"{texts[number % len(texts)]} {number}") for number in range(n_rows))
+
+
+def label_with_kills(command: Sequence[str], source: Path, out: Path, n_kills: int, seed: int = 0) -> dict[str, Any]:
+    """Run a labelling command, killing it so often, until it is through; return what was measured and counted.
+
+    A run is killed at a random moment after it has written something, so that every run gets on.
+    """
+    journal = out.with_name(out.name + ".journal.json")
+    dice = random.Random(seed)  # noqa: S311 - moments, not secrets
+    kills, peak_kib, start = 0, 0, time.monotonic()
+    with show_progress(f"Labelling with {n_kills} kills", total=n_kills, unit="kills") as progress:
+        while True:
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            if kills < n_kills:
+                _wait_for_growth(process, journal)
+                time.sleep(dice.random() * LONGEST_PAUSE_S)
+                process.send_signal(signal.SIGKILL)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            peak_kib = max(peak_kib, usage.ru_maxrss)
+            if process.returncode == -signal.SIGKILL:
+                kills += 1
+                progress.advance()
+            else:
+                break
+    seconds = time.monotonic() - start
+    if process.returncode:
+        raise RuntimeError(f"labelling ended with {process.returncode}: {' '.join(command)}")
+    return {"kills": kills, "seconds": round(seconds, 1), "peak_mib": peak_kib // 1024, **compare_rows(source, out)}
+
+
+def _wait_for_growth(process: subprocess.Popen[bytes], journal: Path) -> None:
+    def read() -> int:
+        try:
+            return journal.stat().st_ino  # it is written anew under its name each time
+        except FileNotFoundError:
+            return 0
+
+    before = read()
+    # Not `poll`: that would collect the process, and its memory could not be asked for any more.
+    while read() in (0, before) and _is_running(process.pid):
+        time.sleep(0.005)
+
+
+def _is_running(pid: int) -> bool:
+    found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return found is None
+
+
+def compare_rows(source: Path, out: Path) -> dict[str, Any]:
+    """Return how many rows went in and came out, and how many stand in another place or without a label."""
+    wrong = n_in = n_out = 0
+    with source.open(encoding="utf-8", newline="") as before, out.open(encoding="utf-8", newline="") as after:
+        for left, right in zip_longest(csv.DictReader(before), csv.DictReader(after)):
+            n_in += left is not None
+            n_out += right is not None
+            is_same = left is not None and right is not None and left["id"] == right["id"]
+            has_label = right is not None and right["label"] in BINARY_SENTIMENT.labels
+            wrong += not (is_same and has_label)
+    return {"rows_in": n_in, "rows_out": n_out, "rows_wrong": wrong}
+
+
+def bench_stub(folder: Path, texts: Sequence[str], n_rows: int, n_kills: int) -> dict[str, Any]:
+    """Label rows with an engine without a model."""
+    source, out = folder / "stub.csv", folder / "stub_labelled.csv"
+    write_reviews(source, texts, n_rows)
+    command = [sys.executable, "-m", "sentifactory.serving.bench_labelling", str(source), str(out)]
+    return label_with_kills(command, source, out, n_kills)
+
+
+def bench_real(
+    folder: Path, texts: Sequence[str], n_rows: int, n_kills: int, name: str, words: Sequence[str]
+) -> dict[str, Any]:
+    """Label rows with a real engine, by the command itself."""
+    source, out = folder / f"{name}.csv", folder / f"{name}_labelled.csv"
+    write_reviews(source, texts, n_rows)
+    command = [sys.executable, "-m", "sentifactory.cli", "label", str(source), str(out), *words]
+    return label_with_kills(command, source, out, n_kills)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Label a file with an engine without a model: the process that the bench kills."""
+    from sentifactory.serving.labelling import Answerer, EngineAnswerer, LabelOptions, label_file
+    from sentifactory.serving.reporting import Reporter
+    from sentifactory.serving.scripted import ScriptedEngine
+
+    source, out = map(Path, arguments)
+    open_answerer: Callable[[], Answerer] = lambda: EngineAnswerer(ScriptedEngine(BINARY_SENTIMENT), source.name)  # noqa: E731
+    label_file(LabelOptions(source, out), Reporter(BINARY_SENTIMENT, "stub"), "stub", open_answerer)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,104 @@
+"""The services that are measured: ours over each model that is there, and the plain ones beside them."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sentifactory.engines.supervisor import list_descendants
+from sentifactory.errors import EngineError
+
+END_WAIT_S = 90.0
+_PORT = re.compile(r"^(?:.*:)?(\d+)(?:/predict.*)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchModels:
+    """The models to measure with; None leaves their rows out.
+
+    Attributes:
+        llm: folder of a language model, for vLLM and for the plain service.
+        encoder: folder of an encoder, for the engine encoder and for the plain service.
+        onnx: folder of the same encoder in ONNX.
+        reviews: labelled reviews: tfidf learns from them, and their texts are sent.
+    """
+
+    llm: str | None
+    encoder: str | None
+    onnx: str | None
+    reviews: str
+
+    def list_services(self) -> dict[str, list[str]]:
+        """Return the command of each service by its name."""
+        ours = [sys.executable, "-m", "sentifactory.cli", "serve"]
+        plain = [sys.executable, "-m", "sentifactory.serving.plain_service"]
+        found = {"tfidf": [*ours, self.reviews, "--engine", "tfidf", "--port", "0"]}
+        if self.encoder:
+            found["plain encoder"] = [*plain, "encoder", self.encoder]
+            found["encoder"] = [*ours, self.encoder, "--engine", "encoder", "--port", "0"]
+        if self.onnx:
+            found["onnx"] = [*ours, self.onnx, "--engine", "onnx", "--port", "0"]
+        if self.llm:
+            found["plain generate"] = [*plain, "llm", self.llm]
+            found["vllm"] = [*ours, self.llm, "--engine", "vllm", "--port", "0"]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class RunningService:
+    """A service that answers: its process and its address."""
+
+    process: subprocess.Popen[str]
+    address: str
+
+    def list_processes(self) -> list[int]:
+        """Return the ids of all processes below it."""
+        return list_descendants(self.process.pid)
+
+
+@contextmanager
+def run_service_process(command: list[str]) -> Iterator[RunningService]:
+    """Start a service, wait until it is ready, and end it by SIGTERM.
+
+    Raises:
+        EngineError: when it ends before it is ready.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield RunningService(process, f"http://127.0.0.1:{_read_port(process, command)}")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(END_WAIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _read_port(process: subprocess.Popen[str], command: list[str]) -> int:
+    if process.stdout is None:
+        raise RuntimeError("the service was started without a pipe")
+    for line in process.stdout:
+        words = line.split()
+        if words and (match := _PORT.match(words[1] if words[0] == "curl" else words[0])):
+            return int(match.group(1))
+    raise EngineError(
+        "The service ended before it was ready", where=" ".join(command[2:]), next_step="its last lines say why"
+    )
+
+
+def read_texts_to_send(path: str, number: int, longest: int = 300) -> list[str]:
+    """Return reviews of a file to send, none longer than so many characters."""
+    from sentifactory.corpus.readers import read_texts
+    from sentifactory.task import BINARY_SENTIMENT
+
+    texts = (review.text for review in read_texts(Path(path), BINARY_SENTIMENT))
+    return [text for text in texts if text.strip() and len(text) <= longest][:number]

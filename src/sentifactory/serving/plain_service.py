@@ -1,0 +1,70 @@
+"""The service that tutorials show, to be measured beside ours: FastAPI, a loaded model, one text a call.
+
+No batching, no limits, no queue: FastAPI runs the function in its thread pool. An encoder classifies; a language model
+writes its answer with `generate`.
+"""
+# Annotations are not postponed here: FastAPI reads them, and its types are imported within the function.
+
+import argparse
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from sentifactory.engines.transformers import TransformersEngine
+from sentifactory.progress import hide_progress
+from sentifactory.records import Review
+from sentifactory.task import BINARY_SENTIMENT
+
+
+def load_classifier(model: str) -> Callable[[str], dict[str, Any]]:
+    """Return what labels a text with an encoder."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    network = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32).eval()
+
+    def answer(text: str) -> dict[str, Any]:
+        with torch.no_grad():
+            logits = network(**tokenizer(text, return_tensors="pt", truncation=True, max_length=512)).logits[0]
+        shares = torch.softmax(logits, -1)
+        return {"label": int(shares.argmax()), "score": float(shares.max())}
+
+    return answer
+
+
+def load_writer(model: str) -> Callable[[str], dict[str, Any]]:
+    """Return what labels a text with a language model that writes its answer."""
+    engine = TransformersEngine(model, BINARY_SENTIMENT, mode="generate", batch_size=1)
+
+    def answer(text: str) -> dict[str, Any]:
+        with hide_progress():
+            (prediction,) = engine.predict([Review(text)])
+        return {"label": prediction.label, "raw": prediction.raw}
+
+    return answer
+
+
+def main() -> None:
+    """Serve until a signal comes; the port is printed when the model is loaded."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=("encoder", "llm"))
+    parser.add_argument("model")
+    options = parser.parse_args()
+    import uvicorn
+    from fastapi import Body, FastAPI
+
+    answer = (load_classifier if options.kind == "encoder" else load_writer)(options.model)
+    app = FastAPI()
+
+    def predict(text: str = Body(embed=True)) -> dict[str, Any]:
+        return answer(text)
+
+    app.add_api_route("/predict", predict, methods=["POST"])
+    bound = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    print(bound.getsockname()[1], flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[bound])
+
+
+if __name__ == "__main__":
+    main()

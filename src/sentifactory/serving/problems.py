@@ -1,0 +1,60 @@
+"""What a service answers when it cannot answer: one JSON shape, with words that name no path, address or line of code.
+
+The shape is {"error": {"status": 413, "code": "text_too_long", "message": "..."}}, for a whole request as well as for
+one text of a list.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+CODES: dict[str, int] = {
+    "no_json": 400,
+    "blank_text": 400,
+    "broken_text": 400,
+    "no_key": 401,
+    "not_found": 404,
+    "wrong_method": 405,
+    "slow_body": 408,
+    "body_too_large": 413,
+    "list_too_long": 413,
+    "text_too_long": 413,
+    "wrong_type": 415,
+    "wrong_form": 422,
+    "no_label": 422,
+    "queue_full": 429,
+    "defect": 500,
+    "not_ready": 503,
+    "too_slow": 504,
+}
+
+
+class Problem(Exception):  # noqa: N818 - it is an answer, not a failure of the program
+    """An answer that is no result.
+
+    Args:
+        code: one of `CODES`, which gives the HTTP status.
+        message: what is wrong, for the caller; it may quote limits and what the caller sent, and nothing of ours.
+        retry_after_s: seconds after which another try makes sense, or None.
+    """
+
+    def __init__(self, code: str, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = CODES[code]
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the body."""
+        return {"error": {"status": self.status, "code": self.code, "message": self.message}}
+
+    def list_headers(self) -> dict[str, str]:
+        """Return the headers that go with it."""
+        headers = {}
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
+        if self.code == "no_key":
+            headers["WWW-Authenticate"] = "Bearer"
+        return headers

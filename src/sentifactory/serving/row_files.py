@@ -1,0 +1,252 @@
+"""Files whose rows are kept whole: each row comes with its text, and goes out again with what was found out about it.
+
+CSV and TSV keep their separator and become UTF-8; objects of JSON lines keep their keys; Parquet keeps its types. What
+is added stands in three more columns, which are called label, probability and model, or predicted_label and so on
+where the file has such a column already.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sentifactory.corpus.columns import find_columns
+from sentifactory.corpus.delimited import iter_whole_rows, read_layout
+from sentifactory.corpus.encodings import TextFile, inspect_text, show_undecodable
+from sentifactory.corpus.json_files import HEADER_ROWS, collect_keys, iter_objects
+from sentifactory.corpus.manifest import hash_file
+from sentifactory.corpus.readers import find_bad_character
+from sentifactory.corpus.table_files import BATCH_ROWS, open_parquet
+from sentifactory.corpus.tables import BrokenRow, spell_cell
+from sentifactory.errors import ConfigError, DataError
+
+ADDED = ("label", "probability", "model")
+_PREFIX = "predicted_"
+_DELIMITED = (".csv", ".tsv", ".tab", ".txt")
+_JSON_LINES = (".jsonl", ".ndjson")
+_PARQUET = (".parquet", ".pq")
+_KINDS = "a .csv, .tsv, .jsonl or .parquet file"
+LENGTH_BYTES = 8
+
+
+class WholeRow(NamedTuple):
+    """A row that can be asked about.
+
+    Attributes:
+        line: the line on which it begins, from 1; of Parquet its number.
+        text: the review.
+        content: all of the row, in the form that its file's `encode` takes.
+    """
+
+    line: int
+    text: str
+    content: Any
+
+
+class Answer(NamedTuple):
+    """What is added to a row; the label is None where the answer is unsure, the probability where there is none."""
+
+    label: str | None
+    probability: float | None
+    model: str
+
+
+Row = WholeRow | BrokenRow
+
+
+@dataclass(frozen=True, slots=True)
+class RowFile:
+    """A file to label.
+
+    Attributes:
+        path: where it is.
+        sha256: of its bytes.
+        head: bytes that the output begins with.
+        iter_rows: yields every row, in order.
+        encode: returns the bytes of some rows with their answers; what it returns is appended to the output.
+        complete: makes the output file out of what was appended, given both paths.
+    """
+
+    path: Path
+    sha256: str
+    head: bytes
+    iter_rows: Callable[[], Iterator[Row]]
+    encode: Callable[[Sequence[WholeRow], Sequence[Answer]], bytes]
+    complete: Callable[[Path, Path], None]
+
+
+def open_rows(path: Path, text_column: str | None, encoding: str | None) -> RowFile:
+    """Open a file of reviews.
+
+    Args:
+        path: a .csv, .tsv, .jsonl or .parquet file; labels it need not have.
+        text_column: column of the reviews; None: it is recognised.
+        encoding: of a text file; None: it is recognised.
+
+    Raises:
+        DataError: when it is missing, empty, of another kind, or has no such column.
+    """
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise DataError("There is no such file", where=str(path), expected=_KINDS, next_step="check the path")
+    if suffix not in (*_DELIMITED, *_JSON_LINES, *_PARQUET):
+        raise DataError(f"Files of the kind {suffix!r} are not labelled", where=str(path), expected=_KINDS)
+    if suffix in _PARQUET:
+        return _open_parquet(path, text_column)
+    text = inspect_text(path, encoding)
+    return _open_delimited(text, text_column) if suffix in _DELIMITED else _open_json_lines(text, text_column)
+
+
+def name_added(header: Sequence[str], where: str) -> tuple[str, str, str]:
+    """Return the names of the added columns.
+
+    Raises:
+        ConfigError: when the file has columns of these names already.
+
+    Example:
+        >>> name_added(["text", "label"], "a.csv")
+        ('predicted_label', 'probability', 'model')
+    """
+    label, probability, model = (_PREFIX + name if name in header else name for name in ADDED)
+    if {label, probability, model} & {*header}:
+        raise ConfigError(
+            "The file has been labelled twice already", where=where, next_step="remove or rename its added columns"
+        )
+    return label, probability, model
+
+
+def _check_text(line: int, text: str | None, show: Callable[[], str], is_sound: bool, content: Any) -> Row:
+    if text is None:
+        return BrokenRow(line, "the text is no text", show())
+    if not text or text.isspace():
+        return BrokenRow(line, "the text is empty", show())
+    fault = find_bad_character(text, is_sound)
+    return BrokenRow(line, fault, show()) if fault else WholeRow(line, text, content)
+
+
+def _rename(spool: Path, out: Path) -> None:
+    spool.replace(out)
+
+
+def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
+    delimiter, begins_at, header = read_layout(text)
+    at = find_columns(header, f"{text.path}, line {begins_at}", text=text_column, needs_label=False).text
+
+    def write(rows: Iterator[list[str]]) -> bytes:
+        stream = io.StringIO()
+        csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows(rows)
+        return show_undecodable(stream.getvalue()).encode()
+
+    def iter_rows() -> Iterator[Row]:
+        for record in iter_whole_rows(text, delimiter, len(header)):
+            if isinstance(record, BrokenRow):
+                yield record
+                continue
+            line, cells = record
+            yield _check_text(line, cells[at], partial(delimiter.join, cells), text.is_sound, cells)
+
+    def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
+        return write([*row.content, *_spell(answer)] for row, answer in zip(rows, answers, strict=True))
+
+    added = name_added(header, str(text.path))
+    return RowFile(text.path, text.sha256, write(iter([[*header, *added]])), iter_rows, encode, _rename)
+
+
+def _spell(answer: Answer) -> list[str]:
+    probability = "" if answer.probability is None else f"{answer.probability:.6f}"
+    return [answer.label or "", probability, answer.model]
+
+
+def _open_json_lines(text: TextFile, text_column: str | None) -> RowFile:
+    with text.open(newline="\n") as stream:
+        header = collect_keys(islice(iter_objects(stream), HEADER_ROWS))
+    if not header:
+        raise DataError(
+            "The lines are no JSON objects", where=str(text.path), expected='one object a line, as {"text": "很好"}'
+        )
+    key = header[find_columns(header, str(text.path), text=text_column, needs_label=False).text]
+    added = name_added(header, str(text.path))
+
+    def iter_rows() -> Iterator[Row]:
+        with text.open(newline="\n") as stream:
+            for record in iter_objects(stream):
+                if isinstance(record, BrokenRow):
+                    yield record
+                    continue
+                line, found = record
+                words = found.get(key)
+                known = words if isinstance(words, str) else None
+                yield _check_text(line, known, partial(json.dumps, found), False, found)
+
+    def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
+        lines = []
+        for row, answer in zip(rows, answers, strict=True):
+            whole = {**row.content, **dict(zip(added, answer, strict=True))}
+            line = json.dumps(whole, ensure_ascii=False)
+            try:
+                lines.append(line.encode())
+            except UnicodeEncodeError:  # half a character in another field
+                lines.append(json.dumps(whole).encode())
+        return b"".join(line + b"\n" for line in lines)
+
+    return RowFile(text.path, text.sha256, b"", iter_rows, encode, _rename)
+
+
+def _open_parquet(path: Path, text_column: str | None) -> RowFile:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile, ParquetWriter
+
+    header = open_parquet(path).header
+    at = find_columns(header, str(path), text=text_column, needs_label=False).text
+    added = name_added(header, str(path))
+    with ParquetFile(path) as file:
+        schema = file.schema_arrow
+    for name, kind in zip(added, (pyarrow.string(), pyarrow.float64(), pyarrow.string()), strict=True):
+        schema = schema.append(pyarrow.field(name, kind))
+
+    def iter_rows() -> Iterator[Row]:
+        number = 0
+        with ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                for place, value in enumerate(batch.column(at).to_pylist()):
+                    number += 1
+                    yield _check_text(number, spell_cell(value), partial(str, value), False, (batch, place))
+
+    def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
+        pieces = []
+        start = 0
+        while start < len(rows):  # rows of one batch are taken out of it together
+            batch = rows[start].content[0]
+            end = start
+            while end < len(rows) and rows[end].content[0] is batch:
+                end += 1
+            pieces.append(batch.take(pyarrow.array([row.content[1] for row in rows[start:end]])))
+            start = end
+        table = pyarrow.Table.from_batches(pieces)
+        columns = [*table.columns, *(pyarrow.array(list(cells)) for cells in zip(*answers, strict=True))]
+        table = pyarrow.Table.from_arrays(
+            [column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+        )
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(sink, schema) as writer:
+            writer.write_table(table)
+        piece = sink.getvalue().to_pybytes()
+        return len(piece).to_bytes(LENGTH_BYTES, "big") + piece
+
+    def complete(spool: Path, out: Path) -> None:
+        whole = out.with_name(f".{out.name}.part")
+        with spool.open("rb") as stream, ParquetWriter(whole, schema) as writer:
+            while length := stream.read(LENGTH_BYTES):
+                piece = stream.read(int.from_bytes(length, "big"))
+                writer.write_table(pyarrow.ipc.open_stream(piece).read_all())
+        whole.replace(out)
+        spool.unlink()
+
+    return RowFile(path, hash_file(path), b"", iter_rows, encode, complete)

@@ -1,0 +1,106 @@
+"""Runs the service: binds first, then loads the model, then listens; ends in order when it is told to.
+
+On SIGTERM or Ctrl-C no new connection is taken, what has been taken is answered, the engine is ended, and the process
+leaves with exit code 0. A second Ctrl-C ends it without waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from sentifactory.errors import ConfigError
+from sentifactory.serving.settings import KEY_VARIABLE, LOOPBACK, Access
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+BACKLOG = 2048
+DRAIN_EXTRA_S = 5.0  # beyond the longest request
+KEEP_ALIVE_S = 30
+HIGHEST_PORT = 65535
+_EXAMPLE = "房间干净，服务也好"
+
+
+def bind_socket(access: Access) -> socket.socket:
+    """Return a socket that holds the address; it does not listen yet, so that nobody is let in before the model is.
+
+    Raises:
+        ConfigError: when the address cannot be had.
+    """
+    try:
+        if not 0 <= access.port <= HIGHEST_PORT:  # the resolver would take the remainder
+            raise OverflowError(f"there is no port {access.port}")
+        family, _, _, _, place = socket.getaddrinfo(access.host, access.port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(place)
+        except BaseException:
+            bound.close()
+            raise
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ConfigError(
+            f"This address cannot be used ({getattr(error, 'strerror', None) or error})",
+            where=f"{access.host}:{access.port}",
+            next_step="choose another --port, or --port 0 for a free one",
+        ) from error
+    return bound
+
+
+def describe_calls(access: Access, port: int) -> list[str]:
+    """Return a curl line and a Python line that work on this machine."""
+    host = access.host if access.host not in ("0.0.0.0", "::") else LOOPBACK[0]  # noqa: S104 - compared, not bound
+    url = f"http://[{host}]:{port}/predict" if ":" in host else f"http://{host}:{port}/predict"
+    body = f'{{"text": "{_EXAMPLE}"}}'
+    key = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if access.key else ""
+    headers = f", headers={{'Authorization': 'Bearer ' + os.environ['{KEY_VARIABLE}']}}" if access.key else ""
+    modules = "httpx, os" if access.key else "httpx"
+    return [
+        f"curl {url} -H 'Content-Type: application/json'{key} -d '{body}'",
+        f"python -c \"import {modules}; print(httpx.post('{url}', json={{'text': '{_EXAMPLE}'}}{headers}).text)\"",
+    ]
+
+
+def run_server(app: FastAPI, bound: socket.socket, request_s: float, on_listening: Callable[[], None]) -> None:
+    """Serve until a signal comes, and return when all that was taken has been answered.
+
+    Args:
+        app: the service.
+        bound: from `bind_socket`.
+        request_s: seconds that a request may take.
+        on_listening: called when requests are taken.
+    """
+    import uvicorn
+
+    class DrainingServer(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                on_listening()
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # uvicorn's own raises the signal again at the end, which would leave by the signal and not with code 0.
+            before: dict[int, Any] = {
+                number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)
+            }
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(request_s + DRAIN_EXTRA_S),
+    )
+    DrainingServer(config).run(sockets=[bound])

@@ -1,0 +1,184 @@
+"""The output of a long labelling while it grows: what is written is written for good, and a killed run goes on there.
+
+Beside OUT stand OUT.part (rows so far), OUT.bad.jsonl.part (bad rows so far) and OUT.journal.json, which says how many
+rows of the input are in them and how long both files were then. What a killed process wrote beyond that is cut off,
+and the rows are asked again: none is lost and none stands twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Self
+
+from sentifactory.atomic import write_json
+from sentifactory.errors import ConfigError
+
+_SAME_COMMAND = "give the same command to continue it, or add --overwrite to begin anew"
+
+
+class Spool:
+    """Two growing files and their journal; use it in a `with` block, which holds them against other processes.
+
+    Args:
+        out: where the output goes in the end.
+        settings: what the rows depend on; a run with others cannot go on with these files.
+        head: bytes that the output begins with.
+        overwrite: replace a finished output, and begin anew where an unfinished one stands.
+
+    Raises:
+        ConfigError: when a finished output stands there, or an unfinished one of other settings, or another process
+            works on it.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], head: bytes, *, overwrite: bool = False) -> None:
+        self.out = out
+        self.bad = out.with_name(out.name + ".bad.jsonl")
+        self._part = out.with_name(out.name + ".part")
+        self._bad_part = out.with_name(self.bad.name + ".part")
+        self._journal = out.with_name(out.name + ".journal.json")
+        self._settings = settings
+        self._is_complete = False
+        self._has_bad = False
+        self.n_rows = 0
+        self.counts: dict[str, int] = {}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = self._part.open("ab")
+        except OSError as error:
+            raise ConfigError(f"The output cannot be written ({error.strerror})", where=str(out)) from error
+        self._lock()
+        try:
+            if overwrite:
+                self._journal.unlink(missing_ok=True)
+            self._resume_or_begin(head, overwrite)
+        except BaseException:
+            self._file.close()
+            if not self._journal.exists():
+                self._part.unlink(missing_ok=True)
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise ConfigError(
+                "Another process is labelling into this file", where=str(self.out), next_step="wait for its end"
+            ) from None
+
+    def _resume_or_begin(self, head: bytes, overwrite: bool) -> None:
+        try:
+            found = json.loads(self._journal.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if self.out.exists() and not overwrite:
+                raise ConfigError(
+                    "The output is there already",
+                    where=str(self.out),
+                    next_step="choose another name, or add --overwrite to replace it",
+                ) from None
+            self._bad_file = self._bad_part.open("wb")
+            self._file.truncate(0)
+            self.append(head, b"", 0, {})
+            return
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"The journal cannot be read ({error})", where=str(self._journal)) from error
+        if found["settings"] != self._settings:
+            names = [name for name, value in self._settings.items() if found["settings"].get(name) != value]
+            raise ConfigError(
+                f"An unfinished labelling with another {', '.join(names)} stands here",
+                where=str(self._journal),
+                next_step=_SAME_COMMAND,
+            )
+        self._bad_file = self._bad_part.open("ab")
+        self._is_complete, self._has_bad = found["complete"], found["bad_bytes"] > 0
+        for file, length in ((self._file, found["bytes"]), (self._bad_file, found["bad_bytes"])):
+            if not self._is_complete:
+                _cut(file, length)
+        self.n_rows, self.counts = found["rows"], found["counts"]
+
+    def append(self, rows: bytes, bad_rows: bytes, n_rows: int, counts: dict[str, int]) -> None:
+        """Append rows for good.
+
+        Args:
+            rows: for the output.
+            bad_rows: for the side file.
+            n_rows: rows of the input that both make up.
+            counts: what is counted among them; added to the counts so far.
+
+        Raises:
+            ConfigError: when the files cannot be written; the same command goes on where they end.
+        """
+        try:
+            for file, content in ((self._file, rows), (self._bad_file, bad_rows)):
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ConfigError(
+                f"The output cannot be written ({error.strerror})",
+                where=str(self.out),
+                next_step="give the disk room, then give the same command to go on",
+            ) from error
+        self.n_rows += n_rows
+        self._has_bad |= bool(bad_rows)
+        for name, number in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + number
+        self._write_journal(is_complete=False)
+
+    def _write_journal(self, *, is_complete: bool) -> None:
+        write_json(
+            self._journal,
+            {
+                "settings": self._settings,
+                "rows": self.n_rows,
+                "counts": self.counts,
+                "bytes": self._file.seek(0, os.SEEK_END),
+                "bad_bytes": self._bad_file.seek(0, os.SEEK_END),
+                "complete": is_complete,
+            },
+        )
+
+    def complete(self, make_output: Callable[[Path, Path], None]) -> None:
+        """Put the output into its place. A process that is killed meanwhile does the rest when it is started again."""
+        if not self._is_complete:
+            self._write_journal(is_complete=True)
+        # An empty file beside a finished one was made by a run that was killed in here: its work is done.
+        if self._part.stat().st_size or not self.out.exists():
+            make_output(self._part, self.out)
+        if not self._has_bad:
+            self.bad.unlink(missing_ok=True)
+        elif self._bad_part.stat().st_size:
+            self._bad_part.replace(self.bad)
+        self._journal.unlink()
+        for leftover in (self._part, self._bad_part):
+            leftover.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        """Return the spool."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let others in."""
+        for file in (self._file, self._bad_file):
+            with contextlib.suppress(OSError):  # a full disk has been told already
+                file.close()
+
+
+def _cut(file: IO[bytes], length: int) -> None:
+    """Cut off what was appended after the journal was written.
+
+    Raises:
+        ConfigError: when there is less than the journal says.
+    """
+    if file.seek(0, os.SEEK_END) < length:
+        raise ConfigError(
+            "The unfinished output is shorter than its journal says",
+            where=str(file.name),
+            next_step="add --overwrite to begin anew",
+        )
+    file.truncate(length)

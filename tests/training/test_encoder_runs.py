@@ -1,0 +1,199 @@
+"""Encoder recipes run whole on a tiny BERT: they learn, stop, continue, and leave a folder that the engine loads."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import build_tiny_bert
+
+from sentifactory.engines.encoder import EncoderEngine
+from sentifactory.errors import ConfigError, DataError, LeakError
+from sentifactory.records import Prediction, Review
+from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.training.encoder import train_encoder
+from sentifactory.training.recipe import load_recipe
+from sentifactory.training.soft_labels import write_soft_labels
+from sentifactory.training.watching import TrainerListener
+
+pytestmark = pytest.mark.slow
+
+Train = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_bert(tmp_path_factory.mktemp("tiny_bert"))
+
+
+def make_rows(n: int, seed: int) -> list[tuple[int, str]]:
+    dice = random.Random(seed)
+    words = ("太差失望糟糕", "很好喜欢满意")
+    return [
+        (
+            at % 2,
+            "".join(dice.choices("房间服务早餐前台书屏幕" + words[at % 2], k=dice.randint(8, 30))) + f"{seed}{at}",
+        )
+        for at in range(n)
+    ]
+
+
+def write_reviews(path: Path, rows: list[tuple[int, str]]) -> Path:
+    path.write_text("label,text\n" + "".join(f"{label},{text}\n" for label, text in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("reviews")
+    return write_reviews(folder / "a.csv", make_rows(128, 1)), write_reviews(folder / "b.csv", make_rows(48, 2))
+
+
+@pytest.fixture
+def train(tiny_bert: Path, files: tuple[Path, Path], tmp_path: Path) -> Train:
+    def run(output: str = "out", listeners: tuple[Any, ...] = (), **settings: Any) -> dict[str, Any]:
+        keys = {
+            "stage": "encoder", "model_name_or_path": str(tiny_bert), "dataset": str(files[0]),
+            "eval_dataset": str(files[1]), "output_dir": str(tmp_path / output), "learning_rate": 5e-3,
+            "num_train_epochs": 4, "use_cpu": True, "logging_steps": 4, **settings,
+        }  # fmt: skip
+        recipe = tmp_path / f"{output}.yaml"
+        recipe.write_text("\n".join(f"{key}: {json.dumps(value)}" for key, value in keys.items()), encoding="utf-8")
+        return train_encoder(load_recipe(recipe), listeners=listeners)
+
+    return run
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "full": {"finetuning_type": "full", "pooling": "cls", "label_smoothing_factor": 0.1, "class_weights": "balanced"},
+    "last_layers": {"finetuning_type": "last_layers", "trainable_layers": 1, "pooling": "mean"},
+    "standard": {"finetuning_type": "last_layers", "trainable_layers": 2, "num_train_epochs": 8},
+    "lora": {"finetuning_type": "lora", "pooling": "max", "learning_rate": 0.02},
+    "head": {"finetuning_type": "head", "pooling": "mean", "num_train_epochs": 30, "learning_rate": 0.02},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_learns_and_is_loaded_as_it_was_trained(way: str, train: Train, tmp_path: Path) -> None:
+    card = train(**WAYS[way])
+    assert card["status"] == "finished"
+    assert card["result"]["eval_macro_f1"] > 0.8, card["result"]
+    with EncoderEngine(str(tmp_path / "out"), BINARY_SENTIMENT) as engine:
+        assert engine.has_trained_head
+        rows = make_rows(48, 2)
+        answers = engine.predict([Review(text) for _, text in rows])
+    right = sum(answer.label == label for answer, (label, _) in zip(answers, rows, strict=True)) / len(rows)
+    assert right == pytest.approx(card["result"]["eval_accuracy"])
+    names = card["parameters"]["names"]
+    if way == "full":
+        assert not any("word_embeddings" in name for name in names)
+    if way == "last_layers":
+        assert names == ["classifier.bias", "classifier.weight", "trunk.encoder.layer.2.*"]
+    if way == "head":
+        assert card["accelerations"][0]["reviews"] == 128 + 48
+        assert names == ["classifier.bias", "classifier.weight"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"config.json", "model.safetensors", "run.json"}
+    assert not list((tmp_path / "out").glob("checkpoint-*")), "checkpoints are for continuing"
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == {"0": "negative", "1": "positive"}
+
+
+def test_a_frozen_trunk_is_left_as_it_was(train: Train, tmp_path: Path, tiny_bert: Path) -> None:
+    from safetensors.torch import load_file
+
+    train(finetuning_type="last_layers", trainable_layers=1, pooling="mean", num_train_epochs=1)
+    before, after = (load_file(folder / "model.safetensors") for folder in (tiny_bert, tmp_path / "out"))
+    for name, value in before.items():
+        if not name.startswith("pooler"):
+            assert after[f"trunk.{name}"].equal(value) != name.startswith("encoder.layer.2."), name
+
+
+class Killer(TrainerListener):
+    """Ends the run as Ctrl-C does, at a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("way", ["last_layers", "lora", "head"])
+def test_a_run_that_was_killed_is_continued_to_the_same_weights(way: str, train: Train, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    settings = {**WAYS[way], "num_train_epochs": 3, "eval_strategy": "steps", "eval_steps": 5}
+    train("whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        train("cut", listeners=(Killer(13),), **settings)
+    assert json.loads((tmp_path / "cut" / "run.json").read_text())["status"] == "interrupted"
+    card = train("cut", **settings)
+    assert card["continued_from"].endswith("checkpoint-10")
+    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(whole[name].equal(cut[name]) for name in whole)
+
+
+def test_it_stops_early_and_keeps_the_best(train: Train) -> None:
+    card = train(
+        finetuning_type="head", pooling="mean", num_train_epochs=50, learning_rate=0.05, early_stopping_patience=2
+    )
+    scores = [entry["eval_macro_f1"] for entry in card["metrics"] if "eval_macro_f1" in entry]
+    assert len(scores) < 50
+    assert card["result"]["eval_macro_f1"] == max(scores)
+    assert max(scores) not in scores[-2:]
+
+
+def test_a_leak_is_refused_before_training(train: Train, files: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(LeakError, match="128 of the 128"):
+        train(eval_dataset=str(files[0]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_only_data_and_model_can_tell(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="trainable_layers is 9, but the model has 3 layers"):
+        train(finetuning_type="last_layers", trainable_layers=9)
+    with pytest.raises(ConfigError, match="no layer query_proj"):
+        train(finetuning_type="lora", lora_target="query_proj")
+    one_sided = write_reviews(tmp_path / "one.csv", [(1, "很好喜欢"), (1, "满意房间")])
+    with pytest.raises(DataError, match="No review is negative"):
+        train(dataset=str(one_sided))
+    assert not (tmp_path / "out").exists()
+
+
+def write_lessons(path: Path, rows: list[tuple[int, str]], share: float) -> Path:
+    """Soft labels of a teacher that gives the true label this share."""
+    answers = [Prediction(label, (share, 1 - share) if label == 0 else (1 - share, share)) for label, _ in rows]
+    write_soft_labels(path, [Review(text) for _, text in rows], answers, BINARY_SENTIMENT)
+    return path
+
+
+@pytest.mark.parametrize("way", ["head", "last_layers"])
+def test_a_teacher_is_learnt_from(way: str, train: Train, tmp_path: Path, files: tuple[Path, Path]) -> None:
+    """A teacher that is always wrong, on texts without labels and on the labelled ones, makes the student wrong."""
+    rows = [*make_rows(128, 1), *make_rows(64, 3)]
+    lessons = write_lessons(tmp_path / "soft.jsonl", rows, share=0.1)
+    settings = {**WAYS[way], "soft_label_path": str(lessons)}
+    card = train(**settings, distill_weight=1.0, eval_strategy="steps", eval_steps=1000)
+    assert card["result"]["eval_accuracy"] < 0.3, card["result"]
+    assert card["reviews"] == {"train": 128 + 64, "eval": 48}
+    assert str(lessons) in [item["file"] for item in card["data"]]
+    write_lessons(lessons, rows[:128], share=0.1)
+    card = train("deaf", **settings, distill_weight=0.0)
+    assert card["result"]["eval_accuracy"] > 0.8, "where the true labels have all the weight, they are learnt"
+
+
+def test_what_a_teacher_was_asked_is_checked_for_leaks(train: Train, tmp_path: Path) -> None:
+    lessons = write_lessons(tmp_path / "soft.jsonl", make_rows(48, 2), share=0.9)
+    with pytest.raises(LeakError, match="48 of the 48"):
+        train(**WAYS["head"], soft_label_path=str(lessons))
+
+
+def test_settings_of_distillation_that_make_no_sense(train: Train) -> None:
+    with pytest.raises(ConfigError) as caught:
+        train(**WAYS["head"], soft_label_path="none.jsonl", distill_weight=1.5, distill_temperature=0)
+    for part in ("none.jsonl does not exist", "distill_weight (line", "distill_temperature (line"):
+        assert part in str(caught.value)

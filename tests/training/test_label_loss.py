@@ -1,0 +1,81 @@
+"""The loss of the label alone: which tokens it takes, and that a run's loss is the one that is computed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded_runs import GradientRecorder
+
+from sentifactory.errors import ConfigError, EngineError
+from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.training.label_loss import choose_listeners, find_label_spans, hide_form, read_answers
+
+DEMO = "train_freeze/gemma3_270m_freeze_demo.yaml"
+Run = Callable[..., dict[str, Any]]
+
+
+def test_labels_of_several_tokens_and_packed_rows() -> None:
+    spans = find_label_spans({(7, 8, 0, 9), (7, 8, 1, 1, 9)})
+    assert spans == {(7, 8, 0, 9): (2, 3), (7, 8, 1, 1, 9): (2, 4)}
+    packed = [-100, 7, 8, 1, 1, 9, -100, -100, 7, 8, 0, 9]
+    assert hide_form(packed, spans) == [-100, -100, -100, 1, 1, -100, -100, -100, -100, -100, 0, -100]
+
+
+def test_data_without_a_few_fixed_answers_are_refused() -> None:
+    import datasets
+
+    with pytest.raises(ConfigError, match="the same answer"):
+        find_label_spans({(1, 2)})
+    with pytest.raises(EngineError, match="apart"):
+        find_label_spans({(1, 2), (1, 2, 3)})
+    words = datasets.Dataset.from_dict({"labels": [[-100, number, 1] for number in range(65)]})
+    with pytest.raises(ConfigError, match="more than 64 different answers"):
+        read_answers(words)
+    with pytest.raises(ConfigError, match="answer or label"):
+        choose_listeners("labels")
+
+
+@pytest.mark.slow
+def test_loss_is_that_of_the_label_token_and_the_same_without_accelerations(
+    run_recipe: Run, small_gemma: Path, review_data: Path
+) -> None:
+    import json
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    words = [
+        "max_steps=2", 'save_strategy="no"', "per_device_train_batch_size=4", "gradient_accumulation_steps=2",
+        "freeze_trainable_layers=1", "disable_shuffling=true",
+    ]  # fmt: skip
+    fast, stock = GradientRecorder(), GradientRecorder()
+    ours = run_recipe(DEMO, small_gemma, *words, output="fast", listeners=[fast], loss="label")
+    plain = run_recipe(
+        DEMO, small_gemma, *words, output="stock", listeners=[stock], loss="label", is_accelerated=False
+    )
+    losses = [[entry["loss"] for entry in card["metrics"] if "loss" in entry] for card in (ours, plain)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    for name, expected in stock.steps[0].items():
+        assert torch.linalg.norm(fast.steps[0][name] - expected) <= 1e-4 * torch.linalg.norm(expected) + 1e-9, name
+    assert all(entry["is_on"] for entry in ours["accelerations"])
+    whole = run_recipe(DEMO, small_gemma, *words, output="whole")
+    assert ours["loss"] == "label"
+    assert ours["fingerprint"] != whole["fingerprint"]
+
+    tokenizer, model = AutoTokenizer.from_pretrained(small_gemma), AutoModelForCausalLM.from_pretrained(small_gemma)
+    lines = (review_data / "train.jsonl").read_text(encoding="utf-8").splitlines()[:8]
+    costs = []
+    for line in lines:
+        asked, answered = json.loads(line)["messages"]
+        label = BINARY_SENTIMENT.parse_answer(answered["content"])
+        assert label is not None
+        before = f"<bos><start_of_turn>user\n{asked['content']}<end_of_turn>\n<start_of_turn>model\n"
+        before += BINARY_SENTIMENT.render_answer(label).split(str(label))[0]
+        ids = tokenizer(before, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        (token,) = tokenizer(str(label), add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            costs.append(-model(ids).logits[0, -1].log_softmax(-1)[token].item())
+    assert losses[0][0] == pytest.approx(sum(costs) / 8, abs=1e-4)

@@ -1,0 +1,197 @@
+"""Sweeps of real LLaMA-Factory runs on a tiny model: a kill, continuation, the shared cache, other words, leaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from small_split import prepare_split
+
+from sentifactory.corpus.leak_guard import find_held_out
+from sentifactory.errors import ConfigError, LeakError
+from sentifactory.evaluation.metrics import compute_metrics
+from sentifactory.evaluation.sampling import read_labelled
+from sentifactory.task import REFERENCE_SENTIMENT
+from sentifactory.training import sweep
+from sentifactory.training.checkpoints import list_checkpoints, read_marker
+from sentifactory.training.recipe import load_recipe
+from sentifactory.training.sweep_plan import SweepOptions, make_plan
+from sentifactory.training.sweep_report import describe_best, rank_trials, render_markdown
+from sentifactory.training.trial import FAILED, FINISHED, KILLED, MODEL, run_trial, run_trial_apart
+
+pytestmark = pytest.mark.slow
+DEMO = "examples/train_freeze/gemma3_270m_freeze_demo.yaml"
+
+
+@pytest.fixture
+def options(small_gemma: Path, repo_root: Path, tmp_path: Path) -> SweepOptions:
+    words = (
+        f"model_name_or_path={small_gemma}", f"dataset_dir={prepare_split(tmp_path)}", "dataset=mine_train",
+        "per_device_train_batch_size=4", "max_steps=12", "save_steps=2", "plot_loss=false", "logging_steps=6",
+    )  # fmt: skip
+    return SweepOptions(repo_root / DEMO, words, output_dir=tmp_path / "sweep")
+
+
+def replace(options: SweepOptions, **changes: Any) -> SweepOptions:
+    import dataclasses
+
+    return dataclasses.replace(options, **changes)
+
+
+def kill_after_first_checkpoint(model: Path) -> None:
+    """Wait for a complete checkpoint of a child of this process, and kill the child with signal 9."""
+    while not any(read_marker(folder) for folder in list_checkpoints(model)):
+        time.sleep(0.005)
+    (child,) = (one for one in psutil.Process().children() if "sentifactory.training.trial" in one.cmdline())
+    os.kill(child.pid, signal.SIGKILL)
+
+
+def test_a_killed_trial_is_continued_and_the_cache_shared(
+    options: SweepOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: list[str] = []
+
+    def run_one(folder: Path) -> dict[str, Any]:
+        run.append(folder.name)
+        if len(run) == 2:
+            killer = threading.Thread(target=kill_after_first_checkpoint, args=[folder / MODEL], daemon=True)
+            killer.start()
+            outcome = run_trial_apart(folder)
+            killer.join()
+            return outcome
+        return run_trial(folder)
+
+    monkeypatch.setattr(sweep, "run_trial_apart", run_one)
+    search = ("freeze_trainable_layers=[1, 2]", "learning_rate=[1e-3, 1e-4]")
+    options = replace(options, search=search, trials=4)
+    with pytest.raises(ConfigError, match="learning_rate = much"):
+        sweep.run_sweep(replace(options, search=("learning_rate=[1e-4, much]",)))
+    assert not options.output_dir.exists()
+    first = sweep.run_sweep(options)
+    assert sorted(trial["status"] for trial in first["trials"]) == [FINISHED, FINISHED, FINISHED, KILLED]
+    assert "signal 9" in first["trials"][-1]["error"] or "killed" in first["trials"][-1]["error"]
+    assert run == ["000", "001", "002", "003"]
+
+    second = sweep.run_sweep(options)
+    assert run[4:] == ["001"]
+    trials = {trial["number"]: trial for trial in second["trials"]}
+    assert [trials[number]["status"] for number in range(4)] == [FINISHED] * 4
+    assert "checkpoint-" in trials[1]["training"]["continued_from"]
+    assert sorted({tuple(trial["values"].values()) for trial in trials.values()}) == [
+        (layers, rate) for layers in (1, 2) for rate in (1e-4, 1e-3)
+    ]
+    for layers in (1, 2):
+        uses = [
+            trials[number]["training"]["trunk"]["samples"]
+            for number in range(4)
+            if trials[number]["values"]["freeze_trainable_layers"] == layers
+        ]
+        assert uses[-1]["computed"] == 0
+        assert uses[-1]["taken"] > 0
+
+    folder = options.output_dir
+    best = second["trials"][0]
+    assert [trial["metrics"]["macro_f1"] for trial in second["trials"]] == sorted(
+        (trial["metrics"]["macro_f1"] for trial in trials.values()), reverse=True
+    )
+    kept = [file.parent.parent.name for file in folder.rglob("*.safetensors")]
+    assert kept == [f"{best['number']:03d}"]
+    recipe = load_recipe(folder / "best.yaml")
+    assert {key: recipe.settings[key] for key in best["values"]} == best["values"]
+    assert recipe.settings["output_dir"] == str(folder / "best")
+    assert f"sentifactory train {folder / 'best.yaml'}" in recipe.path.read_text(encoding="utf-8")
+    assert (folder / "sweep.png").read_bytes()[1:4] == b"PNG"
+    assert json.loads((folder / "sweep.json").read_text(encoding="utf-8")) == second
+    assert f"trial {best['number']}" in (folder / "sweep.md").read_text(encoding="utf-8")
+    assert sweep.run_sweep(options)["trials"] == second["trials"]  # nothing is left to be done
+    assert len(run) == 5
+    with pytest.raises(ConfigError, match="has other seed"):
+        sweep.run_sweep(replace(options, seed=1))
+
+
+def test_the_same_reviews_in_other_words(options: SweepOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def run_one(folder: Path) -> dict[str, Any]:
+        asked.append(json.loads((folder / "request.json").read_text())["task"])
+        return run_trial(folder)
+
+    monkeypatch.setattr(sweep, "run_trial_apart", run_one)
+    options = replace(
+        options,
+        overrides=(*options.overrides, "max_steps=2", "freeze_trainable_layers=1"),
+        search=("task=[binary_sentiment, reference_sentiment]", "loss=[answer]"),
+        val_samples=6,
+    )
+    result = sweep.run_sweep(options)
+    assert asked[0] == "binary_sentiment"  # the recipe as it is comes first
+    assert sorted(asked) == ["binary_sentiment", "reference_sentiment"]
+    assert result["validation"]["reviews"] == 6
+    folder = options.output_dir / "data" / "reference_sentiment"
+    prompts = [json.loads(line)["messages"][0]["content"] for line in (folder / "train.jsonl").open(encoding="utf-8")]
+    data = Path(next(word for word in options.overrides if word.startswith("dataset_dir=")).partition("=")[2])
+    reviews, _ = read_labelled(data / "mine" / "train.csv", REFERENCE_SENTIMENT)
+    assert prompts == [REFERENCE_SENTIMENT.render_prompt(review.text) for review in reviews]
+    best = load_recipe(options.output_dir / "best.yaml")
+    assert best.settings["dataset"] == f"{result['trials'][0]['values']['task']}_train"
+
+
+def test_reviews_that_may_not_decide(options: SweepOptions, tmp_path: Path) -> None:
+    options = replace(options, search=("freeze_trainable_layers=[1, 2]",))
+    plan = make_plan(options)
+    assert [path.name for path in find_held_out([plan.split.train_jsonl])] == ["val.csv", "test.csv"]
+    for name in ("test.csv", "train.csv"):
+        with pytest.raises(LeakError):
+            make_plan(replace(options, val_path=plan.split.val.with_name(name)))
+    with pytest.raises(ConfigError, match="not asked in the words of the task reference_sentiment"):
+        make_plan(replace(options, task="reference_sentiment"))
+    with pytest.raises(ConfigError, match="no validation reviews"):
+        make_plan(replace(options, val_path=tmp_path / "none.csv"))
+
+
+def test_a_failed_trial_is_recorded(options: SweepOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(folder: Path) -> dict[str, Any]:
+        (folder / "request.json").write_text(
+            '{"val_file": "none.csv", "task": "binary_sentiment", "is_trained": false}'
+        )
+        return run_trial(folder)
+
+    monkeypatch.setattr(sweep, "run_trial_apart", fail)
+    options = replace(options, search=("freeze_trainable_layers=[1]",))
+    with pytest.raises(ConfigError, match="No trial of the sweep ended well"):
+        sweep.run_sweep(options)
+    result = json.loads((options.output_dir / "sweep.json").read_text(encoding="utf-8"))
+    assert result["trials"][0]["status"] == FAILED
+    assert "none.csv" in result["trials"][0]["error"]
+    assert "none.csv" in (options.output_dir / "sweep.md").read_text(encoding="utf-8")
+
+
+def test_the_best_is_compared_with_the_recipe_as_it_was() -> None:
+    truth = [0, 1] * 50
+    outcomes: dict[int, dict[str, Any]] = {1: {"status": KILLED, "error": "It was killed."}}
+    for number, wrong in ((0, 40), (2, 5), (3, 5)):
+        answers = [1 - label if place < wrong else label for place, label in enumerate(truth)]
+        metrics = compute_metrics(truth, answers, ("negative", "positive")).to_dict()
+        outcomes[number] = {"status": FINISHED, "metrics": metrics}
+    assert rank_trials(outcomes) == [2, 3, 0]
+    best = {"number": 2, "values": {"learning_rate": 0.000123456}, **outcomes[2]}
+    test = {
+        "difference": 0.35,
+        "interval": {"low": 0.26, "high": 0.44, "confidence": 0.95},
+        "p_value": 1e-9,
+        "is_shown": True,
+    }
+    result = {"best": 2, "start": 0, "best_against_start": test, "trials": [best]}
+    assert describe_best(result) == (
+        "Best: trial 2 (learning_rate 0.000123), macro-F1 95.0% on 100 validation reviews. Against the recipe as it "
+        "was (trial 0): +35.0 points of accuracy (26.0 to 44.0; p < 0.001). This is more than chance."
+    )
+    nothing = {"best": None, "space": {}, "trials": [], "recipe": "a.yaml", "command": "sweep"}
+    assert "No trial has ended well" in render_markdown(nothing)
