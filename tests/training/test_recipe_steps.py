@@ -24,7 +24,8 @@ from sentifactory.training.watching import TrainerListener
 pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-RECIPES = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parts[-2] not in ("tasks", "inference"))
+FOLDERS = ("train_freeze", "train_lora", "train_qlora", "train_full", "distributed")
+RECIPES = sorted(path for folder in FOLDERS for path in (EXAMPLES / folder).rglob("*.yaml"))
 TWO_STEPS = (
     "max_steps=2", "max_samples=16", "freeze_trainable_layers=1", "per_device_train_batch_size=2",
     "gradient_accumulation_steps=2", "per_device_eval_batch_size=4", "save_steps=2", "eval_steps=2", "cutoff_len=512",
