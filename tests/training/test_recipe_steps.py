@@ -24,7 +24,8 @@ from sentifactory.training.watching import TrainerListener
 pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-RECIPES = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parts[-2] not in ("tasks", "inference"))
+FOLDERS = ("train_freeze", "train_lora", "train_qlora", "train_full", "distributed")
+RECIPES = sorted(path for folder in FOLDERS for path in (EXAMPLES / folder).rglob("*.yaml"))
 TWO_STEPS = (
     "max_steps=2", "max_samples=16", "freeze_trainable_layers=1", "per_device_train_batch_size=2",
     "gradient_accumulation_steps=2", "per_device_eval_batch_size=4", "save_steps=2", "eval_steps=2", "cutoff_len=512",
@@ -59,18 +60,11 @@ def wide_qwen(small_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("wide_qwen")
     shutil.copytree(small_qwen, folder, dirs_exist_ok=True)  # for its tokenizer
+    vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"]
     config = Qwen2Config(
-        vocab_size=json.loads((folder / "config.json").read_text())["vocab_size"],
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        bos_token_id=2,
-        eos_token_id=1,
-        pad_token_id=0,
-        tie_word_embeddings=True,
-    )
+        vocab_size=vocabulary, hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=4, bos_token_id=2, eos_token_id=1, pad_token_id=0, tie_word_embeddings=True,
+    )  # fmt: skip
     Qwen2ForCausalLM(config).save_pretrained(folder)
     return folder
 
