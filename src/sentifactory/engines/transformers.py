@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sentifactory.engines.adapters import load_network
 from sentifactory.engines.answers import build_answer_tree, count_common, read_scores
 from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, Mode, OnAnswer, make_prediction
 from sentifactory.engines.transformers_scoring import LabelScorer
@@ -164,11 +165,11 @@ def load_model(model_path: str, device: str, dtype: str) -> tuple[Any, Any]:
         EngineError: when one of them cannot be loaded, or the tokenizer has no chat template.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_path)
-        model = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype).to(device).eval()
+        model = load_network(model_path, dtype).to(device).eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         lines = str(error).strip().splitlines()
         is_memory = isinstance(error, torch.cuda.OutOfMemoryError)

@@ -1,0 +1,26 @@
+"""Loads a causal language model, whole or as a LoRA adapter on its base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def load_network(model_path: str, dtype: str) -> Any:
+    """Return a causal language model; of a LoRA adapter's folder, its base model with the adapter in place.
+
+    transformers' own loading of adapters does not go with every peft, so peft itself does it.
+
+    Raises:
+        OSError: or another of transformers' and peft's errors, when it cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not (Path(model_path) / ADAPTER_CONFIG).is_file():
+        return AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
+    from peft import PeftConfig, PeftModel
+
+    base = str(PeftConfig.from_pretrained(model_path).base_model_name_or_path)
+    return PeftModel.from_pretrained(load_network(base, dtype), model_path).get_base_model()
