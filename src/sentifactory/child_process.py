@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -23,7 +24,8 @@ def run_child_process(command: Sequence[str]) -> int:
     except KeyboardInterrupt:
         # The terminal has sent Ctrl-C to the child as well: it gets time to write down how far it came.
         try:
-            child.wait(INTERRUPT_WAIT_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(INTERRUPT_WAIT_S)
         finally:
             child.kill()
         raise
