@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,9 +40,15 @@ def test_killed_comparisons_and_servers_lead_to_the_same_report(
     assert not (tmp_path / "bench" / "compare_kills").exists()
 
 
-def test_a_report_that_differs_ends_with_1(
-    tmp_path: Path, fake_vllm: Callable[..., None], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_survivors_of_a_kill_end_it_with_1(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def start(plan: kill_bench.KillPlan) -> subprocess.Popen[bytes]:
+        plan.folder.mkdir(parents=True)
+        plan.report.write_text('{"predictions": []}')
+        return subprocess.Popen(["true"])
+
+    monkeypatch.setattr(kill_bench.KillPlan, "start", start)
     monkeypatch.setattr(kill_bench, "kill_comparisons", lambda *_: [kill_bench.KillRecord("comparison", 1.0, 0, 1)])
     monkeypatch.setattr(kill_bench, "kill_servers", lambda *_: [])
     with pytest.raises(typer.Exit) as end:

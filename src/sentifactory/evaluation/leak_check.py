@@ -57,18 +57,17 @@ def check_test_files(
     """
     known = read_training(tuned_model) if tuned_model is not None else KnownTraining([])
     train = list(dict.fromkeys([*known.files, *(TrainFile(Path(name)) for name in named)]))
-    problem = known.problem or NO_TRAINING_FILE
+    found = [LeakFinding(test_files=(file,), problem=known.problem or NO_TRAINING_FILE) for file in test_files]
     if train:
         try:
-            found = find_leaks_by_file(train, [*map(Path, test_files)])
-            return _warn_or_refuse([replace(one, problem=known.problem) for one in found], "train", allow_leaks)
+            compared = find_leaks_by_file(train, [*map(Path, test_files)])
+            found = [replace(one, problem=known.problem) for one in compared]
         except DataError as error:
             if named:
                 raise
             problem = f"Nothing was compared, since a file is not read as reviews: {error}"
-    return _warn_or_refuse(
-        [LeakFinding(test_files=(file,), problem=problem) for file in test_files], "train", allow_leaks
-    )
+            found = [replace(one, problem=problem) for one in found]
+    return _warn_or_refuse(found, "train", allow_leaks)
 
 
 def check_validation_file(
