@@ -15,6 +15,7 @@ import sentifactory
 from sentifactory.atomic import write_json
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import read_texts
+from sentifactory.engines.base import Mode
 from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.evaluation.predicting import collect_answers, compute_fingerprint
@@ -28,7 +29,7 @@ from sentifactory.training.soft_labels import write_soft_labels
 if TYPE_CHECKING:
     from sentifactory.engines.base import Engine
 
-_MODE = "score"  # the only one that gives probabilities
+_MODE: Mode = "score"  # the only one that gives probabilities
 
 
 @dataclass(frozen=True, slots=True)
