@@ -64,7 +64,7 @@ def test_the_same_answers_as_transformers_own_pipeline(tuned: Path) -> None:
     classify = pipeline("text-classification", model=str(tuned), top_k=None)
     with EncoderEngine(str(tuned), BINARY_SENTIMENT) as engine:
         (answer,) = engine.predict([Review(SARCASM)])
-    shares = {entry["label"]: entry["score"] for entry in classify(SARCASM)}
+    shares = {entry["label"]: entry["score"] for entry in classify([SARCASM])[0]}
     assert answer.probabilities == pytest.approx((shares["negative"], shares["positive"]), abs=1e-5)
 
 

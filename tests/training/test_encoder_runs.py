@@ -122,7 +122,7 @@ class Killer(TrainerListener):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("way", ["last_layers", "head"])
+@pytest.mark.parametrize("way", ["last_layers", "lora", "head"])
 def test_a_run_that_was_killed_is_continued_to_the_same_weights(way: str, train: Train, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

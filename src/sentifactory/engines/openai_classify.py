@@ -74,7 +74,7 @@ class ClassifyAsker:
         is_named = read_label_name(name, self._index) == best or name.upper() == f"LABEL_{best}"
         if len(shares) != len(self._task.labels) or not is_named:
             raise EngineError(
-                f"The model's {len(shares)} labels are not those of the task in their order: number {best} is {name!r}",
+                f"The model's {len(shares)} labels are not those of the task in their order: {best} is {name!r}",
                 where=address,
                 expected=", ".join(self._task.labels),
                 next_step="run the checkpoint with --engine encoder, which looks its labels up by name",

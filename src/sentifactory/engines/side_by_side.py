@@ -105,7 +105,7 @@ def print_side_by_side(rows: Sequence[dict[str, Any]]) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, markup=False)
     table = Table()
-    table.add_column("text", max_width=_WIDEST_TEXT)
+    table.add_column("text", max_width=_WIDEST_TEXT, overflow="fold")
     for answer in rows[0]["answers"]:
         table.add_column(answer["model"], justify="right", overflow="fold")
     for row in rows:
