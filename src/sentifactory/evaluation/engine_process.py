@@ -120,14 +120,15 @@ def serve_engine(pipe: Any, open_engine: Callable[[], AbstractContextManager[Eng
             with open_engine() as engine:
                 pipe.send(None)
                 while True:
-                    pipe.send(_time_hands(engine, pipe.recv()))
+                    pipe.send(time_hands(engine, pipe.recv()))
         except (EOFError, OSError):
             return
         except SentiFactoryError as error:
             pipe.send(error)
 
 
-def _time_hands(engine: Engine, hands: Sequence[list[Review]]) -> tuple[list[Prediction], list[float]]:
+def time_hands(engine: Engine, hands: Sequence[list[Review]]) -> tuple[list[Prediction], list[float]]:
+    """Return the answers to all reviews, hand after hand, and the seconds that each hand took."""
     predictions, seconds = [], []
     for hand in hands:
         start = time.perf_counter()

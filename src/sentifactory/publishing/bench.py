@@ -57,11 +57,12 @@ class StaticPaddingEngine(ClosingEngine):
     """A classifier asked as tutorials ask it: in the order of the file, every text padded to the same length."""
 
     def __init__(self, model_path: str, task: Task) -> None:
-        from sentifactory.models.classifiers import load_classifier, match_labels
+        from sentifactory.models.classifiers import find_max_length, load_classifier, match_labels
 
         self.name = "static"
         loaded = load_classifier(model_path, task)
         self._tokenizer, self._model = loaded.tokenizer, loaded.model
+        self._length = min(STATIC_TOKENS, find_max_length(loaded.tokenizer, loaded.model.config))
         self._columns = match_labels(loaded.model.config.id2label, task, model_path)
 
     def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
@@ -72,7 +73,7 @@ class StaticPaddingEngine(ClosingEngine):
         for start in range(0, len(reviews), TORCH_BATCH):
             texts = [review.text for review in reviews[start : start + TORCH_BATCH]]
             batch = self._tokenizer(
-                texts, padding="max_length", truncation=True, max_length=STATIC_TOKENS, return_tensors="pt"
+                texts, padding="max_length", truncation=True, max_length=self._length, return_tensors="pt"
             )
             with torch.inference_mode():
                 logits = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits

@@ -107,6 +107,7 @@ def save_graph(graph: Any, folder: Path) -> None:
         location=WEIGHTS_NAME,
         size_threshold=_SMALLEST_APART,
     )
+    (folder / WEIGHTS_NAME).chmod(0o644)  # onnx makes a file that only its owner may read
 
 
 def quantise_graph(
