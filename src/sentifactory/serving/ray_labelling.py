@@ -7,8 +7,10 @@ texts lie in a folder beside the output while it works, which all machines of a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -111,7 +113,8 @@ class RayAnswerer:
         self._folder.mkdir(parents=True)
         try:
             shards = write_shards(iter_rows(), self._folder)
-            join_answers(iter_rows(), self._ask(shards) if shards else iter(()), write)
+            with contextlib.redirect_stdout(sys.stderr):  # where Ray's warnings belong; stdout is for the result
+                join_answers(iter_rows(), self._ask(shards) if shards else iter(()), write)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
