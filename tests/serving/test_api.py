@@ -85,6 +85,7 @@ def test_a_list_comes_back_in_order_and_each_text_has_its_own_result_or_error(cl
         (b"", 400, "no_json"),
         (b'{"text": ""}', 400, "blank_text"),
         (b'{"text": " \\u3000\\n"}', 400, "blank_text"),
+        (b'{"text": "\\ufeff\\u001c\\u0085"}', 400, "blank_text"),
         (b'{"text": "\\ud83d"}', 400, "broken_text"),
         (b"7", 422, "wrong_form"),
         (b"{}", 422, "wrong_form"),

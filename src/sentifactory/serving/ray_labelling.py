@@ -7,8 +7,10 @@ texts lie in a folder beside the output while it works, which all machines of a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,7 +28,8 @@ from sentifactory.serving.loading import ModelChoice, open_engine
 from sentifactory.serving.row_files import Row, WholeRow
 from sentifactory.task import Task
 
-BATCH_TEXTS = 128
+BATCH_TEXTS = 128  # that an engine is given at once
+BLOCK_TEXTS = 512  # that a replica takes at a time; a small file shall be shared among replicas as well
 SHARD_ROWS = 8192
 _COUNTER = "sentifactory_replica_counter"
 
@@ -110,7 +113,8 @@ class RayAnswerer:
         self._folder.mkdir(parents=True)
         try:
             shards = write_shards(iter_rows(), self._folder)
-            join_answers(iter_rows(), self._ask(shards) if shards else iter(()), write)
+            with contextlib.redirect_stdout(sys.stderr):  # where Ray's warnings belong; stdout is for the result
+                join_answers(iter_rows(), self._ask(shards) if shards else iter(()), write)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -140,7 +144,8 @@ class RayAnswerer:
         context.enable_progress_bars = False
         is_client = bool(self._replicas.urls)
         counter = ray.remote(_Counter).options(num_cpus=0).remote()
-        answers = ray.data.read_parquet(shards).map_batches(
+        texts = ray.data.read_parquet(shards).repartition(target_num_rows_per_block=BLOCK_TEXTS)
+        answers = texts.map_batches(
             _Replica,
             fn_constructor_args=(self._replicas, counter),
             batch_size=BATCH_TEXTS,

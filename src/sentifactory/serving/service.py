@@ -21,7 +21,8 @@ from sentifactory.serving.settings import Limits
 
 RETRY_NOT_READY_S = 5.0
 TEXT_KEY = "text"
-HAS_WORDS = r"\S"
+# Anything but blanks. Python and JSON Schema count different signs as blanks: all of both are named.
+HAS_WORDS = r"[^\s\x1c-\x1f\x85\ufeff]"
 _SERVER_ERROR = 500
 
 
