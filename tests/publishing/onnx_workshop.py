@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_models import build_tiny_bert
 
+from sentifactory.engines.onnx import GRAPH_NAME, WEIGHTS_NAME
 from sentifactory.models.pooled import register_pooled_classes
 from sentifactory.publishing.onnx_graph import write_graph
 from sentifactory.records import Review
@@ -38,7 +42,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, reviews: list[Review]) 
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    from sentifactory.models.classifiers import encode_texts, pad_batch
+    from sentifactory.models.classifier_texts import encode_texts, pad_batch
 
     trunk = build_tiny_bert(tmp_path_factory.mktemp("tiny_bert"))
     tokenizer = AutoTokenizer.from_pretrained(trunk)
@@ -61,6 +65,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, reviews: list[Review]) 
     classifier.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def copy_graph(source: Path) -> Callable[..., None]:
+    """Return what stands in for torch's exporter: the graph that it has written before."""
+
+    def write(model: Any, folder: Path, opset: int = 18) -> None:
+        for name in (GRAPH_NAME, WEIGHTS_NAME):
+            shutil.copyfile(source / name, folder / name)
+
+    return write
 
 
 @pytest.fixture(scope="session")

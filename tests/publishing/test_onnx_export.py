@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx_workshop import copy_graph
 
 from sentifactory import cli
 from sentifactory.engines.encoder import EncoderEngine
@@ -20,8 +22,11 @@ from sentifactory.engines.onnx import GRAPH_NAME, WEIGHTS_NAME, OnnxEngine
 from sentifactory.engines.registry import build_engine
 from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.errors import ConfigError, EngineError
+from sentifactory.evaluation import ladder
+from sentifactory.evaluation.ladder import LadderOptions
 from sentifactory.evaluation.provenance import hash_weights
-from sentifactory.models.classifiers import encode_texts, load_classifier
+from sentifactory.models.classifier_texts import encode_texts
+from sentifactory.models.classifiers import load_classifier
 from sentifactory.publishing import onnx_export
 from sentifactory.publishing.onnx_graph import quantise_rows, save_graph, write_graph
 from sentifactory.records import Review
@@ -40,16 +45,6 @@ HOSTILE = (
     "😀 emoji\n\n🀄",
     "ＡＢＣ\u3000房间",
 )
-
-
-def copy_graph(source: Path) -> Callable[..., None]:
-    """Return what stands in for torch's exporter: the graph that it has written before."""
-
-    def write(model: Any, folder: Path, opset: int = 18) -> None:
-        for name in (GRAPH_NAME, WEIGHTS_NAME):
-            shutil.copyfile(source / name, folder / name)
-
-    return write
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +101,26 @@ def test_the_command_writes_model_proof_and_speed(
     assert str(facts["threads"]["best"]) in facts["threads"]["reviews_per_s"]
     assert (tmp_path / "out" / "run.json").is_file(), "what it was trained on stays known"
     assert set(hash_weights(tmp_path / "out")) == {GRAPH_NAME, WEIGHTS_NAME}
+
+
+def test_a_checkpoint_and_its_int8_form_are_rungs_of_the_ladder(
+    exported: dict[str, Path], checkpoint: Path, val_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "run_apart", lambda key, setting: (ladder.run_rung(key, setting), 1))
+    train_csv = tmp_path / "train.csv"
+    train_csv.write_text("label,text\n" + "0,房间又脏又旧\n1,早餐丰富服务周到\n" * 5, encoding="utf-8")
+    options = LadderOptions(
+        csv_path=str(val_csv), train_csv=str(train_csv), encoder_models=(str(checkpoint), str(exported["dynamic"]))
+    )
+    rungs = ladder.climb_ladder(options)["rungs"]
+    plain, int8 = rungs["encoder_1"], rungs["encoder_2"]
+    assert plain["title"]["en"] == "Encoder, encoder"
+    assert int8["title"]["en"] == "Encoder, dynamic (ONNX, int8, dynamic)"
+    assert abs(plain["metrics"]["accuracy"] - int8["metrics"]["accuracy"]) <= 0.1
+    assert set(int8["weights"]) == {GRAPH_NAME, WEIGHTS_NAME}
+    alone = ladder.climb_ladder(replace(options, encoder_models=(str(exported["dynamic"]),)))["rungs"]["encoder"]
+    assert alone["title"]["en"] == "Encoder, tuned (ONNX, int8, dynamic)"
+    assert alone["metrics"] == int8["metrics"]
 
 
 def test_int8_reaches_embeddings_and_layers(exported: dict[str, Path]) -> None:

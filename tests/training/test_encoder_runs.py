@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_models import build_tiny_bert
+from typer.testing import CliRunner
 
+from sentifactory.cli import build_app
 from sentifactory.engines.encoder import EncoderEngine
-from sentifactory.errors import ConfigError, DataError, LeakError
+from sentifactory.errors import ConfigError, DataError, EngineError, LeakError
 from sentifactory.records import Prediction, Review
 from sentifactory.task import BINARY_SENTIMENT
 from sentifactory.training.encoder import train_encoder
@@ -162,6 +165,64 @@ def test_what_only_data_and_model_can_tell(train: Train, tmp_path: Path) -> None
     with pytest.raises(DataError, match="No review is negative"):
         train(dataset=str(one_sided))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("pooling", ["standard", "mean"])
+def test_a_trunk_is_never_made_up(pooling: str, train: Train, tmp_path: Path, tiny_bert: Path) -> None:
+    """The weights of another library carry another prefix; some may be missing, or of another size."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(tiny_bert / "model.safetensors")
+    longer = {"embeddings.position_embeddings.weight": weights["embeddings.position_embeddings.weight"][:-1].clone()}
+    broken = {
+        "prefix": {f"backbone.{name}": value for name, value in weights.items()},
+        "layer": {name: value for name, value in weights.items() if ".layer.1." not in name},
+        "size": {**weights, **longer},
+    }
+    for kind, (name, tensors) in enumerate(broken.items()):
+        folder = tmp_path / name
+        shutil.copytree(tiny_bert, folder)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(EngineError) as caught:
+            train(output=f"out{kind}", model_name_or_path=str(folder), pooling=pooling)
+        assert str(folder) in caught.value.describe()
+        if name != "size" or pooling == "standard":  # a new head may differ in size, and the loader lets all pass
+            assert "weights of the encoder are missing" in caught.value.what
+        assert not (tmp_path / f"out{kind}" / "model.safetensors").exists()
+
+
+TUTORIALS = sorted((Path(__file__).parents[2] / "examples" / "train_encoder" / "tutorials").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_each_tutorial_runs_embedded(
+    path: Path, tiny_bert: Path, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its one command, with the embedded encoder and reviews in their places, cut down to seconds."""
+    import yaml
+
+    for place, source in (("train", files[0]), ("val", files[1])):
+        target = tmp_path / "data" / "snownlp" / f"{place}.csv"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    shutil.copytree(tiny_bert, tmp_path / "saves" / "pretrained" / "multilingual-e5-small")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(build_app(), ["train", str(path), "--embedded", "num_train_epochs=1", "--json"])
+    assert done.exit_code == 0, done.output
+    card = json.loads((tmp_path / "saves" / "e5-small" / path.stem / "run.json").read_text(encoding="utf-8"))
+    assert card["status"] == "finished"
+    assert json.loads(done.stdout)["recipe"] == card["recipe"]
+    stated = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for key in ("learning_rate", "finetuning_type", "cutoff_len", "per_device_train_batch_size"):
+        assert card["recipe"][key] == stated[key], key
+    assert card["recipe"]["num_train_epochs"] == 1, "the user's words win"
+
+
+def test_a_language_model_has_no_embedded_form(repo_root: Path) -> None:
+    recipe = repo_root / "examples" / "train_freeze" / "gemma3_270m_freeze_demo.yaml"
+    done = CliRunner().invoke(build_app(), ["train", str(recipe), "--embedded"])
+    assert isinstance(done.exception, ConfigError)
+    assert "--embedded is for encoder recipes" in str(done.exception)
 
 
 def write_lessons(path: Path, rows: list[tuple[int, str]], share: float) -> Path:

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from sentifactory.engines.base import ClosingEngine, OnAnswer
 from sentifactory.engines.transformers import split_by_length
 from sentifactory.errors import EngineError
-from sentifactory.models.classifiers import encode_texts, find_max_length, load_classifier, match_labels, pad_batch
+from sentifactory.models.classifier_labels import match_labels
+from sentifactory.models.classifier_texts import encode_texts, find_max_length, pad_batch
+from sentifactory.models.classifiers import load_classifier
 from sentifactory.progress import say, show_progress
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task

@@ -21,7 +21,7 @@ from sentifactory.engines.base import ClosingEngine, OnAnswer
 from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.engines.vllm_process import list_usable_cores
 from sentifactory.errors import EngineError
-from sentifactory.models.classifiers import match_labels
+from sentifactory.models.classifier_labels import match_labels
 from sentifactory.progress import show_progress
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task

@@ -13,7 +13,7 @@ from sentifactory.corpus.labels import build_label_index
 from sentifactory.engines.openai_client import Connection
 from sentifactory.engines.openai_errors import describe_refusal
 from sentifactory.errors import EngineError
-from sentifactory.models.classifiers import read_label_name
+from sentifactory.models.classifier_labels import read_label_name
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
 

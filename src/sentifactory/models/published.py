@@ -14,7 +14,10 @@ from sentifactory.models.hub_errors import HUGGING_FACE, MODELSCOPE, explain_hub
 from sentifactory.progress import say
 
 MODELSCOPE_PREFIX = "ms:"
-HARMLESS_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.onnx", "NOTICE*", "LICENSE*"]
+HARMLESS_FILES = [
+    "*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.onnx", "*.onnx.data", "NOTICE*",
+    "LICENSE*",
+]  # fmt: skip
 
 
 def fetch_published(model: str, hub: str | None = None) -> Path:

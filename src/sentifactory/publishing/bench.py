@@ -57,7 +57,9 @@ class StaticPaddingEngine(ClosingEngine):
     """A classifier asked as tutorials ask it: in the order of the file, every text padded to the same length."""
 
     def __init__(self, model_path: str, task: Task) -> None:
-        from sentifactory.models.classifiers import find_max_length, load_classifier, match_labels
+        from sentifactory.models.classifier_labels import match_labels
+        from sentifactory.models.classifier_texts import find_max_length
+        from sentifactory.models.classifiers import load_classifier
 
         self.name = "static"
         loaded = load_classifier(model_path, task)

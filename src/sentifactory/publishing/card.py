@@ -38,11 +38,13 @@ class CardRequest:
         repo_id: owner and name on the hub.
         hub: `huggingface` or `modelscope`.
         is_classifier: whether the model is an encoder with a head, and not a language model that writes.
+        loads_in_transformers: whether transformers alone loads it; not an ONNX export, nor a head of our own.
     """
 
     repo_id: str
     hub: str
     is_classifier: bool
+    loads_in_transformers: bool = True
 
 
 def build_card(evidence: Evidence, terms: Terms, request: CardRequest) -> str:
@@ -76,7 +78,7 @@ def build_metadata(evidence: Evidence, terms: Terms, request: CardRequest) -> An
         license_name=terms.base.licence_name or None if licence == "other" else None,
         license_link=terms.base.link or None if licence in ("other", "gemma") else None,
         base_model=terms.base.hub_id or None,
-        library_name="transformers",
+        library_name="transformers" if request.loads_in_transformers else None,
         pipeline_tag=pipeline,
         tags=["sentiment-analysis", "chinese", "sentifactory"],
         model_name=request.repo_id.rpartition("/")[2],
@@ -137,6 +139,7 @@ def render_page(evidence: Evidence, terms: Terms, request: CardRequest) -> str:
         "repo_id": request.repo_id,
         "hub": request.hub,
         "is_classifier": request.is_classifier,
+        "loads_in_transformers": request.loads_in_transformers,
         "task": task,
         "picture": PICTURE_NAME,
         "terms": terms,

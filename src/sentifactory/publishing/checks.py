@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.leak_guard import LEAKS
-from sentifactory.errors import ConfigError
+from sentifactory.engines.onnx import check_files, is_export, read_export
+from sentifactory.errors import ConfigError, EngineError
 from sentifactory.evaluation.mistake_files import each_test
 from sentifactory.evaluation.verdict import Sentence, format_percent
 from sentifactory.publishing.evidence import Evidence
@@ -116,6 +117,11 @@ def _check_weights(folder: Path, files: Sorted) -> list[Refusal]:
         missing = _list_missing_shards(index)
         if missing:
             found.append(Refusal(f"{', '.join(missing)} of {index.name} missing", "make the checkpoint again"))
+    if is_export(folder):
+        try:
+            check_files(folder, read_export(folder))
+        except EngineError as error:
+            found.append(Refusal(error.what, error.next_step))
     if not (folder / "config.json").is_file():
         found.append(Refusal("config.json is missing", "give the folder of a whole checkpoint"))
     return found

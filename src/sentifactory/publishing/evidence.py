@@ -1,8 +1,8 @@
 """The evidence that stands behind a checkpoint: what its card says, and what decides whether it may be published.
 
 A report belongs to a checkpoint when it was made with the very same bytes: weights and, in reports that have them, the
-settings beside them (config, tokenizer, chat template). A checkpoint that `sentifactory export` made of another one
-carries the hashes of both, so that the report on the first counts for the second.
+settings beside them (config, tokenizer, chat template). A checkpoint that `sentifactory export` made of another one,
+as ONNX too, carries the hashes of both, so that the report on the first counts for the second.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import Any
 
 from sentifactory.corpus.export import MANIFEST
 from sentifactory.engines.calibration import CALIBRATION_NAME
+from sentifactory.engines.onnx import EXPORT_NAME as ONNX_EXPORT_NAME
+from sentifactory.engines.onnx import TOKENIZER_NAME
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.provenance import hash_settings
 from sentifactory.evaluation.report import SCHEMA_VERSION
 from sentifactory.models.weights import hash_weights
+from sentifactory.publishing.parity import INT8_LIMITS
 from sentifactory.task import Task
 from sentifactory.training.run_card import read_card
 
@@ -112,8 +115,31 @@ def gather_evidence(folder: Path, report_file: Path | None = None) -> Evidence:
 
 def read_export(folder: Path, weights: dict[str, str]) -> dict[str, Any] | None:
     """Return what `sentifactory export` wrote into a folder, unless the weights are others now."""
-    content = _read_json(folder / EXPORT_NAME)
+    content = _read_json(folder / EXPORT_NAME) or _read_onnx_export(folder)
     return content if content is not None and content.get("weights") == weights else None
+
+
+def _read_onnx_export(folder: Path) -> dict[str, Any] | None:
+    """Return what export.json says, in the words of the other exports; None where it does not speak for the source.
+
+    Its user may have allowed more flips than the limits of the house. Then the export must be compared itself.
+    """
+    content = _read_json(folder / ONNX_EXPORT_NAME)
+    try:
+        if content is None:
+            return None
+        parity = content["parity"]
+        if parity["flip_share"] > INT8_LIMITS.flips or parity["difference_mean"] > INT8_LIMITS.difference:
+            return None
+        return {
+            "kind": "onnx",
+            "dtype": content["precision"],
+            "source_weights": content["checkpoint"]["weights"],
+            "weights": {name: sha for name, sha in content["files"].items() if name != TOKENIZER_NAME},
+            "parity": parity,
+        }
+    except (KeyError, TypeError, AttributeError):
+        return None
 
 
 def read_own_calibration(folder: Path, weights: dict[str, str]) -> dict[str, Any] | None:

@@ -13,10 +13,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from sentifactory.engines.calibration import CALIBRATION_NAME
+from sentifactory.engines.onnx import EXPORT_NAME as ONNX_EXPORT_NAME
 from sentifactory.models.weights import TRAINER_STATE
 from sentifactory.training.checkpoints import LOCK_NAME
 
-WEIGHTS = ("*.safetensors", "*.onnx")
+WEIGHTS = ("*.safetensors", "*.onnx", "*.onnx.data")
 # What a tokenizer, a model and their templates consist of.
 SETTINGS = (
     "*.safetensors.index.json", "config.json", "generation_config.json", "preprocessor_config.json",
@@ -25,7 +26,7 @@ SETTINGS = (
     "LICENSE*", "NOTICE*",
 )  # fmt: skip
 # Written anew for publishing: machine paths taken out, or made from the evidence.
-WRITTEN_ANEW = ("README.md", "run.json", CALIBRATION_NAME, "sentifactory_*.json")
+WRITTEN_ANEW = ("README.md", "run.json", CALIBRATION_NAME, ONNX_EXPORT_NAME, "sentifactory_*.json")
 # What LLaMA-Factory and our own training leave at the top of a run's folder.
 _LEFT_BY_TRAINING = (TRAINER_STATE, LOCK_NAME, ".gitattributes")
 _SECRET_FILES = (

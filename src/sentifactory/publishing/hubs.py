@@ -19,7 +19,7 @@ from sentifactory.models.hub_errors import HUGGING_FACE, LOGIN, MODELSCOPE, expl
 from sentifactory.progress import say, show_progress
 
 # Weights of an earlier upload under other names would be loaded beside the new ones.
-_REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.bin", "*.onnx"]
+_REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.bin", "*.onnx", "*.onnx.data"]
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN")
 _PRIVATE = 1  # ModelScope's own number
 

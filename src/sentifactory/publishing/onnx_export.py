@@ -33,11 +33,19 @@ from sentifactory.errors import ConfigError
 from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.evaluation.review_sets import describe_file
 from sentifactory.evaluation.sampling import read_labelled, take_sample
-from sentifactory.models.classifiers import find_max_length, load_classifier
+from sentifactory.models.classifier_texts import find_max_length
+from sentifactory.models.classifiers import load_classifier
 from sentifactory.progress import show_progress
 from sentifactory.publishing.onnx_graph import OPSET, QUANTISE, Quantise, quantise_graph, write_graph
 from sentifactory.publishing.onnx_speed import measure_export
-from sentifactory.publishing.parity import FLOAT32_LIMITS, Parity, ParityLimits, check_limits, compare_answers
+from sentifactory.publishing.parity import (
+    FLOAT32_LIMITS,
+    INT8_LIMITS,
+    Parity,
+    ParityLimits,
+    check_limits,
+    compare_answers,
+)
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
 from sentifactory.task_files import load_task
@@ -67,7 +75,7 @@ class ExportOptions:
     val_path: str
     task: str = "binary_sentiment"
     quantise: Quantise = "dynamic"
-    limits: ParityLimits = ParityLimits(flips=0.01, difference=0.02)  # noqa: RUF009 - it is frozen
+    limits: ParityLimits = INT8_LIMITS
     max_samples: int | None = 500
     opset: int = OPSET
     seed: int = 42

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sentifactory
+from sentifactory.engines.onnx import is_export
 from sentifactory.errors import ConfigError
 from sentifactory.models.classifiers import is_classifier
 from sentifactory.models.hub_errors import HUBS
+from sentifactory.models.pooled import MODEL_TYPE
 from sentifactory.progress import say
 from sentifactory.publishing.card import CardRequest
 from sentifactory.publishing.checks import find_refusals, refuse
@@ -66,7 +69,9 @@ def publish_model(options: PublishOptions) -> dict[str, Any]:
     tokens = list_tokens()
     where = str(options.folder)
     refuse(find_refusals(evidence, files, terms, is_forced=options.is_forced, tokens=tokens), where)
-    request = CardRequest(options.repo_id, options.hub, is_classifier(str(options.folder)))
+    request = CardRequest(
+        options.repo_id, options.hub, is_classifier(str(options.folder)), loads_in_transformers(options.folder)
+    )
     with stage_files(evidence, files, terms, request) as place:
         refuse(find_written_secrets(place, tokens), where)
         result = describe_upload(place, files, evidence, terms, options)
@@ -77,6 +82,12 @@ def publish_model(options: PublishOptions) -> dict[str, Any]:
         url = upload_folder(place, destination, terms.licence, message)
     say(f"Published: {url}")
     return {**result, "url": url}
+
+
+def loads_in_transformers(folder: Path) -> bool:
+    """Return whether transformers alone loads a checkpoint."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return not is_export(folder) and config.get("model_type") != MODEL_TYPE
 
 
 def check_names(options: PublishOptions) -> None:

