@@ -21,7 +21,14 @@ RECIPES = (
     "examples/train_freeze/reference/qwen2_5_coder_1_5b_freeze_tutorial.yaml",
     "examples/train_full/qwen2_5_coder_1_5b_full.yaml",
 )
-GPUS_GB = {"8 GB": 8, "12 GB": 12, "16 GB (T4)": 16, "24 GB (L4, A10)": 24, "40 GB (A100)": 40, "80 GB (A100, H100)": 80}
+GPUS_GB = {
+    "8 GB": 8,
+    "12 GB": 12,
+    "16 GB (T4)": 16,
+    "24 GB (L4, A10)": 24,
+    "40 GB (A100)": 40,
+    "80 GB (A100, H100)": 80,
+}
 # The CUDA context and kernels take about one GiB, and an allocator loses a tenth between its pieces.
 ROOM_GIB, ROOM_FACTOR = 1.0, 1.1
 _GIB = 1 << 30
@@ -39,7 +46,7 @@ HEADS = {
 }
 CAPTIONS = {
     "en": "Estimated by `sentifactory train RECIPE --dry_run` for each recipe, one layer tried on {device}; "
-    "GiB, without the room of the process. \"Fits\" leaves a tenth and 1 GiB free.",
+    'GiB, without the room of the process. "Fits" leaves a tenth and 1 GiB free.',
     "zh": "由 `sentifactory train RECIPE --dry_run` 逐个估计，在 {device} 上试算一层；单位 GiB，不含进程本身。"
     "“可用显卡”已留出一成和 1 GiB 的余量。",
 }

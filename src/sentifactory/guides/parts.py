@@ -6,6 +6,7 @@ A part begins with `<!-- begin NAME ... -->` and ends with `<!-- end NAME -->`, 
 from __future__ import annotations
 
 import re
+
 from sentifactory.errors import ConfigError
 
 
@@ -35,4 +36,3 @@ def replace_part(page: str, name: str, body: str, where: str) -> str:
             next_step="mend the marks",
         )
     return changed
-
