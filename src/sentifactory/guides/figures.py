@@ -1,0 +1,77 @@
+"""Fills the parts of the guides that hold measured figures: memory by dry runs, the ladder of models by its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sentifactory.atomic import write_json, write_text
+from sentifactory.errors import ConfigError
+from sentifactory.guides.ladder_part import write_ladder_part
+from sentifactory.guides.memory_part import QWEN, estimate_recipes, write_memory_part
+from sentifactory.guides.parts import replace_part
+from sentifactory.progress import say
+
+SUFFIXES = {"en": "", "zh": "_zh"}
+
+
+def write_figures(
+    memory: Annotated[bool, typer.Option("--memory", help="Estimate the recipes and fill the memory table.")] = False,
+    model: Annotated[str, typer.Option("--model", help="Its configuration and tokenizer: hub id or folder.")] = QWEN,
+    ladder: Annotated[
+        Path | None, typer.Option("--ladder", help="A ladder.json of `sentifactory eval ladder`, for its table.")
+    ] = None,
+    contexts: Annotated[Path, typer.Option("--contexts", help="Folder of the guides.")] = Path("contexts"),
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Where memory.json goes.")] = Path("saves/bench"),
+) -> None:
+    """Write measured figures into the guides, in both languages."""
+    if not memory and ladder is None:
+        raise ConfigError("There is nothing to write", expected="--memory, --ladder FILE, or both")
+    if ladder is not None:
+        found = read_ladder(ladder)
+        fill_part(contexts, "which_model", "ladder", {one: write_ladder_part(found, one) for one in SUFFIXES})
+    if memory:
+        estimates = []
+        for estimate in estimate_recipes(model):
+            say(f"Estimated  {estimate['recipe_file']}")
+            estimates.append(estimate)
+        write_json(output_dir / "memory.json", estimates)
+        fill_part(contexts, "training", "memory", {one: write_memory_part(estimates, one) for one in SUFFIXES})
+
+
+def fill_part(contexts: Path, page: str, part: str, bodies: dict[str, str]) -> None:
+    """Write a part of a page in each language.
+
+    Raises:
+        ConfigError: when a page is missing or lacks the part.
+    """
+    for language, body in bodies.items():
+        path = contexts / f"{page}{SUFFIXES[language]}.md"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                "The guide cannot be read", where=str(path), next_step="run this in the repository's folder"
+            ) from error
+        write_text(path, replace_part(text, part, body, str(path)))
+        say(f"Written  {path}, {part}")
+
+
+def read_ladder(path: Path) -> dict[str, Any]:
+    """Return a ladder from its file.
+
+    Raises:
+        ConfigError: when the file is not one.
+    """
+    try:
+        ladder = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(ladder, dict) or not ladder.keys() >= {"rungs", "data", "machine", "command"}:
+            raise ValueError("it lacks rungs")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"This is no ladder: {error}", where=str(path), next_step="make one with `sentifactory eval ladder`"
+        ) from error
+    return ladder

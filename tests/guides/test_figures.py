@@ -1,0 +1,107 @@
+"""Figures get into the guides by commands: parts between marks, from dry runs, reports and the code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sentifactory.cli import build_app
+from sentifactory.errors import ConfigError
+from sentifactory.evaluation.power import compute_power
+from sentifactory.guides.figures import read_ladder, write_figures
+from sentifactory.guides.memory_part import RECIPES, find_gpu, write_memory_part
+from sentifactory.guides.parts import replace_part
+from sentifactory.guides.power_part import write_power_part
+from sentifactory.guides.writing import build_parts, write_pages
+
+GIB = 1 << 30
+PAGE = "before\n<!-- begin {0} (written by: x) -->\nold\n<!-- end {0} -->\nafter\n"
+
+
+def make_estimate(recipe: str, peak_gib: float) -> dict[str, Any]:
+    memory = {
+        "weights": 3 * GIB, "gradients": GIB, "optimizer": 2 * GIB, "activations": GIB, "logits": 0,
+        "process": GIB, "peak": int((peak_gib + 1) * GIB),
+    }  # fmt: skip
+    return {
+        "recipe_file": f"/somewhere/{recipe}",
+        "parameters": {"trainable": 280_000_000, "total": 1_540_000_000},
+        "estimate": {"device": "cpu", "memory": memory},
+    }
+
+
+def make_ladder() -> dict[str, Any]:
+    figures = {"accuracy": 0.85, "accuracy_interval": {"low": 0.8, "high": 0.9}, "macro_f1": 0.84, "reviews": 300}
+    rung = {
+        "title": {"en": "TF-IDF", "zh": "词频"}, "metrics": figures, "ece_equal_mass": None, "reviews_per_s": 900.0,
+        "peak_bytes": 300_000_000, "note": None,
+    }  # fmt: skip
+    missing = {"title": {"en": "Freeze", "zh": "冻结"}, "missing": {"en": "none", "zh": "无"}}
+    return {
+        "rungs": {"tfidf": rung, "freeze": missing}, "data": {"test": {"asked": 300, "file": "data/t.csv"}},
+        "machine": {"processor": "P", "cores": 2}, "command": "sentifactory eval ladder",
+    }  # fmt: skip
+
+
+def test_a_part_is_replaced_and_the_rest_stays() -> None:
+    assert replace_part(PAGE.format("a"), "a", r"new \1", "p") == PAGE.format("a").replace("old", r"new \1")
+    for page in ("no marks", PAGE.format("a") * 2):
+        with pytest.raises(ConfigError, match="times in the page"):
+            replace_part(page, "a", "new", "p")
+
+
+def test_the_power_table_holds_what_the_test_needs(repo_root: Path) -> None:
+    rows = [line.strip("| ").split(" | ") for line in write_power_part("en").splitlines()]
+    needed = int(rows[4][2].replace(",", ""))  # 3 points, 10 % differ
+    assert rows[4][0] == "3"
+    assert compute_power(needed, 0.03, 0.1) >= 0.8 > compute_power(int(needed * 0.9), 0.03, 0.1)
+    assert rows[6][1] == "–"  # 10 points cannot come from 5 % of the reviews
+    for name, page in build_parts(repo_root / "contexts").items():
+        assert (repo_root / "contexts" / name).read_text(encoding="utf-8") == page, "run make guides"
+
+
+def test_a_drifted_part_is_written_anew(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.md").write_text(PAGE.format("power"), encoding="utf-8")
+    (tmp_path / "evaluation_zh.md").write_text(PAGE.format("power"), encoding="utf-8")
+    assert {"evaluation.md", "evaluation_zh.md"} <= set(write_pages(build_app(), tmp_path))
+    assert write_pages(build_app(), tmp_path) == []
+    assert "old" not in (tmp_path / "evaluation.md").read_text(encoding="utf-8")
+
+
+def test_the_memory_table_says_which_gpu_fits(repo_root: Path) -> None:
+    table = write_memory_part([make_estimate("examples/a.yaml", 12.0), make_estimate("examples/b.yaml", 60.0)], "en")
+    assert "| `a.yaml` | 280 | 3.0 | 3.0 | 1.0 | 12.0 | 16 GB (T4) |" in table
+    assert "| 60.0 | 80 GB (A100, H100) |" in table
+    assert find_gpu(int(13.0 * GIB)) == "24 GB (L4, A10)"  # a tenth and one GiB are kept free
+    assert all((repo_root / recipe).is_file() for recipe in RECIPES)
+    for name in ("training.md", "training_zh.md"):  # the table stands there, with a row for each recipe
+        page = (repo_root / "contexts" / name).read_text(encoding="utf-8")
+        assert [recipe for recipe in RECIPES if f"| `{recipe.removeprefix('examples/')}` |" not in page] == []
+
+
+def test_a_ladder_fills_both_languages(tmp_path: Path) -> None:
+    for name in ("which_model.md", "which_model_zh.md"):
+        (tmp_path / name).write_text(PAGE.format("ladder"), encoding="utf-8")
+    (tmp_path / "ladder.json").write_text(json.dumps(make_ladder()), encoding="utf-8")
+    write_figures(ladder=tmp_path / "ladder.json", contexts=tmp_path)
+    english, chinese = (
+        (tmp_path / name).read_text(encoding="utf-8") for name in ("which_model.md", "which_model_zh.md")
+    )
+    assert "| TF-IDF | 85.0% (80.0%–90.0%) |" in english
+    assert "| 词频 | 85.0% (80.0%–90.0%) |" in chinese
+    assert "Freeze" not in english  # a rung that is missing has no figures
+    assert "300 reviews of `data/t.csv`" in english
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to write"):
+        write_figures()
+    (tmp_path / "x.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ConfigError, match="This is no ladder"):
+        read_ladder(tmp_path / "x.json")
+    (tmp_path / "ladder.json").write_text(json.dumps(make_ladder()), encoding="utf-8")
+    with pytest.raises(ConfigError, match="guide cannot be read"):
+        write_figures(ladder=tmp_path / "ladder.json", contexts=tmp_path)
