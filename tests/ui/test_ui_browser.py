@@ -69,7 +69,7 @@ def test_the_road_of_a_person_without_python(page: Any, tmp_path: Path) -> None:
 
     expect.set_options(timeout=PATIENCE_MS)
     strangers: list[str] = []
-    page.on("request", lambda request: strangers.append(request.url))
+    page.on("requestfinished", lambda request: strangers.append(request.url))
 
     # Predict, by the keyboard alone.
     box = page.get_by_label("Reviews, one a line")

@@ -148,12 +148,13 @@ def _read_facts(folder: Path) -> dict[str, Any]:
 def _read_job(folder: Path, *, is_held: bool) -> Job:
     facts = _read_facts(folder)
     card = read_card(facts["output_dir"]) or {}
+    is_of_this_life = (card.get("finished_at") or "") >= facts["started_at"]  # and not of the one before it went on
     state = FAILED
     if is_held:
         state = RUNNING
     elif card.get("status") == "finished":
         state = FINISHED
-    elif facts.get("stop_asked_at") is not None or card.get("status") == "interrupted":
+    elif facts.get("stop_asked_at") is not None or (card.get("status") == "interrupted" and is_of_this_life):
         state = STOPPED
     log_file = folder / LOG_NAME
     log = log_file.read_text(encoding="utf-8", errors="replace").splitlines() if log_file.exists() else []

@@ -81,7 +81,8 @@ class PageBuilder:
                         self._worded.append((tab, "label", key))
                         build()
             self._follow_language(page)
-            page.load(self._refresh, None, [*self._model_lists, *self._data_lists], api_name=False)
+            lists = [*self._model_lists, *self._data_lists]
+            page.load(self._refresh, None, lists, api_name=False, show_progress="hidden")
         return page
 
     def _list_tabs(self) -> dict[str, Callable[[], None]]:
@@ -225,10 +226,11 @@ class PageBuilder:
         def translate(language: str) -> list[Any]:
             return [self.gradio.update(**{name: say(key, language)}) for _, name, key in self._worded]
 
-        page.load(lambda language: language, self.language, self.language, js=_FIRST_LANGUAGE, api_name=False).then(
-            translate, self.language, targets, api_name=False
+        silent: dict[str, Any] = {"api_name": False, "show_progress": "hidden"}
+        page.load(lambda language: language, self.language, self.language, js=_FIRST_LANGUAGE, **silent).then(
+            translate, self.language, targets, **silent
         )
-        self.language.input(translate, self.language, targets, js=_NEW_LANGUAGE, api_name="language")
+        self.language.input(translate, self.language, targets, js=_NEW_LANGUAGE, **silent)
         if self._has_training:
             self._bind_timer()
 
