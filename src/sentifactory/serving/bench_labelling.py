@@ -42,7 +42,7 @@ def label_with_kills(command: Sequence[str], source: Path, out: Path, n_kills: i
             if kills < n_kills:
                 _wait_for_growth(process, journal)
                 time.sleep(dice.random() * LONGEST_PAUSE_S)
-                process.send_signal(signal.SIGKILL)
+                os.kill(process.pid, signal.SIGKILL)  # `send_signal` would collect one that has ended
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             peak_kib = max(peak_kib, usage.ru_maxrss)

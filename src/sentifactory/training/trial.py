@@ -141,7 +141,7 @@ def train(folder: Path, request: TrialRequest) -> dict[str, Any]:
 
     recipe = load_recipe(folder / RECIPE)
     if not is_trained(recipe, request.loss):
-        train_recipe(recipe.path, loss=request.loss, cache_gib=request.cache_gib)
+        train_recipe(recipe.path, loss=request.loss, cache_gib=request.cache_gib, task=request.task)
         gc.collect()  # model and optimizer, before the model is loaded again to be judged
     card = read_card(folder / MODEL) or {}
     remove_checkpoints(folder / MODEL)
