@@ -14,29 +14,10 @@ from typing import Any
 
 from sentifactory.errors import SentiFactoryError
 from sentifactory.ui.actions import PageActions, choose_sides
+from sentifactory.ui.browser import EXAMPLES, FIRST_LANGUAGE, FONTS, NEW_LANGUAGE
 from sentifactory.ui.wording import DEFAULT_LANGUAGE, LANGUAGES, WORDS, say
 
 TICK_S = 2.0
-EXAMPLES = (
-    "这家饭店真贴心，知道我吃不饱还特地在里面放蟑螂",
-    "房间干净，服务热情，下次还来",
-    "书的内容太差了，再也不买\n屏幕很漂亮，值得购买",
-)
-_FONTS = ("system-ui", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
-# The language is the one that was chosen last, else the browser's.
-_FIRST_LANGUAGE = """() => {
-  const chosen = localStorage.getItem("sentifactory-language");
-  const language = chosen || (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
-  document.body.dataset.language = language;
-  document.documentElement.lang = language;
-  return [language];
-}"""
-_NEW_LANGUAGE = """(language) => {
-  localStorage.setItem("sentifactory-language", language);
-  document.body.dataset.language = language;
-  document.documentElement.lang = language;
-  return [language];
-}"""
 
 
 class PageBuilder:
@@ -60,7 +41,7 @@ class PageBuilder:
     def build(self) -> Any:
         """Return the page (gradio's Blocks)."""
         gr = self.gradio
-        theme = gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=_FONTS, font_mono=("ui-monospace",))
+        theme = gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=FONTS, font_mono=("ui-monospace",))
         style = (files("sentifactory.ui") / "templates" / "ui.css").read_text(encoding="utf-8")
         with gr.Blocks(
             title="SentiFactory", theme=theme, head=f"<style>{style}</style>", analytics_enabled=False
@@ -227,10 +208,10 @@ class PageBuilder:
             return [self.gradio.update(**{name: say(key, language)}) for _, name, key in self._worded]
 
         silent: dict[str, Any] = {"api_name": False, "show_progress": "hidden"}
-        page.load(lambda language: language, self.language, self.language, js=_FIRST_LANGUAGE, **silent).then(
+        page.load(lambda language: language, self.language, self.language, js=FIRST_LANGUAGE, **silent).then(
             translate, self.language, targets, **silent
         )
-        self.language.input(translate, self.language, targets, js=_NEW_LANGUAGE, **silent)
+        self.language.input(translate, self.language, targets, js=NEW_LANGUAGE, **silent)
         if self._has_training:
             self._bind_timer()
 
