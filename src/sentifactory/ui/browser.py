@@ -1,4 +1,4 @@
-"""What the browser gets that is no control: examples, fonts of its own machine, and the lines that switch the language."""
+"""What the browser gets that is no control: examples, names of fonts, and the lines that switch the language."""
 
 from __future__ import annotations
 
