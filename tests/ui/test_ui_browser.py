@@ -114,7 +114,7 @@ def test_the_road_of_a_person_without_python(page: Any, tmp_path: Path) -> None:
     assert tuned.all_inner_texts() == ["positive", "negative"]
     take_picture(page, "predict")
     page.get_by_role("tab", name="Compare").click()
-    page.get_by_label("... or the test part of a data set").click()
+    page.locator("#compare-data input").click()
     page.get_by_role("option", name="my_reviews").click()
     page.locator("#run_compare").click()
     report = page.frame_locator("#report iframe")
@@ -125,7 +125,7 @@ def test_the_road_of_a_person_without_python(page: Any, tmp_path: Path) -> None:
     page.get_by_label("中文").check()
     expect(page.get_by_role("tab", name="模型")).to_be_visible()
     page.get_by_role("tab", name="模型").click()
-    page.get_by_label("模型", exact=True).click()
+    page.locator("#card-model input").click()
     page.get_by_role("option", name="ui/mine").click()
     expect(page.locator("#card")).to_contain_text("finished")
     expect(page.locator("#card polyline.train")).to_be_visible()
