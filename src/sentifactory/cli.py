@@ -26,6 +26,7 @@ from sentifactory.publishing import onnx_commands as exporting
 from sentifactory.serving import commands as serving
 from sentifactory.training import commands as training
 from sentifactory.training import tuning_commands as tuning
+from sentifactory.ui import commands as page
 
 
 def build_app() -> typer.Typer:
@@ -63,6 +64,7 @@ def build_app() -> typer.Typer:
     app.command("publish")(publishing.publish)
     app.command("serve")(serving.serve)
     app.command("label")(serving.label)
+    app.command("ui")(page.open_page)
     app.command("demo")(evaluation.run_demo)
     app.command("doctor")(health.doctor)
     return app

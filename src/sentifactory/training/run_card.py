@@ -1,8 +1,8 @@
 """The run card: `run.json` beside the checkpoint, which says what was trained, from what, how fast and how well.
 
 Evaluation, the page and publishing read it, so that nothing is typed twice. It is written (by a temporary name and a
-rename) when training begins, at each saved checkpoint and at the end, with the status `running`, `finished`,
-`interrupted` or `failed`.
+rename) when training begins, as losses are logged, at each saved checkpoint and at the end, with the status `running`,
+`finished`, `interrupted` or `failed`.
 """
 
 from __future__ import annotations

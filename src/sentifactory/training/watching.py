@@ -20,6 +20,8 @@ from sentifactory.training.freezing import correct_trainable, summarise_trainabl
 from sentifactory.training.label_scores import LABEL_ACCURACY, MACRO_F1
 from sentifactory.training.run_card import measure_peak_memory, read_device_peak, write_card
 
+LIVE_CARD_EVERY_S = 1.0  # who follows a run reads its card
+
 
 class TrainerListener:
     """Base of our callbacks: answers every event of the trainer that a subclass does not.
@@ -75,6 +77,7 @@ class RunWatcher(TrainerListener):
         self._step_start_s = 0.0
         self._train_time_s = 0.0
         self._steps = 0
+        self._card_written_s = 0.0
 
     def on_init_end(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
         """Count what is trained: the model is ready and the optimizer is not made yet."""
@@ -91,6 +94,7 @@ class RunWatcher(TrainerListener):
         self._card["model_class"] = self.name_model_class(model)
         self._card["device"] = str(args.device)
         self._card["world_size"] = args.world_size
+        self._card["max_steps"] = state.max_steps
         write_card(args.output_dir, self._card)
         self._progress = self._stack.enter_context(show_progress("Training", state.max_steps, "steps"))
         self._progress.advance(state.global_step)
@@ -111,10 +115,14 @@ class RunWatcher(TrainerListener):
             self._progress.advance()
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Show the newest loss beside the bar."""
+        """Show the newest loss beside the bar, and put it into the run card."""
         logs: Mapping[str, Any] = kwargs.get("logs") or {}
         if self._progress is None:
             return
+        if time.monotonic() - self._card_written_s >= LIVE_CARD_EVERY_S:
+            self._fill_card(args, state)
+            write_card(args.output_dir, self._card)
+            self._card_written_s = time.monotonic()
         shown = ("loss", "eval_loss", "eval_macro_f1")
         words = [f"{key.replace('_', ' ')} {logs[key]:.4f}" for key in shown if key in logs]
         if words and self._meter is not None and self._train_time_s > 0 and self._meter.real_tokens:

@@ -1,0 +1,59 @@
+"""The command of this room: `sentifactory ui`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def open_page(
+    workspace: Annotated[
+        Path, typer.Option("--workspace", help="The only folder that the page writes to.", metavar="FOLDER")
+    ] = Path("saves/ui"),
+    models: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--models", help="Folder with models to choose from. May be repeated.  [saves]", metavar="FOLDER"
+        ),
+    ] = None,
+    recipes: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--recipes",
+            help="Folder of recipes to choose from; those are offered whose model is on this machine. May be repeated."
+            "  [examples]",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="TCP port; 0 takes a free one.")] = 7860,
+    share: Annotated[bool, typer.Option("--share", help="Let gradio make a public address for the page.")] = False,
+    tunnel: Annotated[
+        bool, typer.Option("--tunnel", help="Answer through a tunnel or proxy of your own (ngrok, cloudflared, frp).")
+    ] = False,
+    allow_remote_training: Annotated[
+        bool,
+        typer.Option("--allow_remote_training", help="Offer training also where the page is reached from elsewhere."),
+    ] = False,
+) -> None:
+    """Open a page to predict, train, compare and look at run cards in a browser, in English and Chinese.
+
+    Where the page can be reached from elsewhere (--share, --tunnel, --host) it asks for the user `sentifactory` and
+    the password in SENTIFACTORY_UI_PASSWORD, without which it does not start, and offers no training. A training goes
+    on when the page is closed, and is found again by the next one.
+    """
+    from sentifactory.ui.actions import PageActions
+    from sentifactory.ui.running import run_page
+    from sentifactory.ui.settings import PageAccess, read_password
+    from sentifactory.ui.workspace import open_workspace
+
+    access = PageAccess(host, port, share, tunnel, allow_remote_training, read_password())
+    access.check()  # before anything is written
+    actions = PageActions(
+        open_workspace(workspace), tuple(models or [Path("saves")]), tuple(recipes or [Path("examples")])
+    )
+    run_page(actions, access, typer.echo)

@@ -1,0 +1,130 @@
+"""What the page offers to choose from: models and recipes of this machine.
+
+People choose by name, and the name is looked up among what was found here: no path that comes from a browser is ever
+opened. A model that would have to run code of its own, or whose weights are a pickle, is not offered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sentifactory.engines.onnx import is_export
+from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.training.encoder_recipe import is_encoder_recipe
+from sentifactory.training.recipe import Recipe, load_recipe
+from sentifactory.training.run_card import read_card
+
+_DEEPEST = 5
+_CODE_KEYS = ("trust_remote_code",)
+
+
+def find_models(roots: Mapping[str, Path], skipped: Sequence[Path] = ()) -> dict[str, Path]:
+    """Return the models below some folders by name, the newest first.
+
+    Args:
+        roots: the folders, by the first part of the names of what is in them.
+        skipped: folders that are not looked into.
+    """
+    found: dict[str, Path] = {}
+    for prefix, root in roots.items():
+        for folder in _walk_models(root.resolve(), [path.resolve() for path in skipped]):
+            inner = folder.relative_to(root.resolve()).as_posix()
+            found[prefix if inner == "." else f"{prefix}/{inner}"] = folder
+    return dict(sorted(found.items(), key=lambda item: (-(item[1] / "config.json").stat().st_mtime, item[0])))
+
+
+def _walk_models(root: Path, skipped: Sequence[Path]) -> Iterator[Path]:
+    for name, folders, _ in os.walk(root, followlinks=True):
+        place = Path(name)
+        depth = len(place.relative_to(root).parts)
+        if is_safe_model(place):
+            yield place
+        kept = [
+            folder
+            for folder in folders
+            if not folder.startswith((".", "checkpoint-")) and (place / folder).resolve() not in skipped
+        ]
+        folders[:] = sorted(kept) if depth < _DEEPEST else []
+
+
+def is_safe_model(folder: Path) -> bool:
+    """Return whether a folder holds a finished model that loads without a pickle and without code of its own."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(config, dict) or "auto_map" in config:
+        return False
+    card = read_card(folder)
+    is_finished = card is None or card.get("status") == "finished"
+    return is_finished and (is_export(folder) or any(folder.glob("*.safetensors")))
+
+
+def pick(choices: Mapping[str, Any], name: str | None, what: str) -> Any:
+    """Return the choice of this name.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    if not name or name not in choices:
+        raise ConfigError(
+            f"There is no {what} {name!r}" if name else f"No {what} is chosen",
+            expected=", ".join(list(choices)[:8]) or "one, but there is none here",
+            next_step="choose one from the list",
+        )
+    return choices[name]
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedRecipe:
+    """A recipe that can be run here.
+
+    Attributes:
+        recipe: as it stands in its file.
+        purpose: the first line of the file's header.
+    """
+
+    recipe: Recipe
+    purpose: str
+
+
+def find_recipes(folders: Sequence[Path]) -> dict[str, OfferedRecipe]:
+    """Return the recipes below some folders whose model is on this machine, by name."""
+    found = {}
+    for folder in folders:
+        for path in sorted(folder.glob("**/*.yaml")):
+            try:
+                recipe = load_recipe(path)
+            except SentiFactoryError:
+                continue  # a YAML of another kind, or a broken one
+            if is_offered(recipe):
+                found[path.relative_to(folder).with_suffix("").as_posix()] = OfferedRecipe(recipe, read_purpose(path))
+    return found
+
+
+def is_offered(recipe: Recipe) -> bool:
+    """Return whether a recipe trains on one data set alone, from a safe model that is on this machine."""
+    settings = recipe.settings
+    is_training = is_encoder_recipe(recipe) or (settings.get("stage") == "sft" and bool(settings.get("do_train")))
+    has_code = any(settings.get(key) for key in _CODE_KEYS)
+    model = Path(str(settings.get("model_name_or_path") or "")).expanduser()
+    is_alone = not any(settings.get(key) for key in ("soft_label_path", "adapter_name_or_path", "deepspeed"))
+    return is_training and is_alone and not has_code and is_safe_model(model)
+
+
+def read_purpose(path: Path) -> str:
+    """Return what a recipe's header says that it is for."""
+    words: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# Purpose:"):
+            words.append(line.removeprefix("# Purpose:").strip())
+        elif words and line.startswith("#   "):
+            words.append(line.lstrip("# "))
+        elif words:
+            break
+    return " ".join(words)

@@ -1,0 +1,80 @@
+"""Opens the page: checks who may reach it, keeps what gradio writes inside the workspace, and waits for Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from sentifactory.errors import ConfigError
+from sentifactory.serving.server import bind_socket
+from sentifactory.serving.settings import LOOPBACK, Access
+from sentifactory.ui.actions import PageActions
+from sentifactory.ui.guard import PageGuard
+from sentifactory.ui.settings import USER_NAME, PageAccess
+
+MAX_UPLOAD = "50mb"
+
+
+def run_page(actions: PageActions, access: PageAccess, tell: Callable[[str], None]) -> None:
+    """Show the page until Ctrl-C; a training that runs goes on.
+
+    Args:
+        actions: what the page does.
+        access: who may reach it.
+        tell: prints a line for the user.
+
+    Raises:
+        ConfigError: when the page would be open to everybody, the address cannot be used, or gradio is missing.
+    """
+    access.check()
+    with bind_socket(Access(host=access.host, port=access.port)) as bound:
+        port = bound.getsockname()[1]
+    page = launch_page(actions, access, port)
+    try:
+        host = access.host if access.host not in ("0.0.0.0", "::") else LOOPBACK[0]  # noqa: S104 - compared, not bound
+        tell(f"Open http://{f'[{host}]' if ':' in host else host}:{port}")
+        if access.is_shared:
+            tell(f"Public address: {page.share_url or 'none: gradio could not make one'}")
+        if access.password is not None:
+            tell(f"User {USER_NAME}, password as in the environment.")
+        if not access.has_training:
+            tell("Training is not offered to those who come from elsewhere (--allow_remote_training does).")
+        threading.Event().wait()
+    finally:
+        page.close(verbose=False)
+
+
+def launch_page(actions: PageActions, access: PageAccess, port: int) -> Any:
+    """Start the server of the page in a thread of its own and return the page.
+
+    Raises:
+        ConfigError: when gradio is missing.
+    """
+    # Read by gradio when it is imported, and at every upload.
+    os.environ["GRADIO_TEMP_DIR"] = str(actions.workspace.temporary)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio  # noqa: F401 - whether it is there
+        from starlette.middleware import Middleware
+
+        from sentifactory.ui.page import build_page
+    except ImportError as error:
+        raise ConfigError("The package gradio is not installed", next_step="run `make setup`") from error
+    page = build_page(actions, has_training=access.has_training)
+    page.queue(default_concurrency_limit=4, max_size=64).launch(
+        server_name=access.host,
+        server_port=port,
+        share=access.is_shared,
+        auth=(USER_NAME, access.password) if access.password is not None else None,
+        prevent_thread_lock=True,
+        inbrowser=False,
+        quiet=True,
+        show_error=False,
+        max_file_size=MAX_UPLOAD,
+        enable_monitoring=False,
+        ssr_mode=False,
+        app_kwargs={"middleware": [Middleware(PageGuard, is_remote=access.is_remote)]},
+    )
+    return page

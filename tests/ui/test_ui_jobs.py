@@ -1,0 +1,64 @@
+"""A training is alone, outlives who started it, is found again by its files, and can be stopped and resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from ui_workshop import build_workshop
+
+from sentifactory.errors import ConfigError
+from sentifactory.ui.actions import PageActions
+from sentifactory.ui.jobs import FAILED, RUNNING, STOPPED, Job, find_job
+from sentifactory.ui.workspace import Workspace, open_workspace
+
+pytestmark = pytest.mark.slow
+PATIENCE_S = 240.0
+
+
+def wait_for(workspace: Workspace, state: str, steps: int = 0) -> Job:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        job = find_job(workspace)
+        assert job is not None
+        if job.state == state and int(job.card.get("steps") or 0) >= steps:
+            return job
+        assert time.monotonic() < deadline, (job.state, job.log)
+        assert job.state == RUNNING or state == RUNNING, (job.state, job.log)
+        time.sleep(0.2)
+
+
+def test_a_training_is_alone_found_again_stopped_and_resumed(tmp_path: Path) -> None:
+    workshop = build_workshop(tmp_path)
+    workspace = open_workspace(tmp_path / "space")
+    actions = PageActions(workspace, (workshop / "pretrained",), (workshop / "recipes",))
+    name, report = actions.prepare(str(workshop / "my_reviews.csv"), "my_reviews.csv", "zh")
+    assert name == "my_reviews"
+    assert "my_reviews" in report
+    assert str(workspace.root) not in report
+    actions.start(name, "endless", "mine")
+    try:
+        # Another page on the same folder sees it, and may not start a second one.
+        second = PageActions(open_workspace(tmp_path / "space"), actions.model_roots, actions.recipe_roots)
+        with pytest.raises(ConfigError, match="running already"):
+            second.start(name, "quick", "")
+        job = wait_for(second.workspace, RUNNING, steps=8)
+        assert [row for row in job.card["metrics"] if "loss" in row], "losses are there before the end"
+        assert 'role="progressbar"' in second.show_progress()
+        assert "ui/mine" not in second.find_models()
+        second.stop()
+        job = wait_for(workspace, STOPPED)
+        assert job.card["status"] == "interrupted"
+        actions.resume()
+        job = find_job(workspace)
+        assert job is not None
+        assert job.state == RUNNING
+        os.kill(job.facts["pid"], signal.SIGKILL)
+        wait_for(workspace, FAILED)
+    finally:
+        if (job := find_job(workspace)) is not None and job.state == RUNNING:
+            os.killpg(job.facts["pid"], signal.SIGKILL)
+    assert not (Path.cwd() / "chosen").exists()

@@ -1,0 +1,192 @@
+"""What the page offers, and what it refuses: models, recipes, names, texts, visitors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from sentifactory.cli import build_app
+from sentifactory.errors import ConfigError, DataError
+from sentifactory.ui.actions import PageActions, choose_sides, split_texts
+from sentifactory.ui.guard import PageGuard
+from sentifactory.ui.offers import find_models, find_recipes
+from sentifactory.ui.settings import PASSWORD_VARIABLE, PageAccess, read_password
+from sentifactory.ui.views import show_answers, show_card, show_progress, show_report
+from sentifactory.ui.wording import WORDS
+from sentifactory.ui.workspace import choose_name, open_workspace
+
+PASSWORD = "correct-horse-battery"
+
+
+def make_model(folder: Path, *, weights: str = "model.safetensors", status: str | None = None, **config: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"architectures": ["BertModel"], **config}))
+    (folder / weights).write_bytes(b"")
+    if status:
+        (folder / "run.json").write_text(json.dumps({"status": status}))
+    return folder
+
+
+def test_unsafe_and_unfinished_models_are_not_offered(tmp_path: Path) -> None:
+    make_model(tmp_path / "good")
+    make_model(tmp_path / "deep" / "tuned", status="finished")
+    make_model(tmp_path / "pickled", weights="pytorch_model.bin")
+    make_model(tmp_path / "coded", auto_map={"AutoModel": "theirs.Model"})
+    make_model(tmp_path / "half", status="interrupted")
+    make_model(tmp_path / "deep" / "checkpoint-3")
+    make_model(tmp_path / "own" / "mine")
+    assert set(find_models({"a": tmp_path}, skipped=[tmp_path / "own"])) == {"a/good", "a/deep/tuned"}
+
+
+def test_recipes_are_offered_that_can_run_here(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model")
+    keys = {"stage": "encoder", "model_name_or_path": str(model), "dataset": "d", "output_dir": "o"}
+    changed: dict[str, dict[str, Any]] = {
+        "good": {},
+        "absent": {"model_name_or_path": "org/on-a-hub"},
+        "taught": {"soft_label_path": "x.jsonl"},
+        "coded": {"trust_remote_code": True},
+        "served": {"stage": None},
+    }
+    for name, change in changed.items():
+        lines = [f"{key}: {json.dumps(value)}" for key, value in {**keys, **change}.items() if value is not None]
+        (tmp_path / f"{name}.yaml").write_text("\n".join(["# Purpose: to learn", "#          much.", *lines]))
+    (tmp_path / "broken.yaml").write_text(": [")
+    found = find_recipes([tmp_path])
+    assert set(found) == {"good"}
+    assert found["good"].purpose == "to learn much."
+
+
+def test_names_lead_nowhere_else_and_replace_nothing(tmp_path: Path) -> None:
+    assert choose_name(tmp_path, "../../etc/passwd.csv") == "passwd"
+    assert choose_name(tmp_path, "我的评论.csv") == "我的评论"
+    assert choose_name(tmp_path, "....") == "reviews"
+    (tmp_path / "mine").mkdir()
+    assert choose_name(tmp_path, "mine.csv") == "mine_2"
+
+
+def make_actions(folder: Path) -> PageActions:
+    return PageActions(open_workspace(folder / "space"), (folder / "models",), (folder / "recipes",))
+
+
+def test_only_what_is_in_the_lists_is_opened(tmp_path: Path) -> None:
+    actions = make_actions(tmp_path)
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "report.html").write_text("secret")
+    for name in ("../../secret", str(tmp_path / "secret"), "."):
+        for action in (actions.show_report, actions.show_data, actions.show_card):
+            with pytest.raises(ConfigError):
+                action(name)
+        with pytest.raises(ConfigError, match="no model"):
+            actions.predict("很好", name, None)
+        with pytest.raises(ConfigError, match="no data set"):
+            actions.start(name, "recipe", "")
+    with pytest.raises(DataError, match="pkl cannot be read"):
+        actions.prepare(str(tmp_path / "a.pkl"), "a.pkl")
+    with pytest.raises(DataError, match="No file"):
+        actions.prepare(None, "")
+    with pytest.raises(ConfigError, match="No training is running"):
+        actions.stop()
+    with pytest.raises(ConfigError, match="no training to go on"):
+        actions.resume()
+
+
+def test_texts_are_taken_line_by_line_and_not_without_end() -> None:
+    assert [review.text for review in split_texts(" 很好 \n\n太差\r\n")] == ["很好", "太差"]
+    for texts in ("", " \n ", "好\n" * 201, "好" * 2001):
+        with pytest.raises(DataError, match="1 to 200 reviews"):
+            split_texts(texts)
+
+
+def test_what_strangers_wrote_is_shown_as_text() -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    rows = [{"text": evil, "answers": [{"label": "positive", "probabilities": {"negative": 0.25, "positive": 0.75}}]}]
+    shown = show_answers(rows, [("base", evil)])
+    assert "<img" not in shown
+    assert "75.0%" in shown
+    assert "正面" in shown
+    assert "<img" not in show_card(evil, {"status": "finished", "note": evil})
+    frame = show_report(f'<input id="choose-en" checked><input id="choose-zh">{evil}', 'a" onload="x', "zh")
+    assert "<img" not in frame
+    assert "id=&quot;choose-zh&quot; checked" in frame
+    assert "id=&quot;choose-en&quot;&gt;" in frame
+    assert 'onload="x' not in frame
+    assert 'sandbox=""' in frame
+    assert "尚未" in show_progress(None)
+
+
+def test_everything_is_said_in_both_languages() -> None:
+    for key, (english, chinese) in WORDS.items():
+        assert english.isascii(), key
+        assert any("一" <= letter <= "鿿" for letter in chinese), key
+
+
+def test_a_pretrained_and_the_newest_own_model_are_chosen_first() -> None:
+    assert choose_sides([]) == (None, None)
+    assert choose_sides(["ui/b", "ui/a", "saves/x", "saves/pretrained/e5"]) == ("saves/pretrained/e5", "ui/b")
+    assert choose_sides(["saves/x", "saves/y"]) == ("saves/x", "saves/y")
+
+
+@pytest.mark.parametrize("option", [["--share"], ["--tunnel"], ["--host", "0.0.0.0"], ["--host", "192.168.1.2"]])
+def test_the_page_is_not_opened_to_others_without_a_password(
+    option: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for password in (None, "", "short"):
+        monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
+        if password is not None:
+            monkeypatch.setenv(PASSWORD_VARIABLE, password)
+        result = CliRunner().invoke(build_app(), ["ui", "--workspace", str(tmp_path / "space"), *option])
+        assert isinstance(result.exception, ConfigError)
+        assert PASSWORD_VARIABLE in str(result.exception)
+        assert not password or password not in str(result.exception).replace("too short", "")
+    assert not (tmp_path / "space").exists()
+
+
+def test_training_is_offered_to_others_only_in_so_many_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
+    password = read_password()
+    assert PageAccess().has_training
+    for remote in ({"is_shared": True}, {"is_tunnelled": True}, {"host": "0.0.0.0"}):
+        access = PageAccess(password=password, **remote)
+        access.check()
+        assert not access.has_training
+        assert PageAccess(password=password, allow_remote_training=True, **remote).has_training
+    assert PASSWORD not in repr(PageAccess(password=password))
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_answered"),
+    [
+        ({"host": "127.0.0.1:7860"}, True),
+        ({"host": "localhost"}, True),
+        ({"host": "[::1]:7860"}, True),
+        ({"host": "evil.example:7860"}, False),
+        ({"host": "127.0.0.1.evil.example"}, False),
+        ({}, False),
+        ({"host": "127.0.0.1:7860", "X-Forwarded-For": "1.2.3.4"}, False),
+        ({"host": "localhost", "cf-connecting-ip": "1.2.3.4"}, False),
+        ({"host": "[broken"}, False),
+    ],
+)
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_who_comes_through_a_tunnel_that_was_not_announced_is_refused(
+    headers: dict[str, str], is_answered: bool, is_remote: bool
+) -> None:
+    sent: list[Any] = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def collect(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    asyncio.run(PageGuard(answer, is_remote)(scope, None, collect))  # type: ignore[arg-type]
+    assert sent[0]["status"] == (200 if is_answered or is_remote else 403)
+    if sent[0]["status"] == 200:
+        assert b"content-security-policy" in dict(sent[0]["headers"])
