@@ -47,7 +47,8 @@ HEADS = {
 CAPTIONS = {
     "en": "Estimated by `sentifactory train RECIPE --dry_run` for each recipe, with our accelerations, one "
     'layer tried on the {device}; GiB, without the room of the process. "Fits" leaves a tenth and 1 GiB free.',
-    "zh": "由 `sentifactory train RECIPE --dry_run` 逐个估计（含我们的加速），在 {device} 上试算一层；单位 GiB，不含进程本身。"
+    "zh": "由 `sentifactory train RECIPE --dry_run` 逐个估计（含我们的加速），在 {device} 上试算一层；"
+    "单位 GiB，不含进程本身。"
     "“可用显卡”已留出一成和 1 GiB 的余量。",
 }
 
