@@ -45,11 +45,10 @@ HEADS = {
     "zh": ("配方", "训练的参数（百万）", "权重", "梯度与优化器", "激活与 logits", "峰值（GiB）", "可用显卡"),
 }
 CAPTIONS = {
-    "en": "Estimated by `sentifactory train RECIPE --dry_run` for each recipe, with our accelerations, one "
-    'layer tried on the {device}; GiB, without the room of the process. "Fits" leaves a tenth and 1 GiB free.',
+    "en": "Estimated by `sentifactory train RECIPE --dry_run` for each recipe, with our accelerations, one layer "
+    'tried on the {device}; GiB, without the room of the process. "Fits" leaves a tenth and 1 GiB free.',
     "zh": "由 `sentifactory train RECIPE --dry_run` 逐个估计（含我们的加速），在 {device} 上试算一层；"
-    "单位 GiB，不含进程本身。"
-    "“可用显卡”已留出一成和 1 GiB 的余量。",
+    "单位 GiB，不含进程本身。“可用显卡”已留出一成和 1 GiB 的余量。",
 }
 
 
