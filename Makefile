@@ -17,9 +17,10 @@ demo: setup  ## reviews -> freeze-training -> base against tuned -> report, on t
 test: setup  ## the whole test suite, two tests at a time (tests/conftest.py says which)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-check: setup  ## linter, format and types
+check: setup  ## linter, format, order of the rooms, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 style: setup  ## mend what the linter can mend, and format

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from sentifactory.engines.supervisor import PR_SET_PDEATHSIG, call_prctl
+from sentifactory.supervisor import PR_SET_PDEATHSIG, call_prctl
 
 INTERRUPT_WAIT_S = 30.0
 

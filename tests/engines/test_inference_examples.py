@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sentifactory.engines.vllm_process import VllmInstall, VllmOptions, build_command, find_vllm_python
+from sentifactory.engines.vllm_install import VllmInstall, find_vllm_python
+from sentifactory.engines.vllm_process import VllmOptions, build_command
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "inference"
 FILES = sorted(EXAMPLES.glob("*_vllm.yaml"))

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from fake_openai_server import SYSCALL_EXIT
 
-from sentifactory.engines import supervisor
+from sentifactory import supervisor
 
 FAMILY_SIZE = 5  # guard, supervisor, server, engine, worker
 START = Callable[..., "subprocess.Popen[str]"]

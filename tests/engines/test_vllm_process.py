@@ -2,24 +2,23 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from sentifactory.engines import vllm_process
+from sentifactory.engines import vllm_install, vllm_process
 from sentifactory.engines.registry import build_engine
 from sentifactory.engines.server_process import choose_port, clean_log_line, pick_log_lines
 from sentifactory.engines.vllm import VllmEngine
+from sentifactory.engines.vllm_install import VllmInstall, find_vllm_python, inspect_install
 from sentifactory.engines.vllm_process import (
-    VllmInstall,
     VllmOptions,
     build_command,
     build_environment,
-    find_vllm_python,
     format_cores,
-    inspect_install,
     limit_model_len,
     list_usable_cores,
 )
@@ -84,6 +83,20 @@ def test_cores_are_written_as_spans(cores, words) -> None:
     assert format_cores(cores) == words
 
 
+def test_vllm_is_told_from_who_watches_it() -> None:
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    commands = [[*sleep, "vllm.entrypoints.openai.api_server"], [*sleep, "/opt/bin/vllm", "serve"], sleep,
+                [*sleep, "a/supervisor.py", "--", "/opt/bin/vllm"], [*sleep, "serve", "--engine", "vllm"]]  # fmt: skip
+    processes = [subprocess.Popen(command) for command in commands]
+    try:
+        assert [vllm_process.is_vllm(process.pid) for process in processes] == [True, True, False, False, False]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert not vllm_process.is_vllm(processes[0].pid)
+
+
 def test_usable_cores_are_within_our_affinity() -> None:
     cores = list_usable_cores()
     assert cores
@@ -97,7 +110,7 @@ def test_model_length_is_lowered_to_what_the_model_takes(model_folder) -> None:
 
 
 def test_vllm_is_found_beside_the_current_folder(tmp_path, monkeypatch) -> None:
-    monkeypatch.delenv(vllm_process.PYTHON_VARIABLE, raising=False)
+    monkeypatch.delenv(vllm_install.PYTHON_VARIABLE, raising=False)
     python = tmp_path / ".venv-vllm" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
@@ -106,12 +119,12 @@ def test_vllm_is_found_beside_the_current_folder(tmp_path, monkeypatch) -> None:
 
 
 def test_missing_environment_says_what_to_run(tmp_path, monkeypatch) -> None:
-    monkeypatch.delenv(vllm_process.PYTHON_VARIABLE, raising=False)
-    monkeypatch.setattr(vllm_process, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
+    monkeypatch.delenv(vllm_install.PYTHON_VARIABLE, raising=False)
+    monkeypatch.setattr(vllm_install, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"no vLLM environment.*make setup"):
         find_vllm_python()
-    monkeypatch.setenv(vllm_process.PYTHON_VARIABLE, str(tmp_path / "nothing"))
+    monkeypatch.setenv(vllm_install.PYTHON_VARIABLE, str(tmp_path / "nothing"))
     with pytest.raises(ConfigError, match="SENTIFACTORY_VLLM_PYTHON is"):
         find_vllm_python()
 

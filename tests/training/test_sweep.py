@@ -15,9 +15,9 @@ import pytest
 from small_split import prepare_split
 
 from sentifactory.corpus.leak_guard import find_held_out
+from sentifactory.corpus.sampling import read_labelled
 from sentifactory.errors import ConfigError, LeakError
 from sentifactory.evaluation.metrics import compute_metrics
-from sentifactory.evaluation.sampling import read_labelled
 from sentifactory.task import REFERENCE_SENTIMENT
 from sentifactory.training import sweep
 from sentifactory.training.checkpoints import list_checkpoints, read_marker

@@ -6,7 +6,6 @@ Only training rows pass through here: a val or test part is never up-sampled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sentifactory.errors import ConfigError
 
@@ -82,17 +81,3 @@ def compute_class_weights(counts: Mapping[str, int]) -> dict[str, float]:
     """
     total = sum(counts.values())
     return {label: round(total / (len(counts) * count), 6) if count else 0.0 for label, count in counts.items()}
-
-
-def read_class_weights(manifest: Mapping[str, Any], part: str = "train") -> tuple[float, ...] | None:
-    """Return the weight of each label of a training part, in the order of the task's labels.
-
-    Args:
-        manifest: of a prepared data set.
-        part: train, or that of a fold.
-
-    Returns:
-        None where the data set was not prepared with `--balance weights`.
-    """
-    weights = manifest.get("class_weights", {}).get(part)
-    return None if weights is None else tuple(weights[label] for label in manifest["task"]["labels"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -138,10 +138,11 @@ def prepare_data(
     """
     from sentifactory.corpus.gate_options import GateOptions
     from sentifactory.corpus.intake import ReadOptions
+    from sentifactory.corpus.labels import parse_label_map
     from sentifactory.corpus.prepare import PrepareOptions, prepare_reviews
     from sentifactory.corpus.summary import summarise_manifest
 
-    read = ReadOptions(text_column, label_column, domain_column, _read_map(label_map), star_threshold, encoding)
+    read = ReadOptions(text_column, label_column, domain_column, parse_label_map(label_map), star_threshold, encoding)
     gate = GateOptions(
         seed=seed,
         val_size=val_size,
@@ -227,26 +228,3 @@ def check_data(
         typer.echo(report.describe(max_pairs))
     if not report.is_clean:
         raise typer.Exit(EXIT_LEAK)
-
-
-def _read_map(pairs: list[str] | None) -> dict[str, Any] | None:
-    """Return the pairs of --label_map.
-
-    Raises:
-        ConfigError: when one is no pair, or a word is given twice.
-    """
-    from sentifactory.errors import ConfigError
-
-    if not pairs:
-        return None
-    meanings: dict[str, Any] = {}
-    for pair in pairs:
-        word, sign, label = pair.rpartition("=")
-        if not sign or not word.strip() or not label.strip() or word in meanings:
-            raise ConfigError(
-                f"The pair is {pair!r}" + (", and its word was given before" if word in meanings else ""),
-                where="--label_map",
-                expected="a word of the file and a label of the task, as in 好评=positive",
-            )
-        meanings[word] = label.strip()
-    return meanings

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sentifactory.corpus.cleaning import Reason
 from sentifactory.errors import ConfigError
@@ -175,27 +175,29 @@ def count_stars(word: str) -> float | None:
     return float(match[1])
 
 
-def parse_label_map(text: str) -> dict[str, str]:
-    """Return the mapping that an option states.
+def parse_label_map(pairs: Sequence[str] | None) -> dict[str, str] | None:
+    """Return what the options `--label_map word=label` state together; None where none is given.
 
     Raises:
-        ConfigError: when it states none.
+        ConfigError: when one is no pair, or a word is given twice.
 
     Example:
-        >>> parse_label_map("满意=positive,不满意=negative")
-        {'满意': 'positive', '不满意': 'negative'}
+        >>> parse_label_map(["满意=positive", "1=2=0"])
+        {'满意': 'positive', '1=2': '0'}
     """
-    found: dict[str, str] = {}
-    for part in text.replace("，", ",").split(","):
-        word, sign, label = (piece.strip() for piece in part.rpartition("="))
-        if not (word and sign and label) or word in found:
+    if not pairs:
+        return None
+    meanings: dict[str, str] = {}
+    for pair in pairs:
+        word, sign, label = (piece.strip() for piece in pair.rpartition("="))
+        if not (word and sign and label) or word in meanings:
             raise ConfigError(
-                f"The part {part.strip()!r} " + ("stands twice" if word in found else "is not word=label"),
+                f"The pair is {pair!r}" + (", and its word was given before" if word in meanings else ""),
                 where="--label_map",
-                expected="words of the file and labels of the task, as in 满意=positive,不满意=negative",
+                expected="a word of the file and a label of the task, as in 好评=positive",
             )
-        found[word] = label
-    return found
+        meanings[word] = label
+    return meanings
 
 
 def describe_labels(index: dict[str, int]) -> str:

@@ -10,7 +10,7 @@ from sentifactory.corpus.export import MANIFEST
 from sentifactory.doctor.findings import Finding
 from sentifactory.errors import ConfigError
 from sentifactory.models.registry import MODELS
-from sentifactory.models.store import SEAL_NAME, is_complete
+from sentifactory.models.store import is_complete, read_seal
 from sentifactory.publishing.evidence import read_report
 from sentifactory.training.run_card import CARD_NAME, read_card
 
@@ -25,7 +25,7 @@ def check_models(root: Path) -> Finding:
         if not folder.exists():
             continue
         try:
-            is_whole = is_complete(folder, model, _read_dtype(folder))
+            is_whole = is_complete(folder, model, str(read_seal(folder).get("dtype", "float32")))
             found[name] = "complete" if is_whole else "of another version"
         except ConfigError as error:
             found[name] = error.what
@@ -95,10 +95,3 @@ def check_reports(root: Path) -> Finding:
         return Finding("reports", "missing", "Nothing is compared yet", step, facts)
     told = "; ".join(f"{name}: {headline}" for name, headline in reports.items())
     return Finding("reports", "ok", told, facts=facts)
-
-
-def _read_dtype(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / SEAL_NAME).read_text(encoding="utf-8"))["dtype"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "float32"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.doctor.findings import Finding
-from sentifactory.engines.vllm_process import find_vllm_python, inspect_install
+from sentifactory.engines.vllm_install import find_vllm_python, inspect_install
 from sentifactory.environments import ROOM_GB, STAMP_NAME, compute_stamp, wants_modelscope
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.provenance import describe_machine

@@ -97,17 +97,3 @@ def tell_answers(predictions: list[Prediction], on_answer: OnAnswer | None) -> l
 def make_prediction(task: Task, reply: str, latency_s: float) -> Prediction:
     """Return what a reply says, by the task's strict parser; a reply that says nothing clear has the label None."""
     return Prediction(label=task.parse_answer(reply), raw=reply, latency_s=latency_s)
-
-
-def make_predictions(task: Task, replies: Sequence[str], latencies_s: Sequence[float]) -> list[Prediction]:
-    """Return a prediction for each reply, in the same order.
-
-    Args:
-        task: knows what counts as an answer.
-        replies: (n,) the words of the model, unchanged.
-        latencies_s: (n,) seconds from sending each review to having its reply.
-
-    Raises:
-        ValueError: when the two lists differ in length.
-    """
-    return [make_prediction(task, reply, latency) for reply, latency in zip(replies, latencies_s, strict=True)]

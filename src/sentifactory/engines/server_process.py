@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sentifactory.engines import supervisor
+from sentifactory import supervisor
 from sentifactory.engines.base import ServerGoneError
 from sentifactory.errors import EngineError
 from sentifactory.progress import say, show_progress

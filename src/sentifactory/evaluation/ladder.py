@@ -19,7 +19,6 @@ from typing import Any
 
 from sentifactory.engines.base import Mode
 from sentifactory.engines.registry import check_mode
-from sentifactory.engines.supervisor import PR_SET_PDEATHSIG, call_prctl
 from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.evaluation.memory import MemoryWatch
 from sentifactory.evaluation.metrics import compute_metrics
@@ -31,6 +30,7 @@ from sentifactory.evaluation.significance import compare_paired
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.progress import say
 from sentifactory.records import Prediction, Review
+from sentifactory.supervisor import PR_SET_PDEATHSIG, call_prctl
 from sentifactory.task import Task
 from sentifactory.task_files import load_task
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sentifactory.engines.supervisor import list_descendants
+from sentifactory.supervisor import list_descendants
 
 EVERY_S = 0.25
 

@@ -61,7 +61,6 @@ class PredictionJournal:
     def __init__(self, path: Path, fingerprint: str, reviews: Sequence[Review]) -> None:
         self.path = path
         self._fingerprint = compute_fingerprint(fingerprint, [review.text for review in reviews])
-        self._n_reviews = len(reviews)
         self._stream: IO[bytes] | None = None
         self._made_folders: list[Path] = []
         self._predict_start = 0.0

@@ -14,8 +14,9 @@ from typing import Any
 
 import sentifactory
 from sentifactory.corpus.manifest import hash_file
-from sentifactory.engines.vllm_process import find_vllm_python, inspect_install
+from sentifactory.engines.vllm_install import find_vllm_python, inspect_install
 from sentifactory.errors import ConfigError
+from sentifactory.masking import mask_words
 from sentifactory.models.weights import hash_weights
 from sentifactory.training.run_card import read_card
 
@@ -79,11 +80,11 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_command() -> str:
-    """Return the command line as it was given, with the program's folder shortened where it lies below this one."""
+    """Return the command line without secrets, and without the folder above this one in the program's path."""
     program = Path(sys.argv[0])
     if program.is_absolute() and program.is_relative_to(Path.cwd()):
         program = program.relative_to(Path.cwd())
-    return shlex.join([str(program), *sys.argv[1:]])
+    return shlex.join([str(program), *mask_words(sys.argv[1:])])
 
 
 def _read_processor_name() -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.manifest import count_labels, hash_file
+from sentifactory.corpus.sampling import read_labelled, take_sample
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.leak_check import check_test_files, check_validation_file, describe_finding
-from sentifactory.evaluation.sampling import read_labelled, take_sample
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.records import Review
 from sentifactory.task import Task

@@ -15,12 +15,12 @@ import sentifactory
 from sentifactory.atomic import write_json
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import read_texts
+from sentifactory.corpus.sampling import take_sample
 from sentifactory.engines.base import Mode
 from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.evaluation.predicting import collect_answers, compute_fingerprint
 from sentifactory.evaluation.provenance import describe_model, describe_versions, hash_settings
-from sentifactory.evaluation.sampling import take_sample
 from sentifactory.records import Review
 from sentifactory.task import Task
 from sentifactory.task_files import load_task

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any
 
 MODEL_TYPE = "sentifactory_pooled"
-POOLINGS = ("mean", "cls", "max")
 
 
 def pool_tokens(hidden: Any, mask: Any, pooling: str) -> Any:
@@ -43,7 +42,7 @@ def register_pooled_classes() -> tuple[Any, Any]:
     from transformers.modeling_outputs import SequenceClassifierOutput
 
     class PooledConfig(PreTrainedConfig):
-        """`trunk` is the configuration of the pretrained model, `pooling` one of `POOLINGS`."""
+        """`trunk` is the configuration of the pretrained model, `pooling` is mean, cls or max."""
 
         model_type = MODEL_TYPE
         sub_configs = {"trunk": AutoConfig}  # noqa: RUF012 - as transformers declares it

@@ -53,6 +53,15 @@ def fetch_pretrained(name: str, output_dir: Path, dtype: str = "float32") -> Pat
     return folder
 
 
+def read_seal(folder: Path) -> dict[str, Any]:
+    """Return what the seal of a fetched model says (name, dtype, hashes); {} where there is none that can be read."""
+    try:
+        seal = json.loads((folder / SEAL_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return seal if isinstance(seal, dict) else {}
+
+
 def is_complete(folder: Path, model: PretrainedModel, dtype: str) -> bool:
     """Return whether the folder holds this model; False means that it may be (re)built there.
 
@@ -63,9 +72,9 @@ def is_complete(folder: Path, model: PretrainedModel, dtype: str) -> bool:
         return False
     remedy = f"move {folder} away and run the same command again, or choose another --output_dir"
     try:
-        seal = json.loads((folder / SEAL_NAME).read_text(encoding="utf-8"))
+        seal = read_seal(folder)
         found = (seal["name"], seal["source_sha256"], seal["format_version"], seal["dtype"], dict(seal["files"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"Something stands here that `sentifactory model fetch {model.name}` did not finish",
             where=str(folder),

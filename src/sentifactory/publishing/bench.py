@@ -114,8 +114,8 @@ def bench_encoder(
     ),
 ) -> None:
     """Time an encoder in PyTorch, padded to one length and by length, against its ONNX exports, in turns."""
+    from sentifactory.corpus.sampling import read_labelled, take_sample
     from sentifactory.evaluation.provenance import describe_machine, describe_versions
-    from sentifactory.evaluation.sampling import read_labelled, take_sample
     from sentifactory.publishing.bench_report import describe_bench, format_bench
     from sentifactory.publishing.onnx_export import ExportOptions, export_checkpoint
     from sentifactory.publishing.parity import ParityLimits

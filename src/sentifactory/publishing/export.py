@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.atomic import replace_directory, write_json
+from sentifactory.corpus.sampling import read_labelled, take_sample
 from sentifactory.engines.adapters import ADAPTER_CONFIG, load_network
 from sentifactory.engines.calibration import CALIBRATION_NAME
 from sentifactory.engines.registry import check_model
 from sentifactory.engines.transformers import TransformersEngine
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.sampling import read_labelled, take_sample
 from sentifactory.model_task import TASK_NAME, write_model_task
 from sentifactory.models.weights import hash_weights
 from sentifactory.progress import say, show_progress

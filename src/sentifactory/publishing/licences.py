@@ -6,14 +6,13 @@ advice, and not covered: terms that bind the user (a gated download's agreement,
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentifactory.models.store import SEAL_NAME
+from sentifactory.models.store import read_seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def find_base(name: str) -> Base:
         'apache-2.0'
     """
     folder = Path(name).expanduser()
-    called = _read_seal(folder) or name
+    called = str(read_seal(folder).get("name") or name)
     owner, _, last = called.rstrip("/").rpartition("/")
     for pattern, owner_on_hub, licence, licence_name, link in _BASES:
         if re.fullmatch(pattern, last, re.IGNORECASE):
@@ -169,13 +168,6 @@ def _find_problems(base: Base, base_name: str, licence: str, data: Mapping[str, 
                 )
             )
     return problems
-
-
-def _read_seal(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / SEAL_NAME).read_text(encoding="utf-8"))["name"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 def _read_card_licence(folder: Path) -> str:

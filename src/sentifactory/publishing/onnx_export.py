@@ -16,6 +16,7 @@ from typing import Any
 
 from sentifactory.atomic import replace_directory, write_json
 from sentifactory.corpus.manifest import hash_file
+from sentifactory.corpus.sampling import read_labelled, take_sample
 from sentifactory.engines.encoder import EncoderEngine
 from sentifactory.engines.onnx import (
     BATCH_TOKENS,
@@ -32,7 +33,6 @@ from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.evaluation.review_sets import describe_file
-from sentifactory.evaluation.sampling import read_labelled, take_sample
 from sentifactory.models.classifier_texts import find_max_length
 from sentifactory.models.classifiers import load_classifier
 from sentifactory.progress import show_progress

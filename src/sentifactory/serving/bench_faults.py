@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sentifactory.engines.supervisor import send_signal
+from sentifactory.engines.vllm_process import is_vllm
 from sentifactory.progress import show_progress
 from sentifactory.serving.bench_services import RunningService, run_service_process
 from sentifactory.serving.load_client import Line
+from sentifactory.supervisor import send_signal
 
 N_DISCONNECTS = 200
 N_IN_FLIGHT = 10
@@ -57,7 +58,7 @@ async def kill_vllm(service: RunningService, texts: Sequence[str], n_kills: int)
     recoveries: list[float] = []
     with show_progress("Killing vLLM", total=n_kills, unit="kills") as progress:
         for number in range(n_kills):
-            victims = [pid for pid in service.list_processes() if _is_vllm(pid)]
+            victims = [pid for pid in service.list_processes() if is_vllm(pid)]
             send_signal(victims[number % len(victims)], signal.SIGKILL)
             killed_at = time.monotonic()
             has_failed = False
@@ -79,21 +80,9 @@ async def kill_vllm(service: RunningService, texts: Sequence[str], n_kills: int)
     }
 
 
-def _is_vllm(pid: int) -> bool:
-    """Whether a process is vLLM's API server or its engine, and not one of those that watch them."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as stream:
-            words = stream.read().split(b"\0")
-    except OSError:
-        return False
-    if any(word.endswith(b"supervisor.py") for word in words):
-        return False
-    return any(b"vllm.entrypoints" in word or b"VLLM::" in word for word in words) or b"serve" in words[:3]
-
-
 async def hang_vllm(service: RunningService, texts: Sequence[str]) -> dict[str, Any]:
     """Stop vLLM's processes for longer than a request may take, and let them go on."""
-    victims = [pid for pid in service.list_processes() if _is_vllm(pid)]
+    victims = [pid for pid in service.list_processes() if is_vllm(pid)]
     for pid in victims:
         send_signal(pid, signal.SIGSTOP)
     stopped_at = time.monotonic()

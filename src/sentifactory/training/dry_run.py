@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.masking import mask_words
 from sentifactory.training.acceleration import Accelerations
 from sentifactory.training.estimate import estimate_run, find_estimate_obstacle, fits, format_time
 from sentifactory.training.failures import explain_failure
@@ -71,7 +72,7 @@ def estimate_recipe(
         raise explained from error
     return {
         "recipe_file": str(recipe.path),
-        "overrides": list(recipe.overrides),
+        "overrides": mask_words(recipe.overrides),
         "parameters": summarise_trainable(
             [(name, value.numel(), value.requires_grad) for name, value in model.named_parameters()]
         ),

@@ -15,6 +15,7 @@ from sentifactory.evaluation.provenance import describe_command, describe_machin
 from sentifactory.evaluation.significance import compute_wilson_interval
 from sentifactory.evaluation.verdict import format_percent, format_range
 from sentifactory.evaluation.wording import DASH, read_interval
+from sentifactory.masking import mask_words
 from sentifactory.training.methods import METHODS, MethodOptions, find_title
 from sentifactory.training.pictures import draw_methods
 from sentifactory.training.recipe import load_recipe
@@ -39,7 +40,7 @@ def report_methods(options: MethodOptions, outcomes: Outcomes) -> str:
         {
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "recipe": str(options.recipe),
-            "overrides": list(options.overrides),
+            "overrides": mask_words(options.overrides),
             "training_reviews": options.reviews,
             "rows": rows,
             "versions": describe_versions([]),

@@ -22,6 +22,7 @@ from typing import Any
 from sentifactory.atomic import write_json
 from sentifactory.corpus.leak_guard import LEAKS, LeakFinding
 from sentifactory.corpus.manifest import hash_file
+from sentifactory.masking import is_secret_key, mask_settings, mask_words
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.leak_check import warn_of_leaks
 from sentifactory.training.recipe import Recipe
@@ -33,7 +34,7 @@ _PACKAGES = (
     "sentifactory", "llamafactory", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers",
     "safetensors", "onnx", "onnxruntime", "numpy",
 )  # fmt: skip
-# Settings that say where and how a run is continued or reported, and not what is learnt.
+# Settings that say where and how a run is continued or reported, and not what is learnt; neither do keys and tokens.
 _NEUTRAL_SETTINGS = frozenset({"output_dir", "overwrite_cache", "overwrite_output_dir", "resume_from_checkpoint"})
 
 
@@ -50,7 +51,9 @@ def compute_fingerprint(
 ) -> str:
     """Return a hash of what a run learns from: a checkpoint is continued only by a run with the same one."""
     essence: dict[str, Any] = {
-        "settings": {key: value for key, value in settings.items() if key not in _NEUTRAL_SETTINGS},
+        "settings": {
+            key: value for key, value in settings.items() if key not in _NEUTRAL_SETTINGS and not is_secret_key(key)
+        },
         "data": [item["sha256"] for item in data],
     }
     if loss != WHOLE_ANSWER:
@@ -145,8 +148,8 @@ def begin_card(
         "version": CARD_VERSION,
         "status": "running",
         "recipe_file": str(recipe.path),
-        "overrides": list(recipe.overrides),
-        "recipe": dict(settings),
+        "overrides": mask_words(recipe.overrides),
+        "recipe": mask_settings(settings),
         "loss": loss,
         "fingerprint": compute_fingerprint(recipe.settings, data, loss),
         "seed": settings.get("seed", 42),

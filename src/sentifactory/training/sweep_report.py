@@ -15,6 +15,7 @@ from sentifactory.evaluation.provenance import describe_command, describe_machin
 from sentifactory.evaluation.significance import compare_paired
 from sentifactory.evaluation.verdict import format_p_value, format_percent, format_points, format_range
 from sentifactory.evaluation.wording import DASH, read_interval
+from sentifactory.masking import mask_words
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.pictures import draw_sweep
 from sentifactory.training.search_space import LOSS, TASK
@@ -63,7 +64,7 @@ def build_result(
         "sweep_version": SWEEP_VERSION,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": str(plan.options.recipe),
-        "overrides": list(plan.options.overrides),
+        "overrides": mask_words(plan.options.overrides),
         "space": {
             key: {**asdict(dimension), "choices": list(dimension.choices)} for key, dimension in plan.space.items()
         },

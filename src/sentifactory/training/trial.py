@@ -172,9 +172,9 @@ def judge(folder: Path, request: TrialRequest) -> dict[str, Any]:
     """
     from transformers.utils import logging as transformers_logging
 
+    from sentifactory.corpus.sampling import read_labelled, take_sample
     from sentifactory.engines.transformers import TransformersEngine
     from sentifactory.evaluation.metrics import compute_metrics
-    from sentifactory.evaluation.sampling import read_labelled, take_sample
     from sentifactory.task_files import load_task
 
     task = load_task(request.task)

@@ -105,7 +105,7 @@ def read_split(split: SplitFiles, task: Task) -> dict[str, list[Review]]:
         ConfigError: when the training reviews are not there as a table.
         DataError: when a file cannot be used.
     """
-    from sentifactory.evaluation.sampling import read_labelled
+    from sentifactory.corpus.sampling import read_labelled
 
     if not split.train_csv.is_file():
         raise ConfigError(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sentifactory.corpus.sampling import read_labelled, take_sample
 from sentifactory.errors import ConfigError, DataError
-from sentifactory.evaluation.sampling import read_labelled, take_sample
 from sentifactory.records import Review, Source
 from sentifactory.task import BINARY_SENTIMENT
 
