@@ -39,7 +39,8 @@ def test_two_replicas_of_two_servers_label_in_order(tmp_path: Path, monkeypatch:
     assert [row["text"] for row in rows] == kept
     assert rows == list(csv.DictReader((tmp_path / "single.csv").open(encoding="utf-8"))), "as one engine labels them"
     assert len(first.bodies) > n_single
-    assert len(second.bodies) > 40, "both servers were asked"
+    # How the blocks are shared out is Ray's affair, and on a busy machine one replica may take nearly all of them.
+    assert second.bodies, "each replica has its own server"
     names = {path.name for path in tmp_path.iterdir() if "cache" not in path.name}
     assert names == {"in.csv", *(f"{name}.csv{end}" for name in ("single", "ray") for end in ("", ".bad.jsonl"))}
     assert not ray.is_initialized()
