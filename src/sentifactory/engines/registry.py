@@ -158,26 +158,13 @@ def build_engine(
     kind = choose_kind(kind, model)
     check_mode(mode, kind)
     calibration = find_calibration(model, task) if is_calibrated and mode != "generate" else None
-    if calibration is not None:
-        engine = build_engine(
-            kind,
-            model,
-            task,
-            name=name,
-            mode=mode,
-            max_new_tokens=max_new_tokens,
-            concurrency=concurrency,
-            batch_size=batch_size,
-            port=port,
-            start_timeout_s=start_timeout_s,
-            vllm_log=vllm_log,
-            is_calibrated=False,
-        )
-        return CalibratedEngine(engine, calibration)
+    if model.startswith("~") and not is_address(kind):
+        model = str(Path(model).expanduser())
+    engine: Engine
     if is_address(kind):
         from sentifactory.engines.openai_api import OpenAiEngine
 
-        return OpenAiEngine(
+        engine = OpenAiEngine(
             kind,
             model or None,
             task,
@@ -186,30 +173,30 @@ def build_engine(
             max_new_tokens=max_new_tokens,
             concurrency=concurrency,
         )
-    if model.startswith("~"):
-        model = str(Path(model).expanduser())
-    if kind == "encoder":
+    elif kind == "encoder":
         from sentifactory.engines.encoder import EncoderEngine
 
-        return EncoderEngine(model, task, name=name, batch_size=batch_size)
-    if kind == "onnx":
+        engine = EncoderEngine(model, task, name=name, batch_size=batch_size)
+    elif kind == "onnx":
         from sentifactory.engines.onnx import OnnxEngine
 
-        return OnnxEngine(model, task, name=name)
-    if kind == "transformers":
+        engine = OnnxEngine(model, task, name=name)
+    elif kind == "transformers":
         from sentifactory.engines.transformers import TransformersEngine
 
-        return TransformersEngine(
+        engine = TransformersEngine(
             model, task, name=name, mode=mode, max_new_tokens=max_new_tokens, batch_size=batch_size
         )
-    from sentifactory.engines.vllm import VllmEngine
-    from sentifactory.engines.vllm_process import START_TIMEOUT_S, VllmOptions
+    else:
+        from sentifactory.engines.vllm import VllmEngine
+        from sentifactory.engines.vllm_process import START_TIMEOUT_S, VllmOptions
 
-    options = VllmOptions(
-        port=port,
-        start_timeout_s=START_TIMEOUT_S if start_timeout_s is None else start_timeout_s,
-        log_path=Path(vllm_log) if vllm_log else None,
-    )
-    return VllmEngine(
-        model, task, name=name, mode=mode, options=options, max_new_tokens=max_new_tokens, concurrency=concurrency
-    )
+        options = VllmOptions(
+            port=port,
+            start_timeout_s=START_TIMEOUT_S if start_timeout_s is None else start_timeout_s,
+            log_path=Path(vllm_log) if vllm_log else None,
+        )
+        engine = VllmEngine(
+            model, task, name=name, mode=mode, options=options, max_new_tokens=max_new_tokens, concurrency=concurrency
+        )
+    return engine if calibration is None else CalibratedEngine(engine, calibration)
