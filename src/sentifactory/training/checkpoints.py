@@ -105,6 +105,12 @@ def remove_checkpoint(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
+def remove_checkpoints(output_dir: Path) -> None:
+    """Remove what a run would be continued from; it is larger than the model itself."""
+    for folder in list_checkpoints(output_dir):
+        remove_checkpoint(folder)
+
+
 def remove_older(output_dir: Path, limit: int | None, best: str | None) -> None:
     """Remove the oldest checkpoints until `limit` are left; the newest and the best one always stay.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -22,7 +21,13 @@ from sentifactory.corpus.leak_guard import LeakFinding
 from sentifactory.progress import say
 from sentifactory.task import Task
 from sentifactory.task_files import load_task
-from sentifactory.training.checkpoints import choose_start, hold_output_folder, list_checkpoints
+from sentifactory.training.checkpoints import (
+    choose_start,
+    hold_output_folder,
+    list_checkpoints,
+    remove_checkpoint,
+    remove_checkpoints,
+)
 from sentifactory.training.encoder_data import (
     add_soft_labels,
     compute_class_weights,
@@ -97,7 +102,7 @@ def _begin(recipe: Recipe, settings: EncoderSettings, leaks: LeakFinding) -> tup
     if start is None:
         for folder in list_checkpoints(Path(settings.output_dir)):
             say(f"Removing {folder}, a checkpoint of another run.")
-            shutil.rmtree(folder)
+            remove_checkpoint(folder)
     card = begin_card(recipe, dataclasses.asdict(settings), data, leaks)
     card["continued_from"] = start
     return card, start
@@ -142,8 +147,7 @@ def _train(settings: EncoderSettings, card: dict[str, Any], callbacks: list[Any]
     trainer.train(resume_from_checkpoint=start)
     _note_best(card, trainer.state)
     save_classifier(merge_lora(model), tokenizer, settings.output_dir, task)
-    for folder in list_checkpoints(Path(settings.output_dir)):
-        shutil.rmtree(folder)
+    remove_checkpoints(Path(settings.output_dir))
 
 
 def _note_best(card: dict[str, Any], state: Any) -> None:

@@ -9,7 +9,6 @@ trials. Labels are scored (`engines`, mode `score`); the review's answer is neve
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 import traceback
@@ -24,7 +23,7 @@ from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.progress import say
 from sentifactory.training.acceleration import TRUNK
 from sentifactory.training.answer_loss import WHOLE_ANSWER
-from sentifactory.training.checkpoints import hold_output_folder, list_checkpoints
+from sentifactory.training.checkpoints import hold_output_folder, remove_checkpoints
 from sentifactory.training.recipe import load_recipe
 from sentifactory.training.run_card import is_trained, read_card
 
@@ -156,12 +155,6 @@ def train(folder: Path, request: TrialRequest) -> dict[str, Any]:
         "continued_from": card.get("continued_from"),
         "trunk": next((entry for entry in card["accelerations"] if entry["name"] == TRUNK), None),
     }
-
-
-def remove_checkpoints(output_dir: Path) -> None:
-    """Remove what a run that has ended would be continued from; it is larger than the model itself."""
-    for checkpoint in list_checkpoints(output_dir):
-        shutil.rmtree(checkpoint)
 
 
 def judge(folder: Path, request: TrialRequest) -> dict[str, Any]:
