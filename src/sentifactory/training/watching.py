@@ -154,7 +154,9 @@ class RunWatcher(TrainerListener):
         self._fill_card(args, state)
         metrics: Mapping[str, Any] = kwargs.get("metrics") or {}
         if state.is_world_process_zero and (f1 := metrics.get(f"eval_{MACRO_F1}")) is not None:
-            accuracy = metrics.get(f"eval_{LABEL_ACCURACY}", metrics.get("eval_accuracy", 0.0))
+            # LLaMA-Factory has an accuracy of tokens, so ours has another name; an encoder has one only.
+            key = f"eval_{LABEL_ACCURACY}"
+            accuracy = metrics[key if key in metrics else "eval_accuracy"]
             say(
                 f"Validation after step {state.global_step}: macro-F1 {f1:.4f}, "
                 f"accuracy {accuracy:.4f}, loss {metrics['eval_loss']:.4f}."
