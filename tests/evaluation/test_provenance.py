@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sentifactory.corpus.manifest import hash_file
-from sentifactory.evaluation.provenance import describe_model, hash_weights
+from sentifactory.evaluation.provenance import describe_model
+from sentifactory.models.weights import hash_weights
 
 
 def test_what_the_trainer_leaves_is_no_weight(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.evaluation import ladder
 from sentifactory.evaluation.ladder import LadderOptions
-from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.models.classifier_texts import encode_texts
 from sentifactory.models.classifiers import load_classifier
+from sentifactory.models.weights import hash_weights
 from sentifactory.publishing import onnx_export
 from sentifactory.publishing.onnx_graph import quantise_rows, save_graph, write_graph
 from sentifactory.records import Review

@@ -13,7 +13,7 @@ from sentifactory.cli import build_app
 from sentifactory.engines.calibration import Calibration, hash_prompt, save_calibration
 from sentifactory.engines.onnx import EXPORT_NAME
 from sentifactory.errors import ConfigError, SentiFactoryError
-from sentifactory.evaluation.provenance import hash_weights
+from sentifactory.models.weights import hash_weights
 from sentifactory.records import Prediction
 from sentifactory.serving.loading import choose_kind
 from sentifactory.serving.reporting import build_reporter, name_model

@@ -120,13 +120,15 @@ def describe_answer(
         0.75
     """
     shares = prediction.probabilities
-    knows = shares is not None and calibration is not None and calibration.threshold is not None
+    is_sure = None
+    if shares is not None and calibration is not None and calibration.threshold is not None:
+        is_sure = calibration.is_sure(shares)
     return {
         "model": model,
         "label": None if prediction.label is None else task.labels[prediction.label],
         "confidence": max(shares) if shares else None,
         "probabilities": dict(zip(task.labels, shares, strict=True)) if shares else None,
-        "is_sure": calibration.is_sure(shares) if knows and calibration and shares else None,
+        "is_sure": is_sure,
     }
 
 

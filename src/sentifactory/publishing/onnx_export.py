@@ -31,10 +31,10 @@ from sentifactory.engines.onnx import (
 from sentifactory.engines.registry import check_model
 from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.provenance import hash_weights
 from sentifactory.evaluation.review_sets import describe_file
 from sentifactory.models.classifier_texts import find_max_length
 from sentifactory.models.classifiers import load_classifier
+from sentifactory.models.weights import hash_weights
 from sentifactory.progress import show_progress
 from sentifactory.publishing.onnx_graph import OPSET, QUANTISE, Quantise, quantise_graph, write_graph
 from sentifactory.publishing.onnx_speed import measure_export
