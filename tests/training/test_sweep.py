@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from small_split import prepare_split
 
@@ -20,11 +16,11 @@ from sentifactory.errors import ConfigError, LeakError
 from sentifactory.evaluation.metrics import compute_metrics
 from sentifactory.task import REFERENCE_SENTIMENT
 from sentifactory.training import sweep
-from sentifactory.training.checkpoints import list_checkpoints, read_marker
+from sentifactory.training.checkpoints import MARKER_NAME
 from sentifactory.training.recipe import load_recipe
 from sentifactory.training.sweep_plan import SweepOptions, make_plan
 from sentifactory.training.sweep_report import describe_best, rank_trials, render_markdown
-from sentifactory.training.trial import FAILED, FINISHED, KILLED, MODEL, run_trial, run_trial_apart
+from sentifactory.training.trial import FAILED, FINISHED, KILLED, run_trial, run_trial_apart
 
 pytestmark = pytest.mark.slow
 DEMO = "examples/train_freeze/gemma3_270m_freeze_demo.yaml"
@@ -45,12 +41,27 @@ def replace(options: SweepOptions, **changes: Any) -> SweepOptions:
     return dataclasses.replace(options, **changes)
 
 
-def kill_after_first_checkpoint(model: Path) -> None:
-    """Wait for a complete checkpoint of a child of this process, and kill the child with signal 9."""
-    while not any(read_marker(folder) for folder in list_checkpoints(model)):
-        time.sleep(0.005)
-    (child,) = (one for one in psutil.Process().children() if "sentifactory.training.trial" in one.cmdline())
-    os.kill(child.pid, signal.SIGKILL)
+# A killer in another process or thread may come too late for a run of milliseconds; this one cannot.
+STRIKE = """
+import os, signal, sys
+
+def strike(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith({target!r}):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(strike)
+"""
+
+
+def run_until_checkpoint(folder: Path, step: int, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run a trial whose process gets signal 9 as it is about to mark the checkpoint of a step as complete."""
+    scratch.mkdir()
+    (scratch / "sitecustomize.py").write_text(
+        STRIKE.format(target=f"checkpoint-{step}/{MARKER_NAME}"), encoding="utf-8"
+    )
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(scratch), prepend=os.pathsep)
+        return run_trial_apart(folder)
 
 
 def test_a_killed_trial_is_continued_and_the_cache_shared(
@@ -61,11 +72,7 @@ def test_a_killed_trial_is_continued_and_the_cache_shared(
     def run_one(folder: Path) -> dict[str, Any]:
         run.append(folder.name)
         if len(run) == 2:
-            killer = threading.Thread(target=kill_after_first_checkpoint, args=[folder / MODEL], daemon=True)
-            killer.start()
-            outcome = run_trial_apart(folder)
-            killer.join()
-            return outcome
+            return run_until_checkpoint(folder, 6, tmp_path / "strike", monkeypatch)
         return run_trial(folder)
 
     monkeypatch.setattr(sweep, "run_trial_apart", run_one)
@@ -83,7 +90,7 @@ def test_a_killed_trial_is_continued_and_the_cache_shared(
     assert run[4:] == ["001"]
     trials = {trial["number"]: trial for trial in second["trials"]}
     assert [trials[number]["status"] for number in range(4)] == [FINISHED] * 4
-    assert "checkpoint-" in trials[1]["training"]["continued_from"]
+    assert trials[1]["training"]["continued_from"].endswith("checkpoint-4")
     assert sorted({tuple(trial["values"].values()) for trial in trials.values()}) == [
         (layers, rate) for layers in (1, 2) for rate in (1e-4, 1e-3)
     ]
