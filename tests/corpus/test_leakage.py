@@ -14,6 +14,7 @@ import pytest
 from sentifactory.corpus.export import write_parts
 from sentifactory.corpus.leakage import EXACT, NEAR, check_leaks, check_leaks_in_files, find_overlaps
 from sentifactory.corpus.planting import EXACT_KINDS, change_one_in_ten, load_stock, repeat_exactly
+from sentifactory.corpus.readers import read_reviews
 from sentifactory.errors import DataError
 from sentifactory.records import Review, Source
 from sentifactory.task import BINARY_SENTIMENT, REFERENCE_SENTIMENT
@@ -160,3 +161,34 @@ def test_a_missing_file_is_bad_input_and_no_leak(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         check_leaks_in_files([tmp_path / "train.csv"], [tmp_path / "none.csv"])
     assert run(tmp_path, "--train", "train.csv", "--test", "none.csv").returncode == 2
+
+
+def test_the_unseen_reviews_are_written_with_their_labels(tmp_path: Path) -> None:
+    train = write_csv(tmp_path / "train.csv", [LONG, OTHER])
+    test = write_csv(
+        tmp_path / "test.csv", ["没有人见过的评论，一个字也不一样", LONG + "！", " ", "另一条新的评论\r在两行里"]
+    )
+    clean = tmp_path / "clean.csv"
+    command = [*COMMAND, "--train", train, "--test", test, "--unseen"]
+    done = subprocess.run([*command, str(clean)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 reviews of" in done.stderr
+    rows = read_reviews(clean, BINARY_SENTIMENT)
+    assert [(one.label, one.text) for one in rows] == [
+        (0, "没有人见过的评论，一个字也不一样"),
+        (1, "另一条新的评论\r在两行里"),
+    ]
+    assert check_leaks_in_files([train], [clean]).is_clean
+
+    before = Path(test).read_bytes()
+    for words in ([test], [str(clean), "--test", test]):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "--unseen" in done.stderr
+    assert Path(test).read_bytes() == before
+    clean.unlink()
+    command = [*COMMAND, "--train", test, "--test", test, "--unseen", str(clean)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "has seen every review" in done.stderr
+    assert not clean.exists()

@@ -207,24 +207,35 @@ def check_data(
     task: TaskName = "binary_sentiment",
     text_column: TextColumn = None,
     encoding: Encoding = None,
+    unseen: Annotated[
+        str | None,
+        typer.Option(
+            "--unseen", help="Write the labelled reviews of the test file that training has not seen.", metavar="FILE"
+        ),
+    ] = None,
     max_pairs: Annotated[int, typer.Option("--max_pairs", help="Most pairs to print.", metavar="N")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Look for reviews to test on that stand among those to train on, word for word or nearly so.
 
-    Labels do not matter, and a file need not have any.
-    Ends with exit code 0 if there are none, and with 3 and the pairs if there are.
+    Labels do not matter, and without --unseen a file need not have any.
+    Ends with exit code 0 if there are none, and with 3 and the pairs if there are; with --unseen, which writes a file
+    that shares none, with 0.
     """
     from sentifactory.corpus.intake import ReadOptions
-    from sentifactory.corpus.leakage import check_leaks_in_files
+    from sentifactory.corpus.leakage import check_leaks_in_files, write_unseen
     from sentifactory.errors import EXIT_LEAK
+    from sentifactory.progress import say
     from sentifactory.task_files import load_task
 
-    options = ReadOptions(text_column=text_column, encoding=encoding)
-    report = check_leaks_in_files(train, test, load_task(task), options)
+    options, asked = ReadOptions(text_column=text_column, encoding=encoding), load_task(task)
+    report = check_leaks_in_files(train, test, asked, options)
+    if unseen is not None:
+        n_unseen = write_unseen(unseen, test, report, asked, options)
+        say(f"{n_unseen} reviews of {test[0]} that training has not seen: {unseen}")
     if as_json:
         typer.echo(json.dumps(report.to_json(max_pairs), ensure_ascii=False, indent=2))
     else:
         typer.echo(report.describe(max_pairs))
-    if not report.is_clean:
+    if not report.is_clean and unseen is None:
         raise typer.Exit(EXIT_LEAK)

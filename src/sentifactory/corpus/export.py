@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from sentifactory.atomic import open_atomic
 from sentifactory.corpus.cleaning import Rejected
 from sentifactory.corpus.intake import RejectedRow
 from sentifactory.corpus.tables import MAX_CELL_CHARS
@@ -63,13 +64,14 @@ def write_parts(
     A part without reviews gets no file. The CSV files have a third column `domain` where any review has one. The
     folder is one of `atomic.replace_directory`: it counts when it is whole.
     """
-    has_domains = any(review.domain is not None for reviews in parts.values() for review in reviews)
+    has_domains = _have_domains(review for reviews in parts.values() for review in reviews)
     written = []
     for part, reviews in parts.items():
         if not reviews:
             continue
         (folder / part).parent.mkdir(exist_ok=True)
-        _write_csv(folder / f"{part}.csv", reviews, task, has_domains)
+        with (folder / f"{part}.csv").open("w", encoding="utf-8", newline="") as stream:
+            _write_csv(stream, reviews, task, has_domains)
         written.append(f"{part}.csv")
         if is_registered(part):
             _write_jsonl(folder / f"{part}.jsonl", reviews, task, formatting)
@@ -93,15 +95,24 @@ def read_texts_back(folder: Path, parts: Sequence[str]) -> dict[str, list[str]]:
     return texts
 
 
-def _write_csv(path: Path, reviews: Sequence[Review], task: Task, has_domains: bool) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        stream.write("label,text,domain\n" if has_domains else "label,text\n")
-        # Texts are always quoted: csv's minimal quoting leaves a lone carriage return bare, which no reader survives.
-        rows = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        if has_domains:
-            rows.writerows((_answer_of(review.label, task), review.text, review.domain or "") for review in reviews)
-        else:
-            rows.writerows((_answer_of(review.label, task), review.text) for review in reviews)
+def write_reviews(path: Path, reviews: Sequence[Review], task: Task) -> None:
+    """Write reviews as one CSV file in the form of the parts; raises what `atomic.open_atomic` raises."""
+    with open_atomic(path, newline="") as stream:
+        _write_csv(stream, reviews, task, _have_domains(reviews))
+
+
+def _have_domains(reviews: Iterable[Review]) -> bool:
+    return any(review.domain is not None for review in reviews)
+
+
+def _write_csv(stream: IO[str], reviews: Sequence[Review], task: Task, has_domains: bool) -> None:
+    stream.write("label,text,domain\n" if has_domains else "label,text\n")
+    # Texts are always quoted: csv's minimal quoting leaves a lone carriage return bare, which no reader survives.
+    rows = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    if has_domains:
+        rows.writerows((_answer_of(review.label, task), review.text, review.domain or "") for review in reviews)
+    else:
+        rows.writerows((_answer_of(review.label, task), review.text) for review in reviews)
 
 
 def _write_jsonl(path: Path, reviews: Sequence[Review], task: Task, formatting: str) -> None:

@@ -12,10 +12,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from sentifactory.corpus.export import write_reviews
 from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.keys import make_keys
 from sentifactory.corpus.near import find_near_pairs
-from sentifactory.corpus.readers import read_texts
+from sentifactory.corpus.readers import read_reviews, read_texts
+from sentifactory.errors import ConfigError, DataError
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
 
@@ -169,6 +171,53 @@ def check_leaks_in_files(
         [review for file in files for review in read_texts(file, task, options)] for files in (train_files, test_files)
     )
     return check_leaks(train, test)
+
+
+def write_unseen(
+    output_file: str | Path,
+    test_files: Sequence[str],
+    report: LeakReport,
+    task: Task = BINARY_SENTIMENT,
+    options: ReadOptions | None = None,
+) -> int:
+    """Write the labelled rows of a test file that training has not seen into a CSV file of their own.
+
+    Args:
+        output_file: is replaced where it exists.
+        test_files: the one file that `check_leaks_in_files` was given.
+        report: what that found.
+        task: says which labels there are.
+        options: how the file was read.
+
+    Returns:
+        How many rows were written; blank ones are left out.
+
+    Raises:
+        ConfigError: when there are several test files, the output is one of the files read, or cannot be written.
+        DataError: when a row carries no label of the task, or no row is left. Nothing is written then.
+    """
+    if len(test_files) > 1:
+        raise ConfigError(
+            f"The unseen reviews of {len(test_files)} test files do not go into one",
+            where=f"--unseen {output_file}",
+            next_step="call the command once for each --test",
+        )
+    if Path(output_file).resolve() == Path(test_files[0]).resolve():
+        raise ConfigError(
+            "The test file would be overwritten", where=f"--unseen {output_file}", expected="another file"
+        )
+    seen = {pair.test.source for pair in report.pairs}
+    kept = [
+        review
+        for review in read_reviews(test_files[0], task, options)
+        if review.text.strip() and review.source not in seen
+    ]
+    if not kept:
+        raise DataError(
+            "Training has seen every review of this file", where=test_files[0], next_step="test on other reviews"
+        )
+    write_reviews(Path(output_file), kept, task)
+    return len(kept)
 
 
 def find_overlaps(parts: Mapping[str, Sequence[str]]) -> list[Overlap]:

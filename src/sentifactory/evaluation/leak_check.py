@@ -90,8 +90,8 @@ def _warn_or_refuse(
     for finding in findings:
         if not allow_leaks:
             finding.refuse(
-                next_step="remove them from one of the two files (sentifactory data check lists them all), or pass "
-                "--allow_leaks, which the report then says first"
+                next_step="leave them out of the test file (sentifactory data check --unseen writes it without them), "
+                "or pass --allow_leaks, which the report then says first"
             )
         say(f"Leak check: {finding.summarise()}")
         if finding.status == LEAKS and finding.report is not None:

@@ -156,7 +156,7 @@ def _check_run(evidence: Evidence) -> list[Refusal]:
 
 
 def _check_leaks(report: dict[str, Any]) -> list[Refusal]:
-    step = "take them out of the test file (sentifactory data check lists them) and compare again"
+    step = "take them out of the test file (sentifactory data check --unseen writes it without them) and compare again"
     found = []
     for result in each_test(report):
         facts = result["data"]["test"]
