@@ -166,6 +166,8 @@ def test_every_reason_comes_at_once(workshop: Workshop, dry: Callable[..., Publi
     ("base", "licence"),
     [
         ("google/gemma-3-270m", "gemma"),
+        ("google/gemma-2-2b-it", "gemma"),
+        ("google/gemma-9-1b", ""),  # later families have terms of their own
         ("Qwen/Qwen2.5-Coder-1.5B-Instruct", "apache-2.0"),
         ("Qwen/Qwen2.5-3B-Instruct", "other"),
         ("/models/Qwen3-0.6B", "apache-2.0"),
@@ -179,8 +181,9 @@ def test_the_licences_of_known_models(base: str, licence: str) -> None:
 
 
 def test_a_base_model_in_a_folder_is_known_by_its_seal_or_its_card(tmp_path: Path) -> None:
-    (tmp_path / "sentifactory_model.json").write_text('{"name": "gemma-3-270m"}')
+    (tmp_path / "sentifactory_model.json").write_text('{"name": "gemma-3-270m", "package": "a-gguf"}')
     assert find_base(str(tmp_path)).hub_id == "google/gemma-3-270m"
+    assert find_base(str(tmp_path)).package == "a-gguf"
     (tmp_path / "sentifactory_model.json").unlink()
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# x")
     assert find_base(str(tmp_path)).licence == "mit"

@@ -26,6 +26,7 @@ class Base:
         link: where the terms stand.
         notice: the sentence that the terms ask to be passed on; "" where they ask for none.
         is_binding: whether a tuned form must stay under the same terms.
+        package: of the registry, that its weights came in, as blocks of few bits; "" where they are the published ones.
     """
 
     hub_id: str = ""
@@ -34,6 +35,7 @@ class Base:
     link: str = ""
     notice: str = ""
     is_binding: bool = False
+    package: str = ""
 
 
 _GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
@@ -41,7 +43,7 @@ _APACHE_LINK = "https://www.apache.org/licenses/LICENSE-2.0"
 _QWEN_RESEARCH_LINK = "https://huggingface.co/Qwen/Qwen2.5-3B/blob/main/LICENSE"
 # Pattern of the last part of a model's name; owner on the hub; licence, name, link; the first that fits is taken.
 _BASES = (
-    (r"gemma-.+", "google", "gemma", "", "https://ai.google.dev/gemma/terms"),
+    (r"gemma-(2b|7b|1\.1|2-|3n?-).*", "google", "gemma", "", "https://ai.google.dev/gemma/terms"),
     (r"qwen2\.5(-coder)?-3b.*", "Qwen", "other", "qwen-research", _QWEN_RESEARCH_LINK),
     (r"qwen2\.5(-coder)?-(0\.5|1\.5|7|14|32)b.*", "Qwen", "apache-2.0", "", _APACHE_LINK),
     (r"qwen3-.+", "Qwen", "apache-2.0", "", _APACHE_LINK),
@@ -83,14 +85,16 @@ def find_base(name: str) -> Base:
         'apache-2.0'
     """
     folder = Path(name).expanduser()
-    called = str(read_seal(folder).get("name") or name)
+    seal = read_seal(folder)
+    called = str(seal.get("name") or name)
     owner, _, last = called.rstrip("/").rpartition("/")
     for pattern, owner_on_hub, licence, licence_name, link in _BASES:
         if re.fullmatch(pattern, last, re.IGNORECASE):
             is_gemma = licence == "gemma"
             notice = _GEMMA_NOTICE if is_gemma else ""
             hub_id = f"{owner_on_hub}/{last}"
-            return Base(hub_id, licence, licence_name, link, notice, is_gemma or licence == "other")
+            is_binding, package = is_gemma or licence == "other", str(seal.get("package") or "")
+            return Base(hub_id, licence, licence_name, link, notice, is_binding, package)
     is_hub_id = bool(owner) and "/" not in owner and not folder.exists()
     return Base(hub_id=name if is_hub_id else "", licence=_read_card_licence(folder))
 
