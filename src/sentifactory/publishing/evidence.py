@@ -97,7 +97,7 @@ def gather_evidence(folder: Path, report_file: Path | None = None) -> Evidence:
             "There is no such folder", where=str(folder), expected="the folder of a checkpoint", next_step="check it"
         )
     weights = hash_weights(folder)
-    export = read_export(folder, weights)
+    export = read_conversion(folder, weights)
     report, found_in, missing = find_report(folder, weights, export, report_file)
     card = read_card(folder)
     return Evidence(
@@ -113,13 +113,13 @@ def gather_evidence(folder: Path, report_file: Path | None = None) -> Evidence:
     )
 
 
-def read_export(folder: Path, weights: dict[str, str]) -> dict[str, Any] | None:
+def read_conversion(folder: Path, weights: dict[str, str]) -> dict[str, Any] | None:
     """Return what `sentifactory export` wrote into a folder, unless the weights are others now."""
-    content = _read_json(folder / EXPORT_NAME) or _read_onnx_export(folder)
+    content = _read_json(folder / EXPORT_NAME) or _read_onnx_conversion(folder)
     return content if content is not None and content.get("weights") == weights else None
 
 
-def _read_onnx_export(folder: Path) -> dict[str, Any] | None:
+def _read_onnx_conversion(folder: Path) -> dict[str, Any] | None:
     """Return what export.json says, in the words of the other exports; None where it does not speak for the source.
 
     Its user may have allowed more flips than the limits of the house. Then the export must be compared itself.

@@ -26,7 +26,7 @@ class Base:
         link: where the terms stand.
         notice: the sentence that the terms ask to be passed on; "" where they ask for none.
         is_binding: whether a tuned form must stay under the same terms.
-        package: of the registry, that its weights came in, as blocks of few bits; "" where they are the published ones.
+        package: of the registry, that carried its weights as blocks of few bits; "" for the published ones.
     """
 
     hub_id: str = ""

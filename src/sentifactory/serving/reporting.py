@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ class Verdict:
     """What is said about one text.
 
     Attributes:
-        label: index of the likeliest label.
+        label: index of the label that the engine answered; the likeliest one, where there are probabilities.
         probabilities: (n_labels,) calibrated where there is a calibration; None from an engine that gives none.
         is_unsure: whether the likeliest label stays below the threshold, so that no label is given.
     """
@@ -58,15 +57,13 @@ class Reporter:
 
     def judge(self, prediction: Prediction) -> Verdict | None:
         """Return the verdict, or None where the model stated no label."""
-        shares: Sequence[float] | None = prediction.probabilities
-        if shares is None:
-            is_unsure = self.threshold is not None
-            return None if prediction.label is None else Verdict(prediction.label, None, is_unsure)
         if self.calibration is not None:
-            shares = self.calibration.apply(shares)
-        highest = max(shares)
-        is_unsure = self.threshold is not None and highest < self.threshold
-        return Verdict(shares.index(highest), tuple(shares), is_unsure)
+            prediction = self.calibration.correct(prediction)
+        if prediction.label is None:
+            return None
+        shares = prediction.probabilities
+        is_unsure = self.threshold is not None and (shares is None or max(shares) < self.threshold)
+        return Verdict(prediction.label, shares, is_unsure)
 
     def describe(self, text: str, verdict: Verdict, latency_s: float) -> dict[str, Any]:
         """Return the JSON for one text."""
