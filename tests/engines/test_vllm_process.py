@@ -18,7 +18,6 @@ from sentifactory.engines.vllm_process import (
     VllmOptions,
     build_command,
     build_environment,
-    format_cores,
     limit_model_len,
     list_usable_cores,
 )
@@ -64,11 +63,12 @@ def test_environment_keeps_the_users_wishes_and_drops_what_leads_astray(tmp_path
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
+    monkeypatch.setattr(vllm_process, "list_usable_cores", lambda: [0, 1, 5])
     cpu = VllmInstall(Path(sys.executable), is_cpu=True, version="0")
     environment = build_environment(cpu, str(tmp_path), VllmOptions(kv_cache_gib=3))
     assert "PYTHONPATH" not in environment
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7"
-    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == format_cores(list_usable_cores())
+    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1,5"
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["VLLM_NO_USAGE_STATS"] == "1"
     assert int(environment["VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS"]) >= 1800  # of a machine that is busy otherwise
@@ -76,11 +76,6 @@ def test_environment_keeps_the_users_wishes_and_drops_what_leads_astray(tmp_path
     hub = build_environment(gpu, "org/model", VllmOptions())
     assert "HF_HUB_OFFLINE" not in hub
     assert "VLLM_CPU_OMP_THREADS_BIND" not in hub
-
-
-@pytest.mark.parametrize(("cores", "words"), [([0], "0"), ([0, 1], "0-1"), ([5, 0, 2, 1], "0-2,5"), ([3, 5], "3,5")])
-def test_cores_are_written_as_spans(cores, words) -> None:
-    assert format_cores(cores) == words
 
 
 def test_vllm_is_told_from_who_watches_it() -> None:

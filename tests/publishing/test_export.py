@@ -13,7 +13,7 @@ from sentifactory.errors import ConfigError, EngineError
 from sentifactory.model_task import read_model_task
 from sentifactory.models.weights import hash_weights
 from sentifactory.publishing import export
-from sentifactory.publishing.evidence import read_export
+from sentifactory.publishing.evidence import read_conversion
 from sentifactory.publishing.export import DTYPE_LIMITS, ExportOptions, change_dtype, merge_adapter
 from sentifactory.publishing.parity import ParityLimits
 from sentifactory.records import Review
@@ -58,8 +58,8 @@ def test_a_merged_adapter_says_the_same_and_brings_its_evidence(adapter: Path, v
     assert not (target / "adapter_config.json").exists()
     assert read_model_task(target) == BINARY_SENTIMENT
     assert json.loads((target / "run.json").read_text()) == {"status": "finished"}
-    assert read_export(target, hash_weights(target)) == proof
-    assert read_export(target, {"model.safetensors": "0"}) is None
+    assert read_conversion(target, hash_weights(target)) == proof
+    assert read_conversion(target, {"model.safetensors": "0"}) is None
     ((answer,),) = [row["answers"] for row in answer_side_by_side([Review("房间很干净")], [str(target)], None)]
     assert answer["label"] in BINARY_SENTIMENT.labels
     assert sum(answer["probabilities"].values()) == pytest.approx(1)

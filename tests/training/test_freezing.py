@@ -9,7 +9,6 @@ import pytest
 from sentifactory.training.freezing import (
     FreezePlan,
     correct_trainable,
-    format_layers,
     is_named,
     read_plan,
     summarise_trainable,
@@ -117,8 +116,6 @@ def test_what_llamafactory_frees_by_accident_is_frozen_again(mixture: Any, extra
 
 
 def test_short_forms() -> None:
-    assert format_layers([]) == ""
-    assert format_layers([12, 3, 13, 14]) == "3, 12-14"
     shapes = [(f"model.layers.{layer}.mlp.{part}", 2, layer > 8) for layer in range(11) for part in "ab"]
     summary = summarise_trainable([*shapes, ("model.norm.weight", 5, True)])
     assert summary == {

@@ -7,7 +7,6 @@ again. Not covered: `val_size` of a training YAML, a split that LLaMA-Factory dr
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.near import describe_rule
 from sentifactory.corpus.readers import read_texts
 from sentifactory.errors import LeakError
+from sentifactory.json_object import read_json_object
 from sentifactory.task import BINARY_SENTIMENT
 
 CLEAN = "clean"
@@ -205,11 +205,8 @@ def _list_sources(part: str, manifest: dict[str, Any]) -> list[str]:
 def find_manifest(file: Path) -> tuple[Path, dict[str, Any] | None]:
     """Return the folder of the data set that a file belongs to, and its manifest; None where there is none."""
     for folder in (file.parent, file.parent.parent):
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue
+        manifest = read_json_object(folder / MANIFEST) or {}
         chapters = ("outputs", "leak_check", "near_repeats", "versions", "parts")
-        if isinstance(manifest, dict) and all(isinstance(manifest.get(name), dict) for name in chapters):
+        if all(isinstance(manifest.get(name), dict) for name in chapters):
             return folder, manifest
     return file.parent, None

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sentifactory.engines.server_process import HOST, ServerProcess, choose_port
 from sentifactory.engines.vllm_install import VllmInstall, find_vllm_python, inspect_install
+from sentifactory.number_spans import format_spans
 
 MAX_MODEL_LEN = 4096  # tokens; a review longer than that is told apart as not answered
 START_TIMEOUT_S = 1800.0  # a start that fails ends at once; on a busy machine one that succeeds may take long
@@ -76,22 +77,6 @@ def list_usable_cores() -> list[int]:
     return cores[: max(1, allowed)]
 
 
-def format_cores(cores: list[int]) -> str:
-    """Return core ids as vLLM wants them.
-
-    Example:
-        >>> format_cores([0, 1, 2, 5])
-        '0-2,5'
-    """
-    spans: list[list[int]] = []
-    for core in sorted(cores):
-        if spans and core == spans[-1][1] + 1:
-            spans[-1][1] = core
-        else:
-            spans.append([core, core])
-    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in spans)
-
-
 def limit_model_len(model: str, wanted: int) -> int:
     """Return the longest prompt to serve: what is wanted, but no more than a local model's config allows."""
     try:
@@ -133,7 +118,7 @@ def build_environment(install: VllmInstall, model: str, options: VllmOptions) ->
     if install.is_cpu:
         wanted["VLLM_CPU_KVCACHE_SPACE"] = str(options.kv_cache_gib)
         # Left to itself, vLLM keeps one core back and takes one of two threads.
-        wanted["VLLM_CPU_OMP_THREADS_BIND"] = format_cores(list_usable_cores())
+        wanted["VLLM_CPU_OMP_THREADS_BIND"] = format_spans(list_usable_cores(), separator=",")
     return wanted | environment
 
 

@@ -6,7 +6,6 @@ a checkpoint lacks are never made up: whoever names it would train or ask random
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from sentifactory.environments import wants_modelscope
 from sentifactory.errors import EngineError
+from sentifactory.json_object import read_json_object
 from sentifactory.models.classifier_labels import name_labels
 from sentifactory.models.pooled import MODEL_TYPE, register_pooled_classes
 from sentifactory.models.published import MODELSCOPE_PREFIX
@@ -47,10 +47,7 @@ def is_classifier(name: str) -> bool:
     """
     file = Path(name).expanduser() / "config.json"
     if file.is_file():
-        try:
-            config = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            return False
+        config = read_json_object(file) or {}
     elif file.parent.exists():
         return False
     else:
@@ -122,7 +119,7 @@ def load_config(folder: str, **changes: Any) -> Any:
 
     register_pooled_classes()
     file = Path(folder) / "config.json"
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("model_type") in _SAME_AS_BERT:
+    if (read_json_object(file) or {}).get("model_type") in _SAME_AS_BERT:
         return BertConfig.from_pretrained(folder, **changes)
     return AutoConfig.from_pretrained(folder, **changes)
 

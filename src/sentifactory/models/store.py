@@ -7,7 +7,6 @@ a seal that fits is left alone; a folder without one is somebody else's and is n
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 
 from sentifactory import atomic
 from sentifactory.errors import ConfigError
+from sentifactory.json_object import read_json_object
 from sentifactory.models.registry import DTYPES, PretrainedModel, get_model
 from sentifactory.progress import say
 
@@ -55,11 +55,7 @@ def fetch_pretrained(name: str, output_dir: Path, dtype: str = "float32") -> Pat
 
 def read_seal(folder: Path) -> dict[str, Any]:
     """Return what the seal of a fetched model says (name, dtype, hashes); {} where there is none that can be read."""
-    try:
-        seal = json.loads((folder / SEAL_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return seal if isinstance(seal, dict) else {}
+    return read_json_object(folder / SEAL_NAME) or {}
 
 
 def is_complete(folder: Path, model: PretrainedModel, dtype: str) -> bool:

@@ -7,7 +7,6 @@ as ONNX too, carries the hashes of both, so that the report on the first counts 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from sentifactory.engines.onnx import TOKENIZER_NAME
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.provenance import hash_settings
 from sentifactory.evaluation.report import SCHEMA_VERSION
+from sentifactory.json_object import read_json_object
 from sentifactory.models.weights import hash_weights
 from sentifactory.publishing.parity import INT8_LIMITS
 from sentifactory.task import Task
@@ -115,7 +115,7 @@ def gather_evidence(folder: Path, report_file: Path | None = None) -> Evidence:
 
 def read_conversion(folder: Path, weights: dict[str, str]) -> dict[str, Any] | None:
     """Return what `sentifactory export` wrote into a folder, unless the weights are others now."""
-    content = _read_json(folder / EXPORT_NAME) or _read_onnx_conversion(folder)
+    content = read_json_object(folder / EXPORT_NAME) or _read_onnx_conversion(folder)
     return content if content is not None and content.get("weights") == weights else None
 
 
@@ -124,7 +124,7 @@ def _read_onnx_conversion(folder: Path) -> dict[str, Any] | None:
 
     Its user may have allowed more flips than the limits of the house. Then the export must be compared itself.
     """
-    content = _read_json(folder / ONNX_EXPORT_NAME)
+    content = read_json_object(folder / ONNX_EXPORT_NAME)
     try:
         if content is None:
             return None
@@ -144,7 +144,7 @@ def _read_onnx_conversion(folder: Path) -> dict[str, Any] | None:
 
 def read_own_calibration(folder: Path, weights: dict[str, str]) -> dict[str, Any] | None:
     """Return the content of calibration.json where it belongs to these weights."""
-    content = _read_json(folder / CALIBRATION_NAME)
+    content = read_json_object(folder / CALIBRATION_NAME)
     return content if content is not None and content.get("weights") == weights else None
 
 
@@ -153,7 +153,7 @@ def read_manifests(card: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for item in (card or {}).get("data", ()):
         file = Path(str(item.get("file", "")))
-        content = _read_json(file.parent / MANIFEST)
+        content = read_json_object(file.parent / MANIFEST)
         outputs = (content or {}).get("outputs", {})
         if content is not None and outputs.get(file.name, {}).get("sha256") == item.get("sha256"):
             found[str(file.parent)] = content
@@ -210,16 +210,8 @@ def find_changed_settings(folder: Path, tuned: dict[str, Any]) -> list[str]:
 
 def read_report(file: Path) -> dict[str, Any] | None:
     """Return the report of a comparison in a file, or None where the file holds something else."""
-    content = _read_json(file)
+    content = read_json_object(file)
     if content is None or content.get("schema_version") != SCHEMA_VERSION:
         return None
     has_sides = isinstance(content.get("models"), dict) and {"base", "tuned"} <= content["models"].keys()
     return content if has_sides and "verdict" in content else None
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

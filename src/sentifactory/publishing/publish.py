@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import sentifactory
 from sentifactory.engines.onnx import is_export
 from sentifactory.errors import ConfigError
+from sentifactory.json_object import read_json_object
 from sentifactory.models.classifiers import is_classifier
 from sentifactory.models.hub_errors import HUBS
 from sentifactory.models.pooled import MODEL_TYPE
@@ -86,7 +86,7 @@ def publish_model(options: PublishOptions) -> dict[str, Any]:
 
 def loads_in_transformers(folder: Path) -> bool:
     """Return whether transformers alone loads a checkpoint."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json_object(folder / "config.json") or {}
     return not is_export(folder) and config.get("model_type") != MODEL_TYPE
 
 

@@ -7,7 +7,6 @@ run one by one. Everything runs on this machine over loopback; the load generato
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from sentifactory.atomic import write_json, write_text
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.provenance import describe_machine
+from sentifactory.json_object import read_json_object
 from sentifactory.progress import say
 from sentifactory.serving.bench_faults import ask_hostile, disconnect_clients, end_in_flight, hang_vllm, kill_vllm
 from sentifactory.serving.bench_labelling import bench_real, bench_stub
@@ -178,10 +178,7 @@ def run_bench(bench: ServeBench, parts: Sequence[str], output_dir: Path) -> str:
     page = ""
     for part in parts or list(bench.parts):
         figures = bench.parts[part]()
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            report = {}
+        report = read_json_object(path) or {}
         report["machine"] = describe_machine()
         report[part] = {**report.get(part, {}), **figures}
         write_json(path, report)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sentifactory.number_spans import format_spans
 from sentifactory.progress import say
 from sentifactory.training.answer_loss import (
     AnswerLoss,
@@ -14,7 +15,6 @@ from sentifactory.training.answer_loss import (
     find_obstacle_in_settings,
 )
 from sentifactory.training.fast_decoder import FastDecoder
-from sentifactory.training.freezing import format_layers
 from sentifactory.training.shared_prefix import LEAST_TOKENS, TrainingTokens, read_tokens
 from sentifactory.training.trunk_cache import TrunkCache, hash_trunk, open_storage
 
@@ -209,7 +209,7 @@ class Accelerations:
         }
         needed = tokens.kept_tokens * decoder.config.hidden_size * table.dtype.itemsize
         share = min(1.0, self._limit_bytes / max(1, needed))
-        extent = f"layers {format_layers(range(frozen))}, {needed / 2**20:.0f} MiB"
+        extent = f"layers {format_spans(range(frozen))}, {needed / 2**20:.0f} MiB"
         if table.is_meta:
             self._report(TRUNK, is_on=share > 0, note=extent)
             return None, share

@@ -21,6 +21,7 @@ from typing import Any
 
 from sentifactory.atomic import write_json
 from sentifactory.errors import ConfigError
+from sentifactory.json_object import read_json_object
 from sentifactory.progress import say
 from sentifactory.training.run_card import read_card
 
@@ -80,11 +81,7 @@ def mark_complete(folder: Path, fingerprint: str, **facts: Any) -> None:
 
 def read_marker(folder: Path) -> dict[str, Any]:
     """Return what was written into the marker of a checkpoint; nothing where it has none."""
-    try:
-        found = json.loads((folder / MARKER_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json_object(folder / MARKER_NAME) or {}
 
 
 def remove_incomplete(output_dir: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sentifactory.number_spans import format_spans
 from sentifactory.training.recipe_checks import split_names
 
 
@@ -102,7 +103,7 @@ def correct_trainable(model: Any, settings: Mapping[str, Any]) -> str | None:
     extras = ", ".join(sorted({name.rsplit(".", 1)[0] for name in _named_extras(model, plan, prefix)}))
     return (
         f"Froze {len(accidents)} tensors again that stock LLaMA-Factory frees because their names contain a word of "
-        f"the recipe (such as {accidents[0]}); training: layers {format_layers(plan.layers)}"
+        f"the recipe (such as {accidents[0]}); training: layers {format_spans(plan.layers)}"
         + (f" and {extras}" if extras else "")
     )
 
@@ -113,22 +114,6 @@ def _named_extras(model: Any, plan: FreezePlan, prefix: str) -> list[str]:
         for name, _ in model.named_parameters()
         if not name.startswith(f"{prefix}.") and is_named(name, plan, prefix)
     ]
-
-
-def format_layers(layers: Iterable[int]) -> str:
-    """Return layer numbers in short form.
-
-    Example:
-        >>> format_layers([3, 4, 5, 9])
-        '3-5, 9'
-    """
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def summarise_trainable(named_shapes: Sequence[tuple[str, int, bool]]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any
 from sentifactory.atomic import write_json
 from sentifactory.corpus.leak_guard import LEAKS, LeakFinding
 from sentifactory.corpus.manifest import hash_file
+from sentifactory.json_object import read_json_object
 from sentifactory.masking import is_secret_key, mask_settings, mask_words
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.leak_check import warn_of_leaks
@@ -63,11 +64,7 @@ def compute_fingerprint(
 
 def read_card(folder: str | Path) -> dict[str, Any] | None:
     """Return the run card of an output folder, or None where there is none that can be read."""
-    try:
-        card = json.loads((Path(folder) / CARD_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return card if isinstance(card, dict) else None
+    return read_json_object(Path(folder) / CARD_NAME)
 
 
 def is_trained(recipe: Recipe, loss: str = WHOLE_ANSWER) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 from sentifactory.atomic import write_json, write_text
 from sentifactory.child_process import run_child_process
 from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.json_object import read_json_object
 from sentifactory.progress import say
 from sentifactory.training.acceleration import TRUNK
 from sentifactory.training.answer_loss import WHOLE_ANSWER
@@ -79,11 +80,7 @@ def write_recipe(path: Path, settings: Mapping[str, Any], header: str) -> None:
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:
     """Return how a trial ended, None for one that has not, or was killed."""
-    try:
-        outcome = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return outcome if isinstance(outcome, dict) else None
+    return read_json_object(folder / OUTCOME)
 
 
 def run_trial_apart(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ opened. A model that would have to run code of its own, or whose weights are a p
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from sentifactory.engines.onnx import is_export
 from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.json_object import read_json_object
 from sentifactory.training.encoder_recipe import is_encoder_recipe
 from sentifactory.training.recipe import Recipe, load_recipe
 from sentifactory.training.run_card import read_card
@@ -54,11 +54,8 @@ def _walk_models(root: Path, skipped: Sequence[Path]) -> Iterator[Path]:
 
 def is_safe_model(folder: Path) -> bool:
     """Return whether a folder holds a finished model that loads without a pickle and without code of its own."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(config, dict) or "auto_map" in config:
+    config = read_json_object(folder / "config.json")
+    if config is None or "auto_map" in config:
         return False
     card = read_card(folder)
     is_finished = card is None or card.get("status") == "finished"
