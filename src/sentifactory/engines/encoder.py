@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from sentifactory.engines.base import ClosingEngine, OnAnswer
+from sentifactory.engines.batches import answer_batches
 from sentifactory.engines.transformers import split_by_length
 from sentifactory.errors import EngineError
 from sentifactory.models.classifier_labels import match_labels
@@ -60,15 +61,7 @@ class EncoderEngine(ClosingEngine):
             EngineError: when the memory does not suffice.
         """
         rows = encode_texts(self._tokenizer, [review.text for review in reviews], self._max_length)
-        answers: dict[int, Prediction] = {}
-        with show_progress(f"Asking {self.name}", total=len(reviews), unit="reviews") as progress:
-            for batch in split_by_length(rows, self._batch_size):
-                for position, prediction in zip(batch, self._answer([rows[at] for at in batch]), strict=True):
-                    answers[position] = prediction
-                    if on_answer is not None:
-                        on_answer(position, prediction)
-                progress.advance(len(batch))
-        return [answers[position] for position in range(len(reviews))]
+        return answer_batches(self.name, rows, split_by_length(rows, self._batch_size), self._answer, on_answer)
 
     def _answer(self, rows: Sequence[list[int]]) -> list[Prediction]:
         """Return the predictions for the token ids of one batch.

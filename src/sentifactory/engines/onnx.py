@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.engines.base import ClosingEngine, OnAnswer
+from sentifactory.engines.batches import answer_batches
 from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.engines.vllm_process import list_usable_cores
 from sentifactory.errors import EngineError
 from sentifactory.models.classifier_labels import match_labels
-from sentifactory.progress import show_progress
+from sentifactory.progress import hide_progress, show_progress
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
 
@@ -79,23 +81,9 @@ class OnnxEngine(ClosingEngine):
         """
         rows = self._encoder.encode([review.text for review in reviews])
         batches = list(split_by_tokens(rows, self._batch_tokens))
-        answers: dict[int, Prediction] = {}
-        for batch in self._show(batches, len(reviews)):
-            for position, prediction in zip(batch, self._answer([rows[at] for at in batch]), strict=True):
-                answers[position] = prediction
-                if on_answer is not None:
-                    on_answer(position, prediction)
-        return [answers[position] for position in range(len(reviews))]
-
-    def _show(self, batches: list[list[int]], n_reviews: int) -> Iterator[list[int]]:
-        """Yield the batches with a progress display, unless there is only one: a single request is not worth it."""
-        if len(batches) < 2:
-            yield from batches
-            return
-        with show_progress(f"Asking {self.name}", total=n_reviews, unit="reviews") as progress:
-            for batch in batches:
-                yield batch
-                progress.advance(len(batch))
+        # A single batch is over before a display could be read.
+        with hide_progress() if len(batches) < 2 else nullcontext():
+            return answer_batches(self.name, rows, batches, self._answer, on_answer)
 
     def _answer(self, rows: Sequence[list[int]]) -> list[Prediction]:
         import numpy as np

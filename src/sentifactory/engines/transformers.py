@@ -14,6 +14,7 @@ from typing import Any
 from sentifactory.engines.adapters import load_network
 from sentifactory.engines.answers import build_answer_tree, count_common, read_scores
 from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, Mode, OnAnswer, make_prediction
+from sentifactory.engines.batches import answer_batches
 from sentifactory.engines.transformers_scoring import LabelScorer
 from sentifactory.errors import EngineError
 from sentifactory.progress import show_progress
@@ -80,17 +81,9 @@ class TransformersEngine(ClosingEngine):
             EngineError: when the memory does not suffice.
         """
         prompts = [self._encode(review) for review in reviews]
-        answers: dict[int, Prediction] = {}
-        with show_progress(f"Asking {self.name}", total=len(reviews), unit="reviews") as progress:
-            if self._scorer is not None and prompts:
-                self._scorer.share_prefix(prompts)
-            for batch in split_by_length(prompts, self._batch_size):
-                for position, prediction in zip(batch, self._answer([prompts[at] for at in batch]), strict=True):
-                    answers[position] = prediction
-                    if on_answer is not None:
-                        on_answer(position, prediction)
-                progress.advance(len(batch))
-        return [answers[position] for position in range(len(reviews))]
+        if self._scorer is not None and prompts:
+            self._scorer.share_prefix(prompts)
+        return answer_batches(self.name, prompts, split_by_length(prompts, self._batch_size), self._answer, on_answer)
 
     def _answer(self, prompts: Sequence[list[int]]) -> list[Prediction]:
         """Return the predictions for the prompts of one batch.
