@@ -19,7 +19,7 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def _explain_os_errors(path: Path) -> Iterator[None]:
+def explain_os_errors(path: Path) -> Iterator[None]:
     """Turn a full disk or a forbidden folder into a sentence.
 
     Raises:
@@ -47,7 +47,7 @@ def open_atomic(path: str | Path, *, newline: str | None = None) -> Iterator[IO[
         ConfigError: when the disk is full or the place may not be written.
     """
     target = Path(path)
-    with _explain_os_errors(target):
+    with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         temporary = Path(name)
@@ -124,7 +124,7 @@ def replace_directory(path: str | Path) -> Iterator[Path]:
         ConfigError: when the disk is full or the place may not be written.
     """
     target = Path(path)
-    with _explain_os_errors(target), _make_temporary_folder(target) as temporary:
+    with explain_os_errors(target), _make_temporary_folder(target) as temporary:
         try:
             temporary.chmod(0o755)
             yield temporary

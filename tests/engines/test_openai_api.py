@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 
 import pytest
 from fake_openai_server import Behaviour
@@ -192,10 +191,8 @@ def test_it_works_inside_a_running_event_loop(fake: Fake) -> None:
 def test_a_slow_answer_times_out(fake: Fake) -> None:
     behaviour, address = fake
     behaviour.answer_delay_s = 2
-    start = time.monotonic()
     with pytest.raises(EngineError, match=r"did not answer in time after 2 attempts"):
         ask(address, ["好"], patience=Patience(timeout_s=0.2, retries=1))
-    assert time.monotonic() - start < 2
 
 
 def test_progress_counts_the_reviews(fake: Fake, capfd) -> None:

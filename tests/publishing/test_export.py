@@ -95,9 +95,11 @@ def test_another_dtype_halves_the_weights_and_passes_within_its_tolerance(
 def test_what_cannot_be_exported(tiny_qwen: Path, adapter: Path, val_path: str, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
+    (tmp_path / "notes").write_text("x")
     cases: list[tuple[Any, ExportOptions, str]] = [
         (change_dtype, ExportOptions(tiny_qwen, tiny_qwen, "float16", val_path), "is the old one"),
         (change_dtype, ExportOptions(tiny_qwen, tmp_path / "mine", "float16", val_path), "no export made"),
+        (change_dtype, ExportOptions(tiny_qwen, tmp_path / "notes", "float16", val_path), "no export made"),
         (change_dtype, ExportOptions(tiny_qwen, tmp_path / "x", "int3", val_path), "no dtype 'int3'"),
         (change_dtype, ExportOptions(adapter, tmp_path / "x", "float16", val_path), "LoRA adapter, not a whole"),
         (merge_adapter, ExportOptions(tiny_qwen, tmp_path / "x", "float32", val_path), "no LoRA adapter"),
@@ -106,7 +108,7 @@ def test_what_cannot_be_exported(tiny_qwen: Path, adapter: Path, val_path: str, 
     for run, options, words in cases:
         with pytest.raises(ConfigError, match=words):
             run(options)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "notes"]
 
 
 def test_a_calibration_is_bound_to_the_new_weights(tmp_path: Path) -> None:

@@ -212,6 +212,7 @@ def test_a_limit_that_int8_cannot_keep_refuses_it_and_the_older_export_stays(
         (["--max_difference", "-1"], "--max_difference is -1"),
         (["--quantise", "int3"], "none, dynamic, static"),
         (["--opset", "11"], "--opset is 11"),
+        (["--quantise", "static", "--max_samples", "1"], "two reviews or more"),
     ],
 )
 def test_options_that_make_no_sense(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,6 +148,16 @@ def test_weights_that_are_cut_off_or_missing(workshop: Workshop, dry: Callable[.
     index.unlink()
     weights.unlink()
     assert "no weights in safetensors" in describe_refusal(dry())
+
+
+def test_a_place_that_may_not_be_written(
+    workshop: Workshop, dry: Callable[..., PublishOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    assert describe_refusal(dry()).startswith(f"{workshop.run.parent}: This place may not be written.")
 
 
 def test_a_lora_adapter_is_no_model(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:

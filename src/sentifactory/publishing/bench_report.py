@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from sentifactory.evaluation.latency import mark_latencies
 from sentifactory.evaluation.markdown import build_table
 from sentifactory.evaluation.metrics import compute_metrics
 from sentifactory.evaluation.significance import compare_paired
@@ -33,17 +35,16 @@ def describe_bench(results: Mapping[str, WayResult], reviews: Sequence[Review], 
         [answer.label == label for answer, label in zip(results[way].predictions, truth, strict=True)]
         for way in (_TUTORIAL, _BEST)
     ]
+    test = compare_paired(*rights)
     return {
         "reviews": len(reviews),
         "ways": ways,
-        "int8_against_tutorial": compare_paired(rights[0], rights[1]).to_dict(),
-        "goals": list_goals(ways, compare_paired(rights[0], rights[1]).difference),
+        "int8_against_tutorial": test.to_dict(),
+        "goals": list_goals(ways, test.difference),
     }
 
 
 def _describe_way(way: str, result: WayResult, truth: Sequence[int], task: Task) -> dict[str, Any]:
-    import numpy as np
-
     figures: dict[str, Any] = {
         "what": WAYS[way],
         "reviews": result.timing.reviews,
@@ -53,14 +54,10 @@ def _describe_way(way: str, result: WayResult, truth: Sequence[int], task: Task)
     }
     if result.predictions:
         metrics = compute_metrics(truth, [answer.label for answer in result.predictions], task.labels)
-        interval = metrics.accuracy_interval
         figures["accuracy"] = metrics.accuracy
-        figures["accuracy_interval"] = {"low": interval.low, "high": interval.high, "confidence": interval.confidence}
+        figures["accuracy_interval"] = asdict(metrics.accuracy_interval)
     if result.latencies_s:
-        marks = np.quantile(result.latencies_s, (0.5, 0.95, 0.99))
-        figures |= {
-            f"latency_p{name}_s": round(float(mark), 5) for name, mark in zip((50, 95, 99), marks, strict=True)
-        }
+        figures |= {f"latency_{name}_s": round(s, 5) for name, s in mark_latencies(result.latencies_s).items()}
     return figures
 
 

@@ -7,7 +7,6 @@ times from run.json, the data from their manifest, temperature and threshold fro
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,14 @@ from typing import Any
 
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.mistake_files import each_test
-from sentifactory.evaluation.verdict import Sentence
 from sentifactory.evaluation.wording import list_figures
-from sentifactory.publishing.card_facts import describe_calibration, describe_data, describe_run, list_result_tables
+from sentifactory.publishing.card_facts import (
+    Picker,
+    describe_calibration,
+    describe_data,
+    describe_run,
+    list_result_tables,
+)
 from sentifactory.publishing.checks import find_verdict
 from sentifactory.publishing.evidence import Evidence
 from sentifactory.publishing.licences import Terms
@@ -152,25 +156,10 @@ def render_page(evidence: Evidence, terms: Terms, request: CardRequest) -> str:
     template = environment.get_template("card.md.j2")
     pages = []
     for language in ("en", "zh"):
-        view = {"tables": list_result_tables(evidence, language), "data": describe_data(evidence, terms, language)}
-        pages.append(template.render(**facts, **view, language=language, pick=Picker(language)))
+        pick = Picker(language)
+        view = {"tables": list_result_tables(evidence, pick), "data": describe_data(evidence, terms, pick)}
+        pages.append(template.render(**facts, **view, language=language, pick=pick))
     return "\n".join(pages)
-
-
-class Picker:
-    """Picks the words of one language: from two texts, or from a sentence that has both."""
-
-    def __init__(self, language: str) -> None:
-        self._is_english = language == "en"
-
-    def __call__(self, en: str, zh: str) -> str:
-        """Return one of two texts."""
-        return en if self._is_english else zh
-
-    def of(self, sentence: Sentence | Mapping[str, str]) -> str:
-        """Return the language's part of a sentence."""
-        both = sentence if isinstance(sentence, Mapping) else {"en": sentence.en, "zh": sentence.zh}
-        return both["en" if self._is_english else "zh"]
 
 
 def strip_predictions(report: dict[str, Any] | None) -> dict[str, Any] | None:

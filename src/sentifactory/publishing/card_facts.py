@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sentifactory.evaluation.markdown import build_table
 from sentifactory.evaluation.mistake_files import each_test
+from sentifactory.evaluation.verdict import Sentence
 from sentifactory.evaluation.wording import list_figures, name_contender
 from sentifactory.publishing.evidence import Evidence
 from sentifactory.publishing.licences import Terms
@@ -20,7 +22,27 @@ _PLACES = frozenset(
 _GIB = 2**30
 
 
-def list_result_tables(evidence: Evidence, language: str) -> list[dict[str, Any]]:
+class Picker:
+    """Picks the words of one language: from two texts, or from a sentence that has both.
+
+    Args:
+        language: `en` or `zh`.
+    """
+
+    def __init__(self, language: str) -> None:
+        self._language = language
+
+    def __call__(self, en: str, zh: str) -> str:
+        """Return one of two texts."""
+        return en if self._language == "en" else zh
+
+    def of(self, sentence: Sentence | Mapping[str, str]) -> str:
+        """Return the language's part of a sentence."""
+        both = sentence if isinstance(sentence, Mapping) else {"en": sentence.en, "zh": sentence.zh}
+        return both[self._language]
+
+
+def list_result_tables(evidence: Evidence, pick: Picker) -> list[dict[str, Any]]:
     """Return what each test file says: its name, number of reviews, verdict, leak sentence, and figures as a table."""
     if evidence.report is None:
         return []
@@ -28,24 +50,18 @@ def list_result_tables(evidence: Evidence, language: str) -> list[dict[str, Any]
     for result in each_test(evidence.report):
         facts = result["data"]["test"]
         names = list(result["models"])
-        rows = [
-            [
-                "",
-                *(_pick(name_contender(name), language) for name in names),
-                "tuned − base" if language == "en" else "微调 − 原始",
-            ]
-        ]
+        rows = [["", *(pick.of(name_contender(name)) for name in names), pick("tuned − base", "微调 − 原始")]]
         for figure in list_figures(result, evidence.report["task"]["labels"]):
             cells = [figure.show(name) for name in names]
-            rows.append([_pick(figure.title, language), *cells, figure.show_difference()])
+            rows.append([pick.of(figure.title), *cells, figure.show_difference()])
         found.append(
             {
                 "file": hide_places(str(facts["file"])),
                 "sha256": facts["sha256"],
                 "asked": facts["asked"],
-                "headline": result["verdict"]["headline"][language],
-                "details": [detail[language] for detail in result["verdict"]["details"]],
-                "leaks": hide_places(facts["leak_check"]["sentence"][language]),
+                "headline": pick.of(result["verdict"]["headline"]),
+                "details": [pick.of(detail) for detail in result["verdict"]["details"]],
+                "leaks": hide_places(pick.of(facts["leak_check"]["sentence"])),
                 "is_checked": facts["leak_check"]["status"] == "clean",
                 "table": "\n".join(build_table(rows)),
             }
@@ -53,9 +69,8 @@ def list_result_tables(evidence: Evidence, language: str) -> list[dict[str, Any]
     return found
 
 
-def describe_data(evidence: Evidence, terms: Terms, language: str) -> list[str]:
+def describe_data(evidence: Evidence, terms: Terms, pick: Picker) -> list[str]:
     """Return a line for each training file: rows, labels, hashes, source and its terms."""
-    is_english = language == "en"
     lines = []
     for item in (evidence.card or {}).get("data", ()):
         folder, _, name = str(item["file"]).rpartition("/")
@@ -64,16 +79,17 @@ def describe_data(evidence: Evidence, terms: Terms, language: str) -> list[str]:
             source, rows = hide_places(str(manifest["source"])), manifest["rows"]
             part = manifest["parts"][name.partition(".")[0]]
             counts = ", ".join(f"{label} {count}" for label, count in part["labels"].items())
-            words.append(f"{part['rows']} reviews ({counts})" if is_english else f"{part['rows']} 条评论（{counts}）")
+            words.append(pick(f"{part['rows']} reviews ({counts})", f"{part['rows']} 条评论（{counts}）"))
             words.append(
-                f"from `{source}`: {rows['in']} rows in, {rows['kept']} kept, {rows['rejected']} left out"
-                if is_english
-                else f"来源 `{source}`：读入 {rows['in']} 行，保留 {rows['kept']} 行，剔除 {rows['rejected']} 行"
+                pick(
+                    f"from `{source}`: {rows['in']} rows in, {rows['kept']} kept, {rows['rejected']} left out",
+                    f"来源 `{source}`：读入 {rows['in']} 行，保留 {rows['kept']} 行，剔除 {rows['rejected']} 行",
+                )
             )
         lines.append(", ".join(words))
     names = [f"{name}: {licence or '?'}" for name, licence in terms.data.items()]
     if names:
-        lines.append(("Terms of the reviews: " if is_english else "评论的许可：") + ", ".join(names))
+        lines.append(pick("Terms of the reviews: ", "评论的许可：") + ", ".join(names))
     return lines
 
 
@@ -117,7 +133,3 @@ def describe_calibration(evidence: Evidence) -> dict[str, Any] | None:
         "before": fitted.get("nll_before"),
         "after": fitted.get("nll_after"),
     }
-
-
-def _pick(sentence: Any, language: str) -> str:
-    return str(sentence.en if language == "en" else sentence.zh)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.leak_guard import LEAKS
+from sentifactory.engines.adapters import ADAPTER_CONFIG
 from sentifactory.engines.onnx import check_files, is_export, read_export
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.evaluation.mistake_files import each_test
 from sentifactory.evaluation.verdict import Sentence, format_percent
 from sentifactory.publishing.evidence import Evidence
-from sentifactory.publishing.files import Sorted, find_secrets, is_text
+from sentifactory.publishing.files import Sorted, search_secrets
 from sentifactory.publishing.licences import Terms
 from sentifactory.training.checkpoints import is_whole_safetensors
 
@@ -103,7 +104,7 @@ def find_verdict(evidence: Evidence) -> Sentence | None:
 
 
 def _check_weights(folder: Path, files: Sorted) -> list[Refusal]:
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         step = f"merge it: sentifactory export merge {folder} ..."
         return [Refusal("this is a LoRA adapter, which is no model by itself", step)]
     weights = [path for path in files.upload if path.suffix == ".safetensors"]
@@ -140,11 +141,8 @@ def _check_secrets(files: Sorted, tokens: tuple[str, ...]) -> list[Refusal]:
         Refusal(f"there is something in the folder that must not be here: {why}", "move it away")
         for why in files.refused
     ]
-    for path in filter(is_text, files.upload):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        found += [
-            Refusal(why, f"take it out of {path}, and revoke it") for why in find_secrets(path.name, text, tokens)
-        ]
+    for path, why in search_secrets(files.upload, tokens):
+        found.append(Refusal(why, f"take it out of {path}, and revoke it"))
     return found
 
 

@@ -8,10 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-DTYPE_HELP = "Of the new weights: float32, float16 or bfloat16."
-SAMPLES_HELP = "Most validation reviews to ask."
-TASK_HELP = "What is asked: a name, or a YAML file such as those in examples/tasks."
-JSON_HELP = "Print the result as JSON on stdout, and nothing else."
+OutputDir = Annotated[Path, typer.Option("--output_dir", help="The new folder.")]
+ValPath = Annotated[str, typer.Option("--val_path", help="Validation reviews on which both must say the same.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="Of the new weights: float32, float16 or bfloat16.")]
+MaxSamples = Annotated[int, typer.Option("--max_samples", help="Most validation reviews to ask.")]
+TaskName = Annotated[
+    str, typer.Option("--task", help="What is asked: a name, or a YAML file such as those in examples/tasks.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else.")]
 
 
 def publish(
@@ -43,7 +47,7 @@ def publish(
     dry_run: Annotated[
         bool, typer.Option("--dry_run", "--dry-run", help="Send nothing: list files, sizes and the card.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Publish a tuned model, with a card that is made from its evidence.
 
@@ -80,12 +84,12 @@ def publish(
 
 def export_merged(
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder of a LoRA adapter.")],
-    output_dir: Annotated[Path, typer.Option("--output_dir", help="The new folder.")],
-    val_path: Annotated[str, typer.Option("--val_path", help="Validation reviews on which both must say the same.")],
-    dtype: Annotated[str, typer.Option("--dtype", help=DTYPE_HELP)] = "float32",
-    max_samples: Annotated[int, typer.Option("--max_samples", help=SAMPLES_HELP)] = 200,
-    task: Annotated[str, typer.Option("--task", help=TASK_HELP)] = "binary_sentiment",
-    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    output_dir: OutputDir,
+    val_path: ValPath,
+    dtype: Dtype = "float32",
+    max_samples: MaxSamples = 200,
+    task: TaskName = "binary_sentiment",
+    as_json: AsJson = False,
 ) -> None:
     """Merge a LoRA adapter into its base model, and prove that the whole says the same.
 
@@ -99,12 +103,12 @@ def export_merged(
 
 def export_dtype(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a checkpoint.")],
-    output_dir: Annotated[Path, typer.Option("--output_dir", help="The new folder.")],
-    val_path: Annotated[str, typer.Option("--val_path", help="Validation reviews on which both must say the same.")],
-    dtype: Annotated[str, typer.Option("--dtype", help=DTYPE_HELP)] = "bfloat16",
-    max_samples: Annotated[int, typer.Option("--max_samples", help=SAMPLES_HELP)] = 200,
-    task: Annotated[str, typer.Option("--task", help=TASK_HELP)] = "binary_sentiment",
-    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    output_dir: OutputDir,
+    val_path: ValPath,
+    dtype: Dtype = "bfloat16",
+    max_samples: MaxSamples = 200,
+    task: TaskName = "binary_sentiment",
+    as_json: AsJson = False,
 ) -> None:
     """Write a model with weights of another dtype, and prove that it still says the same.
 

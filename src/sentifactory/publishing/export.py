@@ -29,6 +29,7 @@ from sentifactory.model_task import TASK_NAME, write_model_task
 from sentifactory.models.weights import hash_weights
 from sentifactory.progress import say, show_progress
 from sentifactory.publishing.evidence import EXPORT_NAME, read_own_calibration
+from sentifactory.publishing.export_folder import refuse_foreign_folder
 from sentifactory.publishing.parity import FLOAT32_LIMITS, ParityLimits, compare_answers
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
@@ -140,10 +141,7 @@ def _check(options: ExportOptions) -> tuple[Task, list[Review]]:
     target = options.output_dir
     if target.resolve() == options.model.resolve():
         raise ConfigError("The new folder is the old one", where=str(target), next_step="choose another --output_dir")
-    if target.exists() and any(target.iterdir()) and not (target / EXPORT_NAME).is_file():
-        raise ConfigError(
-            "Something stands here that no export made", where=str(target), next_step="choose another --output_dir"
-        )
+    refuse_foreign_folder(target, EXPORT_NAME)
     task = load_task(options.task)
     everything, _ = read_labelled(options.val_path, task)
     return task, take_sample(everything, options.max_samples, options.seed)

@@ -8,6 +8,7 @@ The files that training itself leaves there are known, and simply stay.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -99,6 +100,13 @@ def find_secrets(name: str, text: str, tokens: tuple[str, ...] = ()) -> list[str
     if not found and any(token in text for token in tokens if len(token) > 8):
         found.append(f"{name} holds your own token")
     return found
+
+
+def search_secrets(paths: Iterable[Path], tokens: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
+    """Yield each text among some files that holds what looks like a secret, and which, as `find_secrets` says it."""
+    for path in filter(is_text, paths):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        yield from ((path, why) for why in find_secrets(path.name, text, tokens))
 
 
 def is_text(path: Path) -> bool:

@@ -26,16 +26,16 @@ from sentifactory.engines.onnx import (
     TOKENIZER_NAME,
     WEIGHTS_NAME,
     OnnxEngine,
-    is_export,
 )
 from sentifactory.engines.registry import check_model
 from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
-from sentifactory.errors import ConfigError
+from sentifactory.errors import ConfigError, DataError
 from sentifactory.evaluation.review_sets import describe_file
 from sentifactory.models.classifier_texts import find_max_length
 from sentifactory.models.classifiers import load_classifier
 from sentifactory.models.weights import hash_weights
 from sentifactory.progress import show_progress
+from sentifactory.publishing.export_folder import refuse_foreign_folder
 from sentifactory.publishing.onnx_graph import OPSET, QUANTISE, Quantise, quantise_graph, write_graph
 from sentifactory.publishing.onnx_speed import measure_export
 from sentifactory.publishing.parity import (
@@ -95,6 +95,13 @@ def export_checkpoint(options: ExportOptions) -> dict[str, Any]:
     sample = take_sample(everything, options.max_samples, options.seed)
     calibration = sample[::_CALIBRATE_EVERY] if options.quantise == "static" else []
     reviews = [review for place, review in enumerate(sample) if not calibration or place % _CALIBRATE_EVERY]
+    if not reviews:
+        raise DataError(
+            "The only validation review is taken for the calibration, and none is left to compare on",
+            where=options.val_path,
+            expected="two reviews or more with --quantise static",
+            next_step="give more of them, or --quantise dynamic",
+        )
     with EncoderEngine(options.checkpoint, task, name="the checkpoint", device="cpu") as engine:
         expected = engine.predict(reviews)
     with replace_directory(options.output_dir) as folder:
@@ -129,14 +136,7 @@ def check_options(options: ExportOptions) -> None:
     check_model(options.checkpoint)
     for package in ("onnx", "onnxruntime", "onnxscript"):
         check_package(package)
-    folder = options.output_dir
-    if folder.exists() and not is_export(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(
-            "Something else than an export stands here, and it would be removed",
-            where=str(folder),
-            expected="a new or empty folder, or an earlier export",
-            next_step="choose another --output_dir",
-        )
+    refuse_foreign_folder(options.output_dir, EXPORT_NAME)
 
 
 def check_package(name: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from sentifactory.engines.onnx import GRAPH_NAME, WEIGHTS_NAME, OnnxEngine
 from sentifactory.engines.vllm_process import list_usable_cores
 from sentifactory.evaluation.engine_process import EngineProcess
+from sentifactory.evaluation.latency import mark_latencies
 from sentifactory.evaluation.provenance import describe_machine
 from sentifactory.progress import show_progress
 from sentifactory.records import Review
@@ -75,16 +76,16 @@ def measure_export(folder: Path, task: Task, reviews: Sequence[Review]) -> dict[
 
 def measure_speed(folder: Path, task: Task, threads: int, reviews: Sequence[Review]) -> Speed:
     """Return what an exported model does with a number of threads; raises what `measure_export` raises."""
-    import numpy as np
-
     engine = partial(OnnxEngine, str(folder), task, threads=threads)
     with EngineProcess(engine, "ONNX Runtime") as process:
         process.predict_singly(reviews[:_WARM_UP])
         together = reviews[:MOST_TOGETHER]
         _, together_s = process.predict(together)
         _, alone_s = process.predict_singly(reviews[:MOST_SINGLE])
-        p50, p95, p99 = (float(second) for second in np.quantile(alone_s, (0.5, 0.95, 0.99)))
-        return Speed(threads, len(together) / together_s, p50, p95, p99, process.read_peak_bytes())
+        marks = mark_latencies(alone_s)
+        return Speed(
+            threads, len(together) / together_s, marks["p50"], marks["p95"], marks["p99"], process.read_peak_bytes()
+        )
 
 
 def choose_speed(speeds: Sequence[Speed]) -> Speed:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sentifactory.atomic import write_json, write_text
+from sentifactory.atomic import explain_os_errors, write_json, write_text
 from sentifactory.engines.calibration import CALIBRATION_NAME
 from sentifactory.engines.onnx import EXPORT_NAME as ONNX_EXPORT_NAME
 from sentifactory.engines.onnx import is_export, read_export
@@ -20,7 +20,7 @@ from sentifactory.model_task import write_model_task
 from sentifactory.publishing.card import CardRequest, build_card, strip_predictions
 from sentifactory.publishing.checks import Refusal
 from sentifactory.publishing.evidence import EXPORT_NAME, Evidence
-from sentifactory.publishing.files import Sorted, find_secrets, is_text
+from sentifactory.publishing.files import Sorted, search_secrets
 from sentifactory.publishing.licences import Terms
 from sentifactory.publishing.picture import PICTURE_NAME, draw_confusion
 from sentifactory.publishing.places import hide_places
@@ -40,7 +40,8 @@ def stage_files(evidence: Evidence, files: Sorted, terms: Terms, request: CardRe
         ConfigError: when the card cannot be made, or the place may not be written.
     """
     parent = evidence.folder.absolute().parent
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{evidence.folder.name}.publish.") as name:
+    prefix = f".{evidence.folder.name}.publish."
+    with explain_os_errors(parent), tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as name:
         place = Path(name)
         for path in files.upload:
             _link(path.resolve(), place / path.name)
@@ -50,14 +51,8 @@ def stage_files(evidence: Evidence, files: Sorted, terms: Terms, request: CardRe
 
 def find_written_secrets(place: Path, tokens: tuple[str, ...]) -> list[Refusal]:
     """Return what looks like a secret in the texts of a staged folder: recipes and commands may hold anything."""
-    found = []
-    for path in filter(is_text, sorted(place.iterdir())):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        found += [
-            Refusal(why, "take it out of run card or report, and revoke it")
-            for why in find_secrets(path.name, text, tokens)
-        ]
-    return found
+    found = search_secrets(sorted(place.iterdir()), tokens)
+    return [Refusal(why, "take it out of run card or report, and revoke it") for _, why in found]
 
 
 def _write_evidence(evidence: Evidence, terms: Terms, request: CardRequest, place: Path) -> None:

@@ -17,6 +17,8 @@ from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
 
+from sentifactory.evaluation.latency import mark_latencies
+
 ANSWER_TIMEOUT_S = 120.0
 FAILED = 0  # the status of a request without an answer
 
@@ -36,8 +38,8 @@ class LoadResult:
     def summarise(self) -> dict[str, Any]:
         """Return throughput, latencies and statuses as JSON values."""
         statuses = Counter(status for status, _ in self.samples)
-        right = sorted(latency for status, latency in self.samples if status == 200)
-        busy = sorted(latency for status, latency in self.samples if status == 429)
+        right = [latency for status, latency in self.samples if status == 200]
+        busy = [latency for status, latency in self.samples if status == 429]
         return {
             "seconds": round(self.seconds, 1),
             "requests": len(self.samples),
@@ -48,17 +50,11 @@ class LoadResult:
         }
 
 
-def summarise_latencies(sorted_s: Sequence[float]) -> dict[str, float] | None:
-    """Return p50, p95 and p99 in milliseconds; None where there are none.
-
-    Example:
-        >>> summarise_latencies([0.001, 0.002, 0.003])
-        {'p50': 2.0, 'p95': 3.0, 'p99': 3.0}
-    """
-    if not sorted_s:
+def summarise_latencies(latencies_s: Sequence[float]) -> dict[str, float] | None:
+    """Return p50, p95 and p99 in milliseconds; None where there are none."""
+    if not latencies_s:
         return None
-    last = len(sorted_s) - 1
-    return {f"p{share}": round(1000 * sorted_s[round(last * share / 100)], 1) for share in (50, 95, 99)}
+    return {name: round(1000 * mark_s, 1) for name, mark_s in mark_latencies(latencies_s).items()}
 
 
 class Line:
@@ -98,6 +94,15 @@ class Line:
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
+
+
+async def post_once(address: str, text: str) -> int:
+    """Ask about a text over a connection of its own and return the status; FAILED when there was no answer."""
+    line = Line(address)
+    try:
+        return await line.post(text)
+    finally:
+        line.close()
 
 
 async def load_closed(address: str, texts: Sequence[str], n_clients: int, seconds: float) -> LoadResult:
