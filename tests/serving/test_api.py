@@ -199,6 +199,9 @@ def test_every_route_asks_for_the_key() -> None:
         expect_error(client.get("/nothing"), 401, "no_key")  # who has no key learns not even what there is
         twice = [("Authorization", f"Bearer {KEY}"), ("Authorization", f"Bearer {KEY}")]
         expect_error(client.get("/metrics", headers=twice), 401, "no_key")
+        told = client.get("/metrics", headers={"Authorization": f"Bearer {KEY}"}).text
+    refused = len(wrong) * sum(path not in OPEN_ROUTES for path, _ in table) + 2
+    assert read_metric(told, 'sentifactory_problems_total{code="no_key"}') == refused
 
 
 def test_web_pages_are_let_in_only_when_asked(client: httpx.Client) -> None:

@@ -14,7 +14,7 @@ from sentifactory.serving import bench
 from sentifactory.serving.bench import BenchSizes, ServeBench, run_bench
 from sentifactory.serving.bench_labelling import compare_rows
 from sentifactory.serving.bench_services import BenchModels
-from sentifactory.serving.load_client import FAILED, load_closed, load_open
+from sentifactory.serving.load_client import FAILED, load_closed, load_open, summarise_latencies
 from sentifactory.serving.scripted import ScriptedEngine
 from sentifactory.serving.settings import Limits
 from sentifactory.task import BINARY_SENTIMENT
@@ -39,6 +39,11 @@ def test_loads_count_every_request() -> None:
     assert opened["requests"] == 200 == sum(opened["statuses"].values())
     gone = asyncio.run(load_open(address, ["很好"], 10, 0.2)).summarise()
     assert gone["statuses"] == {str(FAILED): 2}
+
+
+def test_latencies_are_told_in_milliseconds() -> None:
+    assert summarise_latencies([]) is None
+    assert summarise_latencies([0.004, 0.001, 0.005, 0.002, 0.003]) == {"p50": 3.0, "p95": 4.8, "p99": 5.0}
 
 
 @pytest.mark.slow
@@ -70,7 +75,7 @@ def test_lost_repeated_and_moved_rows_are_found(tmp_path: Path) -> None:
 
 
 def test_unknown_parts_and_services_are_refused(models: BenchModels, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="None of these services"):
-        ServeBench(models, ["onnx"], BenchSizes())
+    with pytest.raises(ConfigError, match="no model for these services: onnx"):
+        ServeBench(models, ["tfidf", "onnx"], BenchSizes())
     with pytest.raises(ConfigError, match="no part speed"):
         run_bench(ServeBench(models, (), BenchSizes()), ["speed"], tmp_path)

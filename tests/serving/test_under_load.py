@@ -15,6 +15,8 @@ from live_service import build_service, read_metric, serve_live
 from sentifactory.engines.base import ClosingEngine, OnAnswer, tell_answers
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
+from sentifactory.serving import batching
+from sentifactory.serving.backends import NotReadyError
 from sentifactory.serving.batching import BatchingBackend
 from sentifactory.serving.places import Places
 from sentifactory.serving.problems import Problem
@@ -79,6 +81,25 @@ def test_a_review_on_which_the_engine_breaks_spoils_no_other_answer() -> None:
     first, broken, last = asyncio.run(run())
     assert (first, last) == (script_answer("a", 2), script_answer("b", 2))
     assert isinstance(broken, EngineError)
+
+
+def test_whoever_waits_when_it_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "CLOSE_WAIT_S", 0.01)
+
+    async def run() -> list[object]:
+        engine = GatedEngine()
+        backend = BatchingBackend(engine, batch_items=1, batch_wait_s=0.0)
+        await backend.open()
+        asked = asyncio.gather(*map(backend.ask, map(Review, ["a", "b"])), return_exceptions=True)
+        while not engine.batches:
+            await asyncio.sleep(0.001)
+        await backend.close()
+        try:
+            return list(await asyncio.wait_for(asked, 10))
+        finally:
+            engine.open.set()
+
+    assert [type(answer) for answer in asyncio.run(run())] == [NotReadyError, NotReadyError]
 
 
 def test_places_follow_the_pace_of_the_engine() -> None:

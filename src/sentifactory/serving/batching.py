@@ -24,6 +24,7 @@ CLOSE_WAIT_S = 10.0
 
 Answer = Prediction | EngineError
 _Job = tuple[list[Review], "asyncio.Future[list[Answer]]", asyncio.AbstractEventLoop]
+_Asked = tuple[Review, "asyncio.Future[Prediction]"]
 
 
 class EngineThread:
@@ -88,7 +89,8 @@ class BatchingBackend:
         self._batch_items = batch_items
         self._batch_wait_s = batch_wait_s
         self._on_batch = on_batch
-        self._waiting: deque[tuple[Review, asyncio.Future[Prediction]]] = deque()
+        self._waiting: deque[_Asked] = deque()
+        self._under_way: list[_Asked] = []
         self._arrival = asyncio.Event()
         self._thread: EngineThread | None = None
         self._collector: asyncio.Task[None] | None = None
@@ -120,7 +122,7 @@ class BatchingBackend:
             await self._arrival.wait()
             if len(self._waiting) < self._batch_items and self._batch_wait_s:
                 await asyncio.sleep(self._batch_wait_s)
-            batch = self._take_batch()
+            batch = self._under_way = self._take_batch()
             if not batch:
                 continue
             self._on_batch(len(batch))
@@ -133,8 +135,8 @@ class BatchingBackend:
                 else:
                     outcome.set_result(answer)
 
-    def _take_batch(self) -> list[tuple[Review, asyncio.Future[Prediction]]]:
-        batch: list[tuple[Review, asyncio.Future[Prediction]]] = []
+    def _take_batch(self) -> list[_Asked]:
+        batch: list[_Asked] = []
         while self._waiting and len(batch) < self._batch_items:
             review, outcome = self._waiting.popleft()
             if not outcome.done():
@@ -148,7 +150,7 @@ class BatchingBackend:
         if self._collector is not None:
             self._collector.cancel()
             await asyncio.gather(self._collector, return_exceptions=True)
-        for _, outcome in self._waiting:
+        for _, outcome in (*self._under_way, *self._waiting):
             if not outcome.done():
                 outcome.set_exception(NotReadyError("The engine is closed"))
         if self._thread is not None:

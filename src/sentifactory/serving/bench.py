@@ -67,15 +67,14 @@ class ServeBench:
     def __init__(self, models: BenchModels, services: Sequence[str], sizes: BenchSizes) -> None:
         self._models = models
         self._sizes = sizes
-        self._commands = {
-            name: command for name, command in models.list_services().items() if not services or name in services
-        }
-        if not self._commands:
+        known = models.list_services()
+        if unknown := [name for name in services if name not in known]:
             raise ConfigError(
-                f"None of these services can be measured: {', '.join(services)}",
+                f"There is no model for these services: {', '.join(unknown)}",
                 where="--services",
-                expected=", ".join(models.list_services()),
+                expected=", ".join(known),
             )
+        self._commands = {name: known[name] for name in services or known}
         self._texts = read_texts_to_send(models.reviews, SENT_TEXTS)
         self.parts: dict[str, Callable[[], dict[str, Any]]] = {
             "load": self._measure_load,
@@ -134,10 +133,12 @@ class ServeBench:
     def _check_schema(self) -> dict[str, Any]:
         from sentifactory.serving.schema_check import check_schema
 
-        name, command = next(iter(self._list_ours().items()))
-        say(f"Requests from the description: {name}")
-        with run_service_process(command) as service:
-            return {name: check_schema(service.address, self._sizes.cases)}
+        found = {}
+        for name, command in list(self._list_ours().items())[:1]:  # all of them describe themselves alike
+            say(f"Requests from the description: {name}")
+            with run_service_process(command) as service:
+                found[name] = check_schema(service.address, self._sizes.cases)
+        return found
 
     def _measure_labelling(self) -> dict[str, Any]:
         sizes = self._sizes

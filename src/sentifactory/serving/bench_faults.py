@@ -13,7 +13,7 @@ from typing import Any
 from sentifactory.engines.vllm_process import is_vllm
 from sentifactory.progress import show_progress
 from sentifactory.serving.bench_services import RunningService, run_service_process
-from sentifactory.serving.load_client import Line
+from sentifactory.serving.load_client import Line, post_once
 from sentifactory.supervisor import send_signal
 
 N_DISCONNECTS = 200
@@ -39,7 +39,7 @@ async def disconnect_clients(service: RunningService, texts: Sequence[str]) -> d
         await asyncio.gather(request, return_exceptions=True)
         line.close()
     await asyncio.sleep(1.0)
-    status = await Line(service.address).post(texts[0])
+    status = await post_once(service.address, texts[0])
     return {"disconnects": N_DISCONNECTS, "texts_left_in_queue": read_queue(service), "status_after": status}
 
 
@@ -59,11 +59,13 @@ async def kill_vllm(service: RunningService, texts: Sequence[str], n_kills: int)
     with show_progress("Killing vLLM", total=n_kills, unit="kills") as progress:
         for number in range(n_kills):
             victims = [pid for pid in service.list_processes() if is_vllm(pid)]
+            if not victims:  # it has not come back from the kill before
+                break
             send_signal(victims[number % len(victims)], signal.SIGKILL)
             killed_at = time.monotonic()
             has_failed = False
             while time.monotonic() - killed_at < RECOVERY_S:
-                status = await Line(service.address).post(texts[number % len(texts)])
+                status = await post_once(service.address, texts[number % len(texts)])
                 statuses[status] += 1
                 has_failed |= status != 200
                 if status == 200 and (has_failed or time.monotonic() - killed_at > STOP_S):
@@ -72,7 +74,7 @@ async def kill_vllm(service: RunningService, texts: Sequence[str], n_kills: int)
             recoveries.append(round(time.monotonic() - killed_at, 1))
             progress.advance()
     return {
-        "kills": n_kills,
+        "kills": len(recoveries),
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
         "slowest_recovery_s": max(recoveries, default=None),
         "never_recovered": sum(seconds >= RECOVERY_S for seconds in recoveries),
@@ -89,14 +91,14 @@ async def hang_vllm(service: RunningService, texts: Sequence[str]) -> dict[str, 
     during: Counter[int] = Counter()
     try:
         while time.monotonic() - stopped_at < STOP_S:
-            answers = await asyncio.gather(*(Line(service.address).post(text) for text in texts[:4]))
+            answers = await asyncio.gather(*(post_once(service.address, text) for text in texts[:4]))
             during.update(answers)
             await asyncio.sleep(0.5)
     finally:
         for pid in victims:
             send_signal(pid, signal.SIGCONT)
     resumed_at = time.monotonic()
-    while (status := await Line(service.address).post(texts[0])) != 200 and time.monotonic() - resumed_at < RECOVERY_S:
+    while (status := await post_once(service.address, texts[0])) != 200 and time.monotonic() - resumed_at < RECOVERY_S:
         await asyncio.sleep(0.5)
     return {
         "statuses_while_stopped": {str(one): count for one, count in sorted(during.items())},
@@ -122,7 +124,7 @@ async def end_in_flight(command: list[str], texts: Sequence[str]) -> dict[str, A
     """End a service by SIGTERM while requests are under way; all must be answered, and no process may be left."""
     with run_service_process(command) as service:
         below = service.list_processes()
-        requests = [asyncio.ensure_future(Line(service.address).post(text)) for text in texts[:N_IN_FLIGHT]]
+        requests = [asyncio.ensure_future(post_once(service.address, text)) for text in texts[:N_IN_FLIGHT]]
         deadline = time.monotonic() + 10
         while await asyncio.to_thread(read_queue, service) < 1 and time.monotonic() < deadline:
             await asyncio.sleep(0.005)

@@ -57,14 +57,18 @@ class Gate:
             if self._may_enter(scope):
                 await self._app(scope, receive, send_counted)
             else:
-                await send_problem(Problem("no_key", "the key is missing or wrong"), send_counted)
+                await self._refuse(Problem("no_key", "the key is missing or wrong"), send_counted)
         except Exception:  # a defect: its trace belongs into our log and not into the answer
             say(traceback.format_exc())
             if not status:
-                await send_problem(Problem("defect", "the service has made a mistake"), send_counted)
+                await self._refuse(Problem("defect", "the service has made a mistake"), send_counted)
         route = scope["path"] if scope["path"] in self._routes else "other"
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(time.monotonic() - start)
+
+    async def _refuse(self, problem: Problem, send: Send) -> None:
+        self._metrics.problems.labels(problem.code).inc()
+        await send_problem(problem, send)
 
     def _may_enter(self, scope: MutableMapping[str, Any]) -> bool:
         if self._key is None or scope["path"] in OPEN_ROUTES:

@@ -51,10 +51,20 @@ def bind_socket(access: Access) -> socket.socket:
     return bound
 
 
+def format_address(host: str, port: int) -> str:
+    """Return where what listens on a host is reached from this machine.
+
+    Example:
+        >>> format_address("0.0.0.0", 8000), format_address("::1", 8000)
+        ('http://127.0.0.1:8000', 'http://[::1]:8000')
+    """
+    near = host if host not in ("0.0.0.0", "::") else LOOPBACK[0]  # noqa: S104 - compared, not bound
+    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
+
+
 def describe_calls(access: Access, port: int) -> list[str]:
     """Return a curl line and a Python line that work on this machine."""
-    host = access.host if access.host not in ("0.0.0.0", "::") else LOOPBACK[0]  # noqa: S104 - compared, not bound
-    url = f"http://[{host}]:{port}/predict" if ":" in host else f"http://{host}:{port}/predict"
+    url = f"{format_address(access.host, port)}/predict"
     body = f'{{"text": "{_EXAMPLE}"}}'
     key = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if access.key else ""
     headers = f", headers={{'Authorization': 'Bearer ' + os.environ['{KEY_VARIABLE}']}}" if access.key else ""

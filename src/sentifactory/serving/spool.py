@@ -7,11 +7,11 @@ and the rows are asked again: none is lost and none stands twice.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -47,8 +47,9 @@ class Spool:
         self.n_rows = 0
         self.counts: dict[str, int] = {}
         out.parent.mkdir(parents=True, exist_ok=True)
+        self._open_files = ExitStack()
         try:
-            self._file = self._part.open("ab")
+            self._file = self._open_files.enter_context(self._part.open("ab"))
         except OSError as error:
             raise ConfigError(f"The output cannot be written ({error.strerror})", where=str(out)) from error
         self._lock()
@@ -57,16 +58,16 @@ class Spool:
                 self._journal.unlink(missing_ok=True)
             self._resume_or_begin(head, overwrite)
         except BaseException:
-            self._file.close()
+            self.__exit__()
             if not self._journal.exists():
-                self._part.unlink(missing_ok=True)
+                self._remove_parts()
             raise
 
     def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._file.close()
+            self._open_files.close()
             raise ConfigError(
                 "Another process is labelling into this file", where=str(self.out), next_step="wait for its end"
             ) from None
@@ -81,7 +82,7 @@ class Spool:
                     where=str(self.out),
                     next_step="choose another name, or add --overwrite to replace it",
                 ) from None
-            self._bad_file = self._bad_part.open("wb")
+            self._bad_file = self._open_files.enter_context(self._bad_part.open("wb"))
             self._file.truncate(0)
             self.append(head, b"", 0, {})
             return
@@ -94,7 +95,7 @@ class Spool:
                 where=str(self._journal),
                 next_step=_SAME_COMMAND,
             )
-        self._bad_file = self._bad_part.open("ab")
+        self._bad_file = self._open_files.enter_context(self._bad_part.open("ab"))
         self._is_complete, self._has_bad = found["complete"], found["bad_bytes"] > 0
         for file, length in ((self._file, found["bytes"]), (self._bad_file, found["bad_bytes"])):
             if not self._is_complete:
@@ -155,6 +156,9 @@ class Spool:
         elif self._bad_part.stat().st_size:
             self._bad_part.replace(self.bad)
         self._journal.unlink()
+        self._remove_parts()
+
+    def _remove_parts(self) -> None:
         for leftover in (self._part, self._bad_part):
             leftover.unlink(missing_ok=True)
 
@@ -164,9 +168,8 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         """Let others in."""
-        for file in (self._file, self._bad_file):
-            with contextlib.suppress(OSError):  # a full disk has been told already
-                file.close()
+        with suppress(OSError):  # a full disk has been told already
+            self._open_files.close()
 
 
 def _cut(file: IO[bytes], length: int) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sentifactory.errors import ConfigError
-from sentifactory.serving.server import bind_socket
-from sentifactory.serving.settings import LOOPBACK, Access
+from sentifactory.serving.server import bind_socket, format_address
+from sentifactory.serving.settings import Access
 from sentifactory.ui.actions import PageActions
 from sentifactory.ui.guard import PageGuard
 from sentifactory.ui.settings import USER_NAME, PageAccess
@@ -33,8 +33,7 @@ def run_page(actions: PageActions, access: PageAccess, tell: Callable[[str], Non
         port = bound.getsockname()[1]
     page = launch_page(actions, access, port)
     try:
-        host = access.host if access.host not in ("0.0.0.0", "::") else LOOPBACK[0]  # noqa: S104 - compared, not bound
-        tell(f"Open http://{f'[{host}]' if ':' in host else host}:{port}")
+        tell(f"Open {format_address(access.host, port)}")
         if access.is_shared:
             tell(f"Public address: {page.share_url or 'none: gradio could not make one'}")
         if access.password is not None:
