@@ -86,10 +86,12 @@ def test_no_test_review_may_choose_the_checkpoint(data: Path, tmp_path: Path) ->
     test.write_text(f"text\n{OTHER[0].text}\n", encoding="utf-8")
     watching = make_recipe(data, max_samples=2, eval_dataset="mine_val")
     assert check_recipe_leaks(watching, [test], allow_leaks=False).status == "clean"
-    choosing = make_recipe(data, max_samples=2, eval_dataset="mine_val", load_best_model_at_end=True)
-    with pytest.raises(LeakError, match=r"2 of the 3 test reviews stand among the 1 validation reviews"):
-        check_recipe_leaks(choosing, [test], allow_leaks=False)
-    assert check_recipe_leaks(choosing, [test], allow_leaks=True).status == "leaks"
+    # An encoder recipe keeps the best weights by its eval_dataset without being told to.
+    for words in ({"load_best_model_at_end": True}, {"early_stopping_steps": 2}, {"stage": "encoder"}):
+        choosing = make_recipe(data, max_samples=2, eval_dataset="mine_val", **words)
+        with pytest.raises(LeakError, match=r"2 of the 3 test reviews stand among the 1 validation reviews"):
+            check_recipe_leaks(choosing, [test], allow_leaks=False)
+        assert check_recipe_leaks(choosing, [test], allow_leaks=True).status == "leaks"
 
 
 def test_what_is_no_review_is_said_and_not_refused(data: Path) -> None:

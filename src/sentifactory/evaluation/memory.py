@@ -6,10 +6,10 @@ Not covered: the memory of a GPU.
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sentifactory.proc_tables import read_kilobytes
 from sentifactory.supervisor import list_descendants
 
 EVERY_S = 0.25
@@ -55,11 +55,7 @@ class MemoryWatch:
 
 def read_memory(process: int) -> int:
     """Return the bytes that a process holds, shared pages by share; 0 for one that has ended."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    return read_kilobytes(f"/proc/{process}/smaps_rollup", "Pss:")
 
 
 def read_peak_memory(process: int) -> int | None:
@@ -67,8 +63,4 @@ def read_peak_memory(process: int) -> int | None:
 
     Unlike the peak that a process is told about itself (getrusage), this one does not begin with that of its parent.
     """
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+    return read_kilobytes(f"/proc/{process}/status", "VmHWM:") or None

@@ -7,10 +7,10 @@ carry (attention pattern, local rope, chat template, end tokens) is written here
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentifactory.atomic import write_json
 from sentifactory.errors import ConfigError
 from sentifactory.models.gguf_file import GgufFile
 from sentifactory.models.gguf_tokenizer import build_tokenizer
@@ -109,10 +109,10 @@ def build_checkpoint(folder: Path, dtype: str) -> None:
     with show_progress("Rebuilding the tokenizer"):
         # Written by Python and not by `save`, which reports a full disk in words only.
         (folder / "tokenizer.json").write_text(build_tokenizer(source, SPECIAL_TOKENS).to_str(), encoding="utf-8")
-    _write_json(folder / "tokenizer_config.json", describe_tokenizer())
+    write_json(folder / "tokenizer_config.json", describe_tokenizer())
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    _write_json(folder / "config.json", describe_model(source, dtype))
-    _write_json(folder / "generation_config.json", describe_generation())
+    write_json(folder / "config.json", describe_model(source, dtype))
+    write_json(folder / "generation_config.json", describe_generation())
     (folder / "NOTICE.txt").write_text(NOTICE, encoding="utf-8")
     tensors = load_tensors(source, dtype)
     count = sum(tensor.numel() for tensor in tensors.values())
@@ -216,7 +216,3 @@ def describe_tokenizer() -> dict[str, Any]:
 def describe_generation() -> dict[str, Any]:
     """Return generation_config.json: greedy, and ending at the end of the turn, not only at the end of the text."""
     return {"do_sample": False, "bos_token_id": 2, "eos_token_id": [1, END_OF_TURN_ID], "pad_token_id": 0}
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.proc_tables import read_kilobytes
 from sentifactory.training.answer_loss import find_causal_model
 from sentifactory.training.recipe import load_recipe
 from sentifactory.training.trunk_cache import FOLDER_VARIABLE, read_limit
@@ -161,11 +162,7 @@ def read_peak_memory() -> int:
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+    return read_kilobytes("/proc/self/status", "VmHWM:")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.errors import ConfigError
 from sentifactory.masking import mask_words
 from sentifactory.training.acceleration import Accelerations
 from sentifactory.training.estimate import estimate_run, find_estimate_obstacle, fits, format_time
@@ -46,7 +46,7 @@ def estimate_recipe(
         ConfigError: when the recipe, its data or its model cannot be used, or the run cannot be estimated.
     """
     recipe = load_recipe(path, overrides)
-    cache_bytes = read_limit() if cache_gib is None else int(cache_gib * 2**30)
+    cache_bytes = read_limit(cache_gib)
     check_recipe(recipe)
     quieten_progress_bars()
     facts: dict[str, Any] = {}
@@ -64,10 +64,7 @@ def estimate_recipe(
             model, data["train_dataset"], data.get("eval_dataset"), recipe.settings, args, accelerations.way
         )
     except Exception as error:
-        if (
-            isinstance(error, SentiFactoryError)
-            or (explained := explain_failure(error, recipe, has_begun=False)) is None
-        ):
+        if (explained := explain_failure(error, recipe, has_begun=False)) is None:
             raise
         raise explained from error
     return {

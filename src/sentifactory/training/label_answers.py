@@ -14,6 +14,7 @@ from sentifactory.task import BINARY_SENTIMENT, Task
 from sentifactory.task_files import load_task
 from sentifactory.training.answer_loss import IGNORED_LABEL
 from sentifactory.training.recipe_checks import list_data_files
+from sentifactory.training.token_rows import iter_token_rows
 
 Segment = tuple[int, ...]
 
@@ -49,7 +50,7 @@ def find_task(settings: Mapping[str, Any], name: str | None) -> Task:
     """
     if name is not None:
         return load_task(name)
-    for _, file in list_data_files(dict(settings), ["dataset"])[:1]:
+    for _, file in list_data_files(settings, ["dataset"])[:1]:
         _, manifest = find_manifest(file)
         described = (manifest or {}).get("task") or {}
         if known := described.get("file") or described.get("name"):
@@ -102,10 +103,8 @@ def _is_one_path(tree: AnswerTree, segments: Mapping[Segment, int]) -> bool:
 def _count_segments(dataset: Any) -> Counter[Segment]:
     """Return how often each answer stands in a tokenised data set."""
     found: Counter[Segment] = Counter()
-    for table in dataset.select_columns(["labels"]).with_format("arrow").iter(batch_size=1000):
-        for row in table["labels"]:
-            labels = row.values.to_numpy()
-            found[tuple(labels[labels != IGNORED_LABEL].tolist())] += 1
+    for (labels,) in iter_token_rows(dataset, "labels"):
+        found[tuple(labels[labels != IGNORED_LABEL].tolist())] += 1
         if len(found) > _MOST_ANSWERS:
             break
     return found

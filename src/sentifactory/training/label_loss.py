@@ -20,6 +20,7 @@ from sentifactory.engines.answers import build_answer_tree
 from sentifactory.errors import ConfigError
 from sentifactory.progress import say
 from sentifactory.training.answer_loss import IGNORED_LABEL, LABEL, LOSSES
+from sentifactory.training.token_rows import iter_token_rows
 from sentifactory.training.watching import TrainerListener
 
 # A task has a few answers; more than this are free text.
@@ -71,11 +72,9 @@ def read_answers(dataset: Any) -> set[Tokens]:
         ConfigError: when there are too many of them.
     """
     answers: set[Tokens] = set()
-    # Arrow's own arrays: the numpy format of datasets imports what this torchvision no longer has.
-    for table in dataset.select_columns(["labels"]).with_format("arrow").iter(batch_size=1000):
-        for row in table["labels"]:
-            labels = row.values.to_numpy().tolist()
-            answers |= {tuple(labels[start:end]) for start, end in find_runs(labels)}
+    for (row,) in iter_token_rows(dataset, "labels"):
+        labels = row.tolist()
+        answers |= {tuple(labels[start:end]) for start, end in find_runs(labels)}
         if len(answers) > MOST_ANSWERS:
             raise ConfigError(
                 f"The training data hold more than {MOST_ANSWERS} different answers",

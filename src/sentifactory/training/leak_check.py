@@ -8,14 +8,14 @@ Known to be judged on are the val and test files beside the training files, as t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, TrainFile, find_held_out, find_leaks
 from sentifactory.errors import DataError
 from sentifactory.progress import say
+from sentifactory.training.encoder_recipe import is_encoder_recipe
 from sentifactory.training.recipe import Recipe
 from sentifactory.training.recipe_checks import list_data_files
 
@@ -38,7 +38,7 @@ def check_recipe_leaks(recipe: Recipe, test_files: Sequence[str | Path], *, allo
     held_out = find_held_out([one.path for one in train])
     judged_on = [path for _, path in list_data_files(recipe.settings, ["eval_dataset"])]
     finding = _compare(train, [*map(Path, test_files), *judged_on, *held_out], is_asked=bool(test_files))
-    if chooses_by_validation(recipe.settings) and finding.status != LEAKS:
+    if chooses_by_validation(recipe) and finding.status != LEAKS:
         test = [*map(Path, test_files), *(file for file in held_out if file.stem == "test")]
         chosen_by = _compare([TrainFile(path) for path in judged_on], test, is_asked=bool(test_files))
         if chosen_by.status == LEAKS and chosen_by.report is not None:
@@ -55,9 +55,11 @@ def check_recipe_leaks(recipe: Recipe, test_files: Sequence[str | Path], *, allo
     return finding
 
 
-def chooses_by_validation(settings: Mapping[str, Any]) -> bool:
-    """Return whether the validation reviews decide which weights are kept."""
-    return bool(settings.get("load_best_model_at_end") or settings.get("early_stopping_steps"))
+def chooses_by_validation(recipe: Recipe) -> bool:
+    """Return whether the validation reviews decide which weights are kept; those of an encoder recipe always do."""
+    settings = recipe.settings
+    is_asked_for = settings.get("load_best_model_at_end") or settings.get("early_stopping_steps")
+    return is_encoder_recipe(recipe) or bool(is_asked_for)
 
 
 def warn_of_leaks(finding: LeakFinding) -> str:

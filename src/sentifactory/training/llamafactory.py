@@ -73,7 +73,7 @@ def train_recipe(
     if task is not None:
         load_task(task)  # a wrong name ends the command before anything is written
     listeners = [*listeners, *choose_listeners(loss)]
-    cache_bytes = read_limit() if cache_gib is None else int(cache_gib * 2**30)
+    cache_bytes = read_limit(cache_gib)
     check_recipe(recipe)
     leaks = check_recipe_leaks(recipe, test_files, allow_leaks=allow_leaks)
     output_dir = Path(str(recipe.settings["output_dir"])).expanduser()

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from sentifactory.proc_tables import read_kilobytes
 from sentifactory.training.acceleration import Way
 from sentifactory.training.layer_probe import LayerProbe
 from sentifactory.training.operations import Batches, ModelSizes
@@ -153,7 +153,7 @@ def _count_activations(
 
 def read_held_memory() -> int:
     """Return the bytes that this process holds now; 0 where the system does not tell."""
-    return _read_kilobytes("/proc/self/status", "VmRSS:")
+    return read_kilobytes("/proc/self/status", "VmRSS:")
 
 
 def read_free_memory(device: Any) -> int:
@@ -161,12 +161,4 @@ def read_free_memory(device: Any) -> int:
     if device.type == "cuda":
         torch = sys.modules["torch"]
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    return _read_kilobytes("/proc/meminfo", "MemAvailable:") + read_held_memory()
-
-
-def _read_kilobytes(file: str, key: str) -> int:
-    try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
+    return read_kilobytes("/proc/meminfo", "MemAvailable:") + read_held_memory()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from sentifactory.atomic import write_json, write_text
@@ -19,6 +18,7 @@ from sentifactory.masking import mask_words
 from sentifactory.training.methods import METHODS, MethodOptions, find_title
 from sentifactory.training.pictures import draw_methods
 from sentifactory.training.recipe import load_recipe
+from sentifactory.training.run_card import read_now
 from sentifactory.training.trial import FINISHED
 
 _HEADER = [
@@ -38,7 +38,7 @@ def report_methods(options: MethodOptions, outcomes: Outcomes) -> str:
     write_json(
         folder / "methods.json",
         {
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created_at": read_now(),
             "recipe": str(options.recipe),
             "overrides": mask_words(options.overrides),
             "training_reviews": options.reviews,

@@ -236,7 +236,7 @@ def split_names(value: Any) -> list[str]:
     return [str(name) for name in value] if isinstance(value, list) else []
 
 
-def list_data_files(settings: dict[str, Any], keys: Sequence[str] = DATA_KEYS) -> list[tuple[str, Path]]:
+def list_data_files(settings: Mapping[str, Any], keys: Sequence[str] = DATA_KEYS) -> list[tuple[str, Path]]:
     """Return (data set, file) for every local file that a recipe trains or validates on, or for one of both.
 
     A file of reviews that is named itself, as encoder recipes may do, is a data set of its own name.

@@ -43,7 +43,7 @@ def describe_data(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return name, file, SHA-256 and size of every local data file of a recipe."""
     return [
         {"dataset": name, "file": str(file), "sha256": hash_file(file), "bytes": file.stat().st_size}
-        for name, file in list_data_files(dict(settings))
+        for name, file in list_data_files(settings)
     ]
 
 
@@ -170,8 +170,6 @@ def begin_card(
     }
 
 
-def write_card(folder: str | Path, card: Mapping[str, Any]) -> Path:
-    """Write the card beside the checkpoint and return its path."""
-    target = Path(folder) / CARD_NAME
-    write_json(target, json.loads(json.dumps(card, ensure_ascii=False, default=str, allow_nan=True)))
-    return target
+def write_card(folder: str | Path, card: Mapping[str, Any]) -> None:
+    """Write the card beside the checkpoint."""
+    write_json(Path(folder) / CARD_NAME, json.loads(json.dumps(card, default=str)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sentifactory.training.answer_loss import IGNORED_LABEL
+from sentifactory.training.token_rows import iter_token_rows
 
 # With fewer tokens in common (a system token, the beginning of a turn) there is nothing to share.
 LEAST_TOKENS = 4
@@ -33,22 +34,19 @@ def read_tokens(dataset: Any) -> TrainingTokens:
 
     prefix: Any = None
     shapes: list[tuple[int, int, int]] = []
-    # Arrow's own arrays: the numpy format of datasets imports what this torchvision no longer has.
-    for table in dataset.select_columns(["input_ids", "labels"]).with_format("arrow").iter(batch_size=1000):
-        for row_ids, row_labels in zip(table["input_ids"], table["labels"], strict=True):
-            ids, labels = (row.values.to_numpy() for row in (row_ids, row_labels))
-            # Position t - 1 predicts the label at t; the label at 0 is predicted by nothing.
-            answers = np.flatnonzero(labels[1:] != IGNORED_LABEL)
-            if len(answers) == 0:
-                continue
-            shapes.append((len(ids), int(answers[-1]) + 1, len(answers)))
-            beginning = ids[: answers[0]]
-            if prefix is None:
-                prefix = beginning.copy()
-                continue
-            shared = min(len(prefix), len(beginning))
-            unequal = np.flatnonzero(prefix[:shared] != beginning[:shared])
-            prefix = prefix[: unequal[0] if len(unequal) else shared]
+    for ids, labels in iter_token_rows(dataset, "input_ids", "labels"):
+        # Position t - 1 predicts the label at t; the label at 0 is predicted by nothing.
+        answers = np.flatnonzero(labels[1:] != IGNORED_LABEL)
+        if len(answers) == 0:
+            continue
+        shapes.append((len(ids), int(answers[-1]) + 1, len(answers)))
+        beginning = ids[: answers[0]]
+        if prefix is None:
+            prefix = beginning.copy()
+            continue
+        shared = min(len(prefix), len(beginning))
+        unequal = np.flatnonzero(prefix[:shared] != beginning[:shared])
+        prefix = prefix[: unequal[0] if len(unequal) else shared]
     found = () if prefix is None or len(prefix) < LEAST_TOKENS else tuple(prefix.tolist())
     made = np.array(shapes, dtype=np.int64).reshape(-1, 3)
     return TrainingTokens(found, int((made[:, 1] - len(found)).sum()), made)

@@ -51,12 +51,12 @@ def run_sweep(options: SweepOptions) -> dict[str, Any]:
         study = open_study(folder, plan.find_start())
         result: dict[str, Any] | None = None
         for number, values in propose_trials(study, plan.space, options.trials, options.seed):
-            outcome = run_one(plan, number, values, dict(list_trials(study, plan.space)))
+            outcome = run_one(plan, number, values, list_trials(study, plan.space))
             if outcome["status"] != KILLED:  # a killed trial stays open: the same command runs it again
                 score = outcome["metrics"]["macro_f1"] if outcome["status"] == FINISHED else None
                 tell_end(study, number, score)
-            result = report_now(plan, dict(list_trials(study, plan.space)))
-        result = result or report_now(plan, dict(list_trials(study, plan.space)))
+            result = report_now(plan, list_trials(study, plan.space))
+        result = result or report_now(plan, list_trials(study, plan.space))
     if result["best"] is None:
         raise ConfigError(
             "No trial of the sweep ended well",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from sentifactory.evaluation.wording import DASH, read_interval
 from sentifactory.masking import mask_words
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.pictures import draw_sweep
+from sentifactory.training.run_card import read_now
 from sentifactory.training.search_space import LOSS, TASK
 from sentifactory.training.trial import FINISHED, write_recipe
 
@@ -62,7 +62,7 @@ def build_result(
     first = next((number for number in sorted(ranked) if begun[number] == start), None)
     return {
         "sweep_version": SWEEP_VERSION,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created_at": read_now(),
         "recipe": str(plan.options.recipe),
         "overrides": mask_words(plan.options.overrides),
         "space": {

@@ -85,8 +85,8 @@ def propose_trials(study: Study, space: Space, trials: int, seed: int) -> Iterat
         if not is_exhaustive:
             study.sampler = TPESampler(seed=seed + len(begun), n_startup_trials=_RANDOM_TRIALS)
         elif not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            tried = [values for _, values in begun]
-            study.enqueue_trial(next(point for point in shuffle_points(space, seed) if point not in tried))
+            untried = (point for point in shuffle_points(space, seed) if point not in begun.values())
+            study.enqueue_trial(next(untried))
         asked = study.ask()
         yield asked.number, {key: dimension.suggest(asked) for key, dimension in space.items()}
 
@@ -99,13 +99,13 @@ def shuffle_points(space: Space, seed: int) -> list[dict[str, Any]]:
     return points
 
 
-def list_trials(study: Study, space: Space) -> list[tuple[int, dict[str, Any]]]:
-    """Return number and values of every trial that was begun, the earliest first."""
-    return [
-        (trial.number, trial.params)
+def list_trials(study: Study, space: Space) -> dict[int, dict[str, Any]]:
+    """Return the values of every trial that was begun, by its number, the earliest first."""
+    return {
+        trial.number: trial.params
         for trial in study.get_trials(deepcopy=False)
         if trial.params.keys() == space.keys() and trial.state.name != "WAITING"
-    ]
+    }
 
 
 def tell_end(study: Study, number: int, score: float | None) -> None:

@@ -26,7 +26,7 @@ from sentifactory.training.acceleration import TRUNK
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.checkpoints import hold_output_folder, remove_checkpoints
 from sentifactory.training.recipe import load_recipe
-from sentifactory.training.run_card import is_trained, read_card
+from sentifactory.training.run_card import is_trained, read_card, read_device_peak
 
 RECIPE, REQUEST, OUTCOME, MODEL = "recipe.yaml", "request.json", "outcome.json", "model"
 FINISHED, FAILED, KILLED = "finished", "failed", "killed"
@@ -147,10 +147,10 @@ def train(folder: Path, request: TrialRequest) -> dict[str, Any]:
         "wall_time_s": card.get("wall_time_s"),
         "steps": card.get("steps"),
         "samples": speed.get("samples"),
-        "peak_bytes": memory.get("peak_cuda_bytes") or memory.get("peak_rss_bytes"),
+        "peak_bytes": read_device_peak(memory) if memory else None,
         "parameters": (card.get("parameters") or {}).get("trainable"),
         "continued_from": card.get("continued_from"),
-        "trunk": next((entry for entry in card["accelerations"] if entry["name"] == TRUNK), None),
+        "trunk": next((entry for entry in card.get("accelerations", ()) if entry["name"] == TRUNK), None),
     }
 
 

@@ -33,12 +33,17 @@ def find_cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sentifactory" / "trunk"
 
 
-def read_limit() -> int:
-    """Return how many bytes all caches together may take, from SENTIFACTORY_TRUNK_CACHE_GIB.
+def read_limit(wish_gib: float | None = None) -> int:
+    """Return how many bytes all caches together may take.
+
+    Args:
+        wish_gib: the user's; None: SENTIFACTORY_TRUNK_CACHE_GIB, or 8.
 
     Raises:
         ConfigError: when the variable holds no number, or a negative one.
     """
+    if wish_gib is not None:
+        return int(wish_gib * _GIB)
     word = os.environ.get(LIMIT_VARIABLE, str(DEFAULT_LIMIT_GIB))
     try:
         limit = float(word)
