@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pkgutil
 import subprocess
 import sys
@@ -94,6 +95,23 @@ def test_a_defect_of_ours_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         cli.run_guarded(fail)
+
+
+def test_a_package_that_is_not_installed_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, words in (
+        ("prometheus_client", "run `make setup`, or pip install 'sentifactory[serve]'"),
+        ("no_such_package.inner", "run `make setup`"),
+    ):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(SystemExit) as stop:
+            cli.run_guarded(lambda name=module: importlib.import_module(name))  # type: ignore[misc]
+        assert stop.value.code == 2
+        package = module.partition(".")[0]
+        assert capsys.readouterr().err == f"Error: The package {package} is not installed. Next: {words}.\n"
+    with pytest.raises(ModuleNotFoundError):
+        cli.run_guarded(lambda: importlib.import_module("sentifactory.gone"))
 
 
 def test_ctrl_c_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:

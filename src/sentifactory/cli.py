@@ -20,6 +20,7 @@ from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation import commands as evaluation
 from sentifactory.evaluation import distill_commands as distilling
 from sentifactory.evaluation import ladder_commands as ladder
+from sentifactory.missing_package import explain_missing_package
 from sentifactory.models import commands as models
 from sentifactory.publishing import commands as publishing
 from sentifactory.publishing import onnx_commands as exporting
@@ -73,13 +74,22 @@ def build_app() -> typer.Typer:
 def run_guarded(run: Callable[[], Any]) -> None:
     """Run an entry point; a user's mistake becomes its sentence on stderr and its exit code."""
     try:
-        run()
+        _run_with_packages(run)
     except SentiFactoryError as error:
         print(f"Error: {error.describe()}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)
+
+
+def _run_with_packages(run: Callable[[], Any]) -> None:
+    try:
+        run()
+    except ModuleNotFoundError as error:
+        if (explained := explain_missing_package(error)) is None:
+            raise
+        raise explained from error
 
 
 def run_script(command: Callable[..., Any]) -> None:

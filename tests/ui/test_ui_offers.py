@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
 from sentifactory.errors import ConfigError, DataError
-from sentifactory.ui.actions import PageActions, choose_sides, split_texts
+from sentifactory.ui.actions import PageActions, split_texts
 from sentifactory.ui.guard import PageGuard
-from sentifactory.ui.offers import find_models, find_recipes
+from sentifactory.ui.offers import choose_sides, find_models, find_recipes
 from sentifactory.ui.settings import PASSWORD_VARIABLE, PageAccess, read_password
 from sentifactory.ui.views import show_answers, show_card, show_progress, show_report
 from sentifactory.ui.wording import WORDS

@@ -6,7 +6,6 @@ machine offers, and files are those that the page's server has received.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from sentifactory.records import Review
 from sentifactory.training.encoder_recipe import is_encoder_recipe
 from sentifactory.training.run_card import read_card
 from sentifactory.ui import jobs, views
-from sentifactory.ui.offers import OfferedRecipe, find_models, find_recipes, pick
+from sentifactory.ui.offers import OWN, OfferedRecipe, find_models, find_recipes, pick
 from sentifactory.ui.wording import DEFAULT_LANGUAGE, LANGUAGES, say
 from sentifactory.ui.workspace import Workspace, choose_name
 
@@ -41,7 +40,7 @@ class PageActions:
 
     def find_models(self) -> dict[str, Path]:
         """Return the models by name: those trained here first, the newest of them on top."""
-        own = find_models({"ui": self.workspace.models})
+        own = find_models({OWN: self.workspace.models})
         return own | find_models({root.name: root for root in self.model_roots}, skipped=[self.workspace.root])
 
     def find_recipes(self) -> dict[str, OfferedRecipe]:
@@ -242,17 +241,3 @@ def check_language(language: str) -> None:
     """Refuse a language that the page does not have; raises ConfigError."""
     if language not in LANGUAGES:
         raise ConfigError(f"There is no language {language!r}", expected=", ".join(LANGUAGES))
-
-
-def choose_sides(models: Sequence[str], own_prefix: str = "ui/") -> tuple[str | None, str | None]:
-    """Return which models are chosen at first: a pretrained one, and the newest that was trained here.
-
-    Example:
-        >>> choose_sides(["ui/mine", "saves/pretrained/e5"])
-        ('saves/pretrained/e5', 'ui/mine')
-    """
-    own = [name for name in models if name.startswith(own_prefix)]
-    others = [name for name in models if not name.startswith(own_prefix)]
-    pretrained = [name for name in others if "pretrained" in name] or others
-    tuned = own or [name for name in others if name not in pretrained[:1]]
-    return next(iter(pretrained), None), next(iter(tuned), None)

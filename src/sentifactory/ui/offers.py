@@ -19,8 +19,9 @@ from sentifactory.training.encoder_recipe import is_encoder_recipe
 from sentifactory.training.recipe import Recipe, load_recipe
 from sentifactory.training.run_card import read_card
 
+# The first part of the names of models that were trained on the page.
+OWN = "ui"
 _DEEPEST = 5
-_CODE_KEYS = ("trust_remote_code",)
 
 
 def find_models(roots: Mapping[str, Path], skipped: Sequence[Path] = ()) -> dict[str, Path]:
@@ -60,6 +61,20 @@ def is_safe_model(folder: Path) -> bool:
     card = read_card(folder)
     is_finished = card is None or card.get("status") == "finished"
     return is_finished and (is_export(folder) or any(folder.glob("*.safetensors")))
+
+
+def choose_sides(models: Sequence[str]) -> tuple[str | None, str | None]:
+    """Return which models are chosen at first: a pretrained one, and the newest that was trained here.
+
+    Example:
+        >>> choose_sides(["ui/mine", "saves/pretrained/e5"])
+        ('saves/pretrained/e5', 'ui/mine')
+    """
+    own = [name for name in models if name.startswith(f"{OWN}/")]
+    others = [name for name in models if not name.startswith(f"{OWN}/")]
+    pretrained = [name for name in others if "pretrained" in name] or others
+    tuned = own or [name for name in others if name not in pretrained[:1]]
+    return next(iter(pretrained), None), next(iter(tuned), None)
 
 
 def pick(choices: Mapping[str, Any], name: str | None, what: str) -> Any:
@@ -108,7 +123,7 @@ def is_offered(recipe: Recipe) -> bool:
     """Return whether a recipe trains on one data set alone, from a safe model that is on this machine."""
     settings = recipe.settings
     is_training = is_encoder_recipe(recipe) or (settings.get("stage") == "sft" and bool(settings.get("do_train")))
-    has_code = any(settings.get(key) for key in _CODE_KEYS)
+    has_code = bool(settings.get("trust_remote_code"))
     model = Path(str(settings.get("model_name_or_path") or "")).expanduser()
     is_alone = not any(settings.get(key) for key in ("soft_label_path", "adapter_name_or_path", "deepspeed"))
     return is_training and is_alone and not has_code and is_safe_model(model)

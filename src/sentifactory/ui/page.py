@@ -6,15 +6,15 @@ is an endpoint with a name, for programs (`/?view=api` lists them).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sentifactory.errors import SentiFactoryError
-from sentifactory.ui.actions import PageActions, choose_sides
+from sentifactory.ui.actions import PageActions
 from sentifactory.ui.browser import EXAMPLES, FIRST_LANGUAGE, FONTS, NEW_LANGUAGE
+from sentifactory.ui.mistakes import tell_mistakes
+from sentifactory.ui.offers import choose_sides
 from sentifactory.ui.wording import DEFAULT_LANGUAGE, LANGUAGES, WORDS, say
 
 TICK_S = 2.0
@@ -37,6 +37,7 @@ class PageBuilder:
         self._worded: list[tuple[Any, str, str]] = []  # component, property, key in WORDS
         self._model_lists: list[Any] = []
         self._data_lists: list[Any] = []
+        self._progress: Any = None
 
     def build(self) -> Any:
         """Return the page (gradio's Blocks)."""
@@ -62,6 +63,8 @@ class PageBuilder:
                         self._worded.append((tab, "label", key))
                         build()
             self._follow_language(page)
+            if self._progress is not None:  # after the tabs: it follows their lists of models
+                self._follow_training(self._progress)
             lists = [*self._model_lists, *self._data_lists]
             page.load(self._refresh, None, lists, api_name=False, show_progress="hidden")
         return page
@@ -99,7 +102,7 @@ class PageBuilder:
         base, tuned = self._add_models("predict")
         button = self._add(gr.Button, "ask", variant="primary")
         answers = gr.HTML(elem_id="answers")
-        self._call(button, self.actions.predict, [texts, base, tuned], answers, "predict", is_heavy=True)
+        self._call(button, self.actions.predict, [texts, base, tuned], answers, "predict", queue="models")
 
     def _build_train(self) -> None:
         gr, actions = self.gradio, self.actions
@@ -129,11 +132,11 @@ class PageBuilder:
             found, page = actions.prepare(path, Path(path or "").name, language)
             return gr.update(choices=actions.list_data(), value=found), page
 
-        self._call(check, prepare, [file, self.language], [data, report], "prepare")
+        self._call(check, prepare, [file, self.language], [data, report], "prepare", queue="data")
         self._call(start, actions.start, [data, recipe, name], progress, "train")
         self._call(stop, actions.stop, [], progress, "stop")
         self._call(resume, actions.resume, [], progress, "resume")
-        self._follow_training(progress)
+        self._progress = progress
 
     def _follow_training(self, progress: Any) -> None:
         """Let a timer show how far the training has come, and offer a model as soon as it is finished."""
@@ -145,8 +148,7 @@ class PageBuilder:
             lists = self._refresh()[: len(self._model_lists)] if models != before[1] else self._skip_models()
             return [(shown, models), gr.skip() if shown == before[0] else shown, *lists]
 
-        # The lists of the tabs to come are not there yet: the event is bound when all are.
-        self._bind_timer = lambda: gr.Timer(TICK_S).tick(
+        gr.Timer(TICK_S).tick(
             look, seen, [seen, progress, *self._model_lists], api_name=False, show_progress="hidden", queue=False
         )
         gr.Button(visible=False).click(actions.show_progress, None, progress, api_name="progress")
@@ -172,8 +174,8 @@ class PageBuilder:
             return gr.update(choices=actions.list_reports(), value=name), page
 
         inputs = [base, tuned, file, data, most, self.language]
-        self._call(button, compare, inputs, [past, report], "compare", is_heavy=True)
-        past.input(_tell_mistakes(actions.show_report), [past, self.language], report, api_name="report")
+        self._call(button, compare, inputs, [past, report], "compare", queue="models")
+        past.input(tell_mistakes(actions.show_report), [past, self.language], report, api_name="report")
 
     def _build_models(self) -> None:
         gr = self.gradio
@@ -181,7 +183,7 @@ class PageBuilder:
         model = self._add_choice("model", names, next(iter(names), None), "card-model")
         self._model_lists.append(model)
         card = gr.HTML(elem_id="card")
-        show = _tell_mistakes(self.actions.show_card)
+        show = tell_mistakes(self.actions.show_card)
         model.change(show, model, card, api_name="model_card")
         button = self._add(gr.Button, "refresh")
         button.click(self._refresh, None, [*self._model_lists, *self._data_lists], api_name=False)
@@ -212,8 +214,6 @@ class PageBuilder:
             translate, self.language, targets, **silent
         )
         self.language.input(translate, self.language, targets, js=NEW_LANGUAGE, **silent)
-        if self._has_training:
-            self._bind_timer()
 
     def _call(
         self,
@@ -223,30 +223,20 @@ class PageBuilder:
         outputs: Any,
         name: str,
         *,
-        is_heavy: bool = False,
+        queue: str | None = None,
     ) -> None:
-        """Let a button call an action; of the heavy ones, which load a model, one runs at a time."""
-        heavy = {"concurrency_id": "models", "concurrency_limit": 1} if is_heavy else {}
-        button.click(_tell_mistakes(action), inputs, outputs, api_name=name, **heavy)
+        """Let a button call an action.
+
+        Of the actions of one queue one runs at a time: two models may be too much for the memory, and two data sets
+        that are prepared at once would get the same name.
+        """
+        alone = {"concurrency_id": queue, "concurrency_limit": 1} if queue else {}
+        button.click(tell_mistakes(action), inputs, outputs, api_name=name, **alone)
 
 
 def _both(key: str) -> str:
     english, chinese = WORDS[key]
     return f"<span class='en' lang='en'>{english}</span><span class='zh' lang='zh-CN'>{chinese}</span>"
-
-
-def _tell_mistakes(action: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the action with a person's mistakes told on the page; of a defect only that there is one."""
-    import gradio
-
-    @functools.wraps(action)
-    def run(*chosen: Any) -> Any:
-        try:
-            return action(*chosen)
-        except SentiFactoryError as error:
-            raise gradio.Error(error.describe(), duration=None, print_exception=False) from error
-
-    return run
 
 
 def build_page(actions: PageActions, *, has_training: bool = True) -> Any:

@@ -1,0 +1,35 @@
+"""A package that is not installed is a matter of the machine's set-up and no defect of ours: which extra brings it?"""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+
+from sentifactory.errors import ConfigError
+
+_REQUIREMENT = re.compile(r"([\w.-]+).*?;.*extra == ['\"]([\w-]+)['\"]")
+
+
+def explain_missing_package(error: ModuleNotFoundError) -> ConfigError | None:
+    """Return the sentence for a package of others that is not installed; None for a module of our own."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "sentifactory"):
+        return None
+    extra = find_extra(package)
+    step = "run `make setup`" + (f", or pip install 'sentifactory[{extra}]'" if extra else "")
+    return ConfigError(f"The package {package} is not installed", next_step=step)
+
+
+def find_extra(package: str) -> str | None:
+    """Return the extra of ours that names a package, None where none does (or this package is not installed itself).
+
+    Example:
+        >>> find_extra("prometheus_client"), find_extra("no_such_package")
+        ('serve', None)
+    """
+    try:
+        requirements = metadata.requires("sentifactory") or []
+    except metadata.PackageNotFoundError:
+        return None
+    found = (match for line in requirements if (match := _REQUIREMENT.match(line)))
+    return next((match[2] for match in found if match[1].replace("-", "_").lower() == package.lower()), None)
