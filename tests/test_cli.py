@@ -12,7 +12,8 @@ import pytest
 
 import sentifactory
 from sentifactory import cli
-from sentifactory.errors import DataError
+from sentifactory.errors import ConfigError, DataError
+from sentifactory.missing_package import require_packages
 
 HEAVY = ["torch", "transformers", "llamafactory", "vllm", "gradio", "datasets", "sklearn", "pandas", "fastapi", "ray"]
 
@@ -110,6 +111,9 @@ def test_a_package_that_is_not_installed_is_one_sentence(
         assert stop.value.code == 2
         package = module.partition(".")[0]
         assert capsys.readouterr().err == f"Error: The package {package} is not installed. Next: {words}.\n"
+    require_packages("json", "pytest")
+    with pytest.raises(ConfigError, match="The package no_such_package is not installed"):
+        require_packages("json", "no_such_package")
     with pytest.raises(ModuleNotFoundError):
         cli.run_guarded(lambda: importlib.import_module("sentifactory.gone"))
 

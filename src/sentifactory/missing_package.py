@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import re
 from importlib import metadata
+from importlib.util import find_spec
 
 from sentifactory.errors import ConfigError
 
 _REQUIREMENT = re.compile(r"([\w.-]+).*?;.*extra == ['\"]([\w-]+)['\"]")
 
 
+def require_packages(*packages: str) -> None:
+    """Refuse to begin what would end for want of a package.
+
+    Raises:
+        ConfigError: naming the first that is not installed.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise describe_missing_package(package)
+
+
 def explain_missing_package(error: ModuleNotFoundError) -> ConfigError | None:
     """Return the sentence for a package of others that is not installed; None for a module of our own."""
     package = (error.name or "").partition(".")[0]
-    if package in ("", "sentifactory"):
-        return None
+    return None if package in ("", "sentifactory") else describe_missing_package(package)
+
+
+def describe_missing_package(package: str) -> ConfigError:
+    """Return the sentence for a package that is not installed, with the commands that bring it."""
     extra = find_extra(package)
     step = "run `make setup`" + (f", or pip install 'sentifactory[{extra}]'" if extra else "")
     return ConfigError(f"The package {package} is not installed", next_step=step)

@@ -106,8 +106,8 @@ def normalise_scores(log_likelihoods: Sequence[float]) -> tuple[float, ...]:
     """Return probabilities that sum to 1, in the ratio of likelihoods given by their logarithms.
 
     Example:
-        >>> normalise_scores([math.log(0.1), math.log(0.3)])
-        (0.25, 0.75)
+        >>> [round(share, 2) for share in normalise_scores([math.log(0.1), math.log(0.3)])]
+        [0.25, 0.75]
     """
     highest = max(log_likelihoods)
     if highest == -math.inf:  # none of them is possible: nothing is known

@@ -31,6 +31,7 @@ from sentifactory.engines.registry import check_model
 from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.evaluation.review_sets import describe_file
+from sentifactory.missing_package import require_packages
 from sentifactory.models.classifier_texts import find_max_length
 from sentifactory.models.classifiers import load_classifier
 from sentifactory.models.weights import hash_weights
@@ -134,21 +135,8 @@ def check_options(options: ExportOptions) -> None:
         raise ConfigError(f"--opset is {options.opset}", expected=f"{OPSET} or more: no older form is written")
     check_limits(options.limits)
     check_model(options.checkpoint)
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        check_package(package)
+    require_packages("onnx", "onnxruntime", "onnxscript")
     refuse_foreign_folder(options.output_dir, EXPORT_NAME)
-
-
-def check_package(name: str) -> None:
-    """Refuse to begin where a package is missing.
-
-    Raises:
-        ConfigError: naming it.
-    """
-    from importlib.util import find_spec
-
-    if find_spec(name) is None:
-        raise ConfigError(f"The package {name} is not installed", next_step="pip install 'sentifactory[train]'")
 
 
 def write_float32(options: ExportOptions, task: Task, folder: Path) -> dict[str, Any]:

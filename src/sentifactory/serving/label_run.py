@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.missing_package import require_packages
 from sentifactory.serving.labelling import Answerer, EngineAnswerer, LabelOptions, label_file
 from sentifactory.serving.loading import ModelChoice, open_engine
 from sentifactory.serving.reporting import build_reporter
@@ -56,9 +57,11 @@ class LabelWish:
         """Return the model and what runs it.
 
         Raises:
-            ConfigError: when options exclude each other, or there is no such engine or model.
+            ConfigError: when options exclude each other, or there is no such engine, model or package.
         """
         is_ray = self.engine == RAY
+        if is_ray:
+            require_packages("ray")
         if not is_ray and (self.replicas is not None or self.replica_engine is not None or len(self.vllm_urls) > 1):
             raise ConfigError(
                 "Several replicas were asked for",

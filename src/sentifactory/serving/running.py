@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from sentifactory.missing_package import require_packages
 from sentifactory.progress import say
 from sentifactory.serving.api import build_app
 from sentifactory.serving.loading import ModelChoice, open_backend
@@ -51,6 +52,7 @@ def run_service(options: ServeOptions, tell: Callable[[str], None]) -> None:
     """
     access, limits = options.access, options.limits
     limits.check()
+    require_packages("fastapi", "prometheus_client", "uvicorn")
     task = load_task(options.task)
     options.choice.check()
     reporter = build_reporter(options.choice.model, task, options.threshold, options.name)
