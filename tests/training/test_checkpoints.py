@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from sentifactory.errors import ConfigError
 from sentifactory.training.checkpoints import (
+    LOCK_NAME,
     choose_start,
     find_defect,
     hold_output_folder,
@@ -145,3 +148,23 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
         pass
     with hold_output_folder(tmp_path / "out"):
         pass
+
+
+def test_a_lock_that_its_last_holder_removes_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, n_tries = fcntl.flock, 0
+
+    def remove_and_lock(stream: IO[str], kind: int) -> None:
+        nonlocal n_tries
+        n_tries += 1
+        if n_tries == 1:
+            (tmp_path / LOCK_NAME).unlink()
+        lock(stream, kind)
+
+    monkeypatch.setattr(fcntl, "flock", remove_and_lock)
+    with (
+        hold_output_folder(tmp_path),
+        pytest.raises(ConfigError, match="Another training run"),
+        hold_output_folder(tmp_path),
+    ):
+        pass
+    assert n_tries == 3

@@ -81,7 +81,9 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_way_learns_and_is_loaded_as_it_was_trained(way: str, train: Train, tmp_path: Path) -> None:
+def test_each_way_learns_and_is_loaded_as_it_was_trained(
+    way: str, train: Train, tmp_path: Path, tiny_bert: Path
+) -> None:
     card = train(**WAYS[way])
     assert card["status"] == "finished"
     assert card["result"]["eval_macro_f1"] > 0.8, card["result"]
@@ -101,7 +103,9 @@ def test_each_way_learns_and_is_loaded_as_it_was_trained(way: str, train: Train,
         assert names == ["classifier.bias", "classifier.weight"]
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"config.json", "model.safetensors", "run.json"}
     assert not list((tmp_path / "out").glob("checkpoint-*")), "checkpoints are for continuing"
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == {"0": "negative", "1": "positive"}
+    config = (tmp_path / "out" / "config.json").read_text(encoding="utf-8")
+    assert json.loads(config)["id2label"] == {"0": "negative", "1": "positive"}
+    assert str(tiny_bert) not in config, "a place of this machine"
 
 
 def test_a_frozen_trunk_is_left_as_it_was(train: Train, tmp_path: Path, tiny_bert: Path) -> None:

@@ -46,8 +46,8 @@ def test_card_round_trip_and_broken_cards(tmp_path: Path) -> None:
 def test_secrets_of_a_recipe_are_not_written_down(tmp_path: Path) -> None:
     settings = {"seed": 7, "swanlab_api_key": "s3cr3t-a", "hf_hub_token": "s3cr3t-b", "report_to": "swanlab"}
     recipe = Recipe(Path("a.yaml"), ("seed=7", "hf_hub_token=s3cr3t-b"), settings)
-    path = write_card(tmp_path, begin_card(recipe, recipe.settings, [], LeakFinding()))
-    assert "s3cr3t" not in path.read_text(encoding="utf-8")
+    write_card(tmp_path, begin_card(recipe, recipe.settings, [], LeakFinding()))
+    assert "s3cr3t" not in (tmp_path / "run.json").read_text(encoding="utf-8")
     assert read_card(tmp_path)["recipe"]["report_to"] == "swanlab"
     # A new key is no other run.
     assert compute_fingerprint({**settings, "swanlab_api_key": "new"}, []) == compute_fingerprint(settings, [])

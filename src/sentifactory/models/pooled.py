@@ -51,6 +51,7 @@ def register_pooled_classes() -> tuple[Any, Any]:
 
         def __post_init__(self, **kwargs: Any) -> None:
             trunk = dict(kwargs.pop("trunk", None) or {"model_type": "bert"})
+            trunk.pop("_name_or_path", None)  # a place of the machine that trained, in a file that is published
             self.trunk = AutoConfig.for_model(trunk.pop("model_type"), **trunk)
             self.max_position_embeddings = getattr(self.trunk, "max_position_embeddings", None)
             self.pad_token_id = self.trunk.pad_token_id

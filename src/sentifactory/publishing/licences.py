@@ -7,7 +7,7 @@ advice, and not covered: terms that bind the user (a gated download's agreement,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,57 +121,45 @@ def settle_terms(
     names = [Path(source).name for source in sources] or list(data_names)
     data = {name: DATA_LICENCES.get(name) or data_licence or "" for name in dict.fromkeys(names)}
     chosen = licence or base.licence
-    return Terms(base, chosen, data, tuple(_find_problems(base, base_name, chosen, data)))
+    problems = (*_find_base_problems(base, base_name, chosen), *_find_data_problems(base, chosen, data))
+    return Terms(base, chosen, data, problems)
 
 
-def _find_problems(base: Base, base_name: str, licence: str, data: Mapping[str, str]) -> list[tuple[str, str]]:
-    problems = []
+def _find_base_problems(base: Base, base_name: str, licence: str) -> Iterator[tuple[str, str]]:
     if not licence:
-        problems.append(
-            (
-                f"the licence of the base model {base_name or '(unknown)'} is not known",
-                "state it: --license apache-2.0",
-            )
+        yield (
+            f"the licence of the base model {base_name or '(unknown)'} is not known",
+            "state it: --license apache-2.0",
         )
     elif base.is_binding and licence != base.licence:
-        problems.append(
-            (
-                f"the licence {licence} does not go with {base.hub_id}, whose terms ({base.link}) bind what is tuned "
-                "from it",
-                f"leave --license out, or give --license {base.licence}",
-            )
+        yield (
+            f"the licence {licence} does not go with {base.hub_id}, whose terms ({base.link}) bind what is tuned from "
+            "it",
+            f"leave --license out, or give --license {base.licence}",
         )
     elif base.licence and base.licence not in _PERMISSIVE and licence != base.licence:
-        problems.append(
-            (f"the licence {licence} does not go with the base model's, {base.licence}", "leave --license out")
-        )
+        yield f"the licence {licence} does not go with the base model's, {base.licence}", "leave --license out"
+
+
+def _find_data_problems(base: Base, licence: str, data: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if not data:
-        problems.append(
-            ("the training reviews are not known: there is no run card", "publish the folder that `train` wrote")
-        )
+        yield "the training reviews are not known: there is no run card", "publish the folder that `train` wrote"
     for name, terms in data.items():
         if not terms:
-            problems.append(
-                (f"the terms of the reviews {name!r} are not known", "state them: --data_license cc-by-4.0")
-            )
+            yield f"the terms of the reviews {name!r} are not known", "state them: --data_license cc-by-4.0"
         elif _NO_DERIVATIVES.search(terms):
-            problems.append(
-                (
-                    f"the reviews {name!r} are under {terms}, which allows nothing made from them to be passed on",
-                    "ask their owner, or train on other reviews",
-                )
+            yield (
+                f"the reviews {name!r} are under {terms}, which allows nothing made from them to be passed on",
+                "ask their owner, or train on other reviews",
             )
         elif _NON_COMMERCIAL.search(terms) and not _NON_COMMERCIAL.search(f"{licence} {base.licence_name}"):
-            problems.append(
-                (
-                    f"the reviews {name!r} are under {terms} (no commercial use), and the model under {licence} would "
-                    "allow it",
-                    "give --license a licence without commercial use, such as cc-by-nc-4.0"
-                    if not base.is_binding
-                    else "tune a base model whose terms leave that choice",
-                )
+            yield (
+                f"the reviews {name!r} are under {terms} (no commercial use), and the model under {licence} would "
+                "allow it",
+                "tune a base model whose terms leave that choice"
+                if base.is_binding
+                else "give --license a licence without commercial use, such as cc-by-nc-4.0",
             )
-    return problems
 
 
 def _read_card_licence(folder: Path) -> str:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -220,15 +220,10 @@ def _open_parquet(path: Path, text_column: str | None) -> RowFile:
                     yield _check_text(number, spell_cell(value), partial(str, value), False, (batch, place))
 
     def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
-        pieces = []
-        start = 0
-        while start < len(rows):  # rows of one batch are taken out of it together
-            batch = rows[start].content[0]
-            end = start
-            while end < len(rows) and rows[end].content[0] is batch:
-                end += 1
-            pieces.append(batch.take(pyarrow.array([row.content[1] for row in rows[start:end]])))
-            start = end
+        # Rows of one batch are taken out of it together.
+        batches = {id(row.content[0]): row.content[0] for row in rows}
+        runs = groupby(rows, key=lambda row: id(row.content[0]))
+        pieces = [batches[place].take(pyarrow.array([row.content[1] for row in run])) for place, run in runs]
         table = pyarrow.Table.from_batches(pieces)
         columns = [*table.columns, *(pyarrow.array(list(cells)) for cells in zip(*answers, strict=True))]
         table = pyarrow.Table.from_arrays(

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sentifactory.atomic import write_json
 from sentifactory.errors import ConfigError
@@ -163,17 +164,31 @@ def hold_output_folder(output_dir: Path) -> Iterator[None]:
     Raises:
         ConfigError: when another run writes there.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with (output_dir / LOCK_NAME).open("w") as stream:
+    with _open_locked(output_dir):
+        try:
+            yield
+        finally:
+            (output_dir / LOCK_NAME).unlink(missing_ok=True)
+
+
+def _open_locked(output_dir: Path) -> IO[str]:
+    """Return the open lock file.
+
+    Raises:
+        ConfigError: when another run holds it.
+    """
+    while True:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        stream = (output_dir / LOCK_NAME).open("w")
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            stream.close()
             raise ConfigError(
                 "Another training run is writing here",
                 where=str(output_dir),
                 next_step="wait for it, or choose another output_dir",
             ) from error
-        try:
-            yield
-        finally:
-            (output_dir / LOCK_NAME).unlink(missing_ok=True)
+        if os.fstat(stream.fileno()).st_nlink:
+            return stream
+        stream.close()  # its last holder removed it in the instant between: nobody else would see this lock
