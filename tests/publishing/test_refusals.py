@@ -136,6 +136,17 @@ def test_your_own_token_of_any_form(
     assert "chat_template.jinja holds your own token" in describe_refusal(dry())
 
 
+def test_the_stored_login_of_the_other_hub(
+    workshop: Workshop, dry: Callable[..., PublishOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = pytest.importorskip("modelscope_hub.config")
+    monkeypatch.delenv("MODELSCOPE_API_TOKEN", raising=False)
+    monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "login"))
+    config.HubConfig().save_token("a-stored-token-of-some-form")
+    (workshop.run / "chat_template.jinja").write_text("{# a-stored-token-of-some-form #}")
+    assert "chat_template.jinja holds your own token" in describe_refusal(dry())
+
+
 def test_weights_that_are_cut_off_or_missing(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
     weights = workshop.run / "model.safetensors"
     content = weights.read_bytes()

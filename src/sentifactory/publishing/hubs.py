@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,15 @@ class Destination:
 
 
 def list_tokens() -> tuple[str, ...]:
-    """Return the tokens that are in use here, so that they can be looked for in what is sent."""
+    """Return the tokens in use here, stored logins included, so that they can be looked for in what is sent."""
     from huggingface_hub import get_token
 
-    named = [os.environ.get(name) for name in TOKEN_VARIABLES]
-    return tuple({token for token in (get_token(), *named) if token})
+    found = [get_token(), *(os.environ.get(name) for name in TOKEN_VARIABLES)]
+    with suppress(ImportError):
+        from modelscope_hub.config import HubConfig
+
+        found.append(HubConfig().token)
+    return tuple({token for token in found if token})
 
 
 def upload_folder(folder: Path, destination: Destination, licence: str, message: str) -> str:
