@@ -150,8 +150,7 @@ def measure_way(
     """Ask the reviews and add the time that it took."""
     start = time.perf_counter()
     predictions = predict(reviews)
-    timing.seconds.append(time.perf_counter() - start)
-    timing.reviews.append(len(reviews))
+    timing.add(len(reviews), time.perf_counter() - start)
     return predictions
 
 
@@ -161,8 +160,7 @@ def measure_limit(bench: ModelBench, local: Any, reviews: Sequence[Review]) -> N
     rate = measure_matrix_rate()
     bench.gflop_per_review.append(flop / len(reviews) / 1e9)
     bench.gflop_per_s.append(rate / 1e9)
-    bench.timings["e"].seconds.append(flop / rate)
-    bench.timings["e"].reviews.append(len(reviews))
+    bench.timings["e"].add(len(reviews), flop / rate)
 
 
 def measure_matrix_rate(repeats: int = 5) -> float:

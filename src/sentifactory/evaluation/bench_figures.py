@@ -25,6 +25,11 @@ class Timing:
     reviews: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
+    def add(self, n_reviews: int, seconds: float) -> None:
+        """Note a round."""
+        self.reviews.append(n_reviews)
+        self.seconds.append(seconds)
+
     def per_second(self) -> float:
         """Return reviews a second over all rounds."""
         return sum(self.reviews) / sum(self.seconds)

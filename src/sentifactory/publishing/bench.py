@@ -165,17 +165,11 @@ def measure_ways(
                     few = hand[:: max(1, len(hand) // n_single)][:n_single]  # of all lengths
                     _, seconds = processes[_SINGLE[way]].predict_singly(few)
                     result.latencies_s += seconds
-                    note_time(result.timing, len(few), sum(seconds))
+                    result.timing.add(len(few), sum(seconds))
                     continue
                 predictions, total_s = processes[way].predict(hand)
                 result.predictions += predictions
-                note_time(result.timing, len(hand), total_s)
+                result.timing.add(len(hand), total_s)
         for way, process in processes.items():
             results[way].peak_bytes = process.read_peak_bytes()
     return results
-
-
-def note_time(timing: Timing, n_reviews: int, seconds: float) -> None:
-    """Add a round."""
-    timing.reviews.append(n_reviews)
-    timing.seconds.append(seconds)
