@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -133,7 +132,7 @@ def test_a_port_in_use_is_a_clear_error(fake_vllm, model_folder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(EngineError, match=rf"127.0.0.1:{port}: Port {port} cannot be used.*choose another port"):
-            build_engine("vllm", str(model_folder), BINARY_SENTIMENT, port=port)
+            VllmEngine(str(model_folder), BINARY_SENTIMENT, options=VllmOptions(port=port))
     assert choose_port(port) == port
     with pytest.raises(EngineError, match="Port 70000"):
         choose_port(70000)
@@ -168,12 +167,10 @@ def test_vllm_that_dies_at_start_shows_its_last_lines(tmp_path, family, fake_vll
 
 def test_a_start_that_takes_too_long_is_given_up(family, fake_vllm, model_folder) -> None:
     fake_vllm(start_delay_s=60)
-    start = time.monotonic()
     with pytest.raises(
         EngineError, match=r"(?s)not ready after 2 s.*longer start timeout.*Starting to load model fake"
     ):
-        build_engine("vllm", str(model_folder), BINARY_SENTIMENT, start_timeout_s=2)
-    assert time.monotonic() - start < 30
+        VllmEngine(str(model_folder), BINARY_SENTIMENT, options=VllmOptions(start_timeout_s=2))
     family.wait_for(0, within_s=5)
 
 

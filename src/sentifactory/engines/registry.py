@@ -124,10 +124,6 @@ def build_engine(
     name: str = "model",
     mode: Mode = "generate",
     max_new_tokens: int = MAX_NEW_TOKENS,
-    concurrency: int = 32,
-    batch_size: int = 16,
-    port: int | None = None,
-    start_timeout_s: float | None = None,
     vllm_log: str | None = None,
     is_calibrated: bool = True,
 ) -> Engine:
@@ -142,10 +138,6 @@ def build_engine(
         name: what the model is called in progress lines and reports.
         mode: `generate` (free text), `constrain` (only answers can be written) or `score` (probabilities).
         max_new_tokens: longest reply, in tokens.
-        concurrency: requests under way at the same time (vllm and addresses).
-        batch_size: reviews answered at the same time (transformers, encoder).
-        port: port of a vLLM that is started; None takes a free one.
-        start_timeout_s: seconds that vLLM may take to start.
         vllm_log: file for vLLM's output; None for a temporary one.
         is_calibrated: correct the probabilities by the calibration.json in the model's folder, where there is one for
             this prompt and these weights.
@@ -164,19 +156,11 @@ def build_engine(
     if is_address(kind):
         from sentifactory.engines.openai_api import OpenAiEngine
 
-        engine = OpenAiEngine(
-            kind,
-            model or None,
-            task,
-            name=name,
-            mode=mode,
-            max_new_tokens=max_new_tokens,
-            concurrency=concurrency,
-        )
+        engine = OpenAiEngine(kind, model or None, task, name=name, mode=mode, max_new_tokens=max_new_tokens)
     elif kind == "encoder":
         from sentifactory.engines.encoder import EncoderEngine
 
-        engine = EncoderEngine(model, task, name=name, batch_size=batch_size)
+        engine = EncoderEngine(model, task, name=name)
     elif kind == "onnx":
         from sentifactory.engines.onnx import OnnxEngine
 
@@ -184,19 +168,11 @@ def build_engine(
     elif kind == "transformers":
         from sentifactory.engines.transformers import TransformersEngine
 
-        engine = TransformersEngine(
-            model, task, name=name, mode=mode, max_new_tokens=max_new_tokens, batch_size=batch_size
-        )
+        engine = TransformersEngine(model, task, name=name, mode=mode, max_new_tokens=max_new_tokens)
     else:
         from sentifactory.engines.vllm import VllmEngine
-        from sentifactory.engines.vllm_process import START_TIMEOUT_S, VllmOptions
+        from sentifactory.engines.vllm_process import VllmOptions
 
-        options = VllmOptions(
-            port=port,
-            start_timeout_s=START_TIMEOUT_S if start_timeout_s is None else start_timeout_s,
-            log_path=Path(vllm_log) if vllm_log else None,
-        )
-        engine = VllmEngine(
-            model, task, name=name, mode=mode, options=options, max_new_tokens=max_new_tokens, concurrency=concurrency
-        )
+        options = VllmOptions(log_path=Path(vllm_log) if vllm_log else None)
+        engine = VllmEngine(model, task, name=name, mode=mode, options=options, max_new_tokens=max_new_tokens)
     return engine if calibration is None else CalibratedEngine(engine, calibration)

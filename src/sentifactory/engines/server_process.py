@@ -27,6 +27,7 @@ GRACE_S = 5.0  # for an orderly end; vLLM was seen to need 1 to 2 s
 CLOSE_WAIT_S = 60.0
 READY_POLL_S = 0.25
 SHOWN_LINES = 15
+_READ_LOG_BYTES = 1 << 20  # of the end of the log, where the cause stands
 HOST = "127.0.0.1"
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -177,9 +178,9 @@ class ServerProcess:
         log = f"the whole log is {self.log_path}, its last lines:\n" + "\n".join(shown)
         return ServerGoneError(what, next_step=f"{next_step}; {log}")
 
-    def _read_log(self, last_bytes: int = 1 << 20) -> str:
+    def _read_log(self) -> str:
         with contextlib.suppress(OSError), self.log_path.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - last_bytes))
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _READ_LOG_BYTES))
             return log.read().decode("utf-8", errors="replace")
         return ""
 

@@ -33,7 +33,6 @@ class TransformersEngine(ClosingEngine):
         max_new_tokens: longest reply of `generate`, in tokens.
         batch_size: reviews answered at the same time.
         device: "cuda", "cpu", ...; None: a GPU where there is one.
-        dtype: name of a torch dtype; None: the checkpoint's own on a GPU, float32 on a CPU.
 
     Raises:
         EngineError: when the model cannot be loaded.
@@ -49,7 +48,6 @@ class TransformersEngine(ClosingEngine):
         max_new_tokens: int = MAX_NEW_TOKENS,
         batch_size: int = 16,
         device: str | None = None,
-        dtype: str | None = None,
     ) -> None:
         import torch
 
@@ -59,9 +57,9 @@ class TransformersEngine(ClosingEngine):
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._dtype = dtype or ("float32" if self._device == "cpu" else "auto")
+        dtype = "float32" if self._device == "cpu" else "auto"  # a CPU computes in half precision, but slowly
         with show_progress(f"Loading {name} on {self._device}"):
-            self._tokenizer, self._model = load_model(model_path, self._device, self._dtype)
+            self._tokenizer, self._model = load_model(model_path, self._device, dtype)
         self._settings = build_generation_config(self._model, self._tokenizer, max_new_tokens)
         self._scorer = self._build_scorer() if mode != "generate" else None
 

@@ -124,17 +124,13 @@ def load_config(folder: str, **changes: Any) -> Any:
     return AutoConfig.from_pretrained(folder, **changes)
 
 
-def load_classifier(
-    name: str, task: Task, *, device: str = "cpu", dtype: str = "float32", seed: int = 0
-) -> Classifier:
-    """Load a classifier; one without a head gets a random one, drawn from the seed.
+def load_classifier(name: str, task: Task, *, device: str = "cpu") -> Classifier:
+    """Load a classifier in float32; one without a head gets a random one, the same each time.
 
     Args:
         name: folder, hub id, or `ms:owner/name`.
         task: names the labels of a head that is missing.
         device: of torch.
-        dtype: name of a torch dtype.
-        seed: of a random head.
 
     Raises:
         EngineError: when it cannot be loaded.
@@ -151,9 +147,9 @@ def load_classifier(
             config = load_config(folder, **name_labels(task))
         tokenizer = AutoTokenizer.from_pretrained(folder)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(0)
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                folder, config=config, dtype=getattr(torch, dtype), output_loading_info=True
+                folder, config=config, dtype=torch.float32, output_loading_info=True
             )
     refuse_random_trunk(model, report, name)
     return Classifier(tokenizer, model.to(device).eval(), not report["missing_keys"])

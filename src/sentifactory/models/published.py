@@ -20,12 +20,11 @@ HARMLESS_FILES = [
 ]  # fmt: skip
 
 
-def fetch_published(model: str, hub: str | None = None) -> Path:
+def fetch_published(model: str) -> Path:
     """Return the folder of a model: the one of that name here, else what the hub has, kept in its cache.
 
     Args:
-        model: a folder, owner/name on the hub, or `ms:owner/name`.
-        hub: `huggingface` or `modelscope`; None: as USE_MODELSCOPE_HUB says.
+        model: a folder, owner/name on the hub that USE_MODELSCOPE_HUB says, or `ms:owner/name`.
 
     Raises:
         ConfigError: when there is no such model, or the hub cannot be reached.
@@ -33,13 +32,12 @@ def fetch_published(model: str, hub: str | None = None) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
-    if model.startswith(MODELSCOPE_PREFIX):
-        hub, model = MODELSCOPE, model.removeprefix(MODELSCOPE_PREFIX)
+    hub = MODELSCOPE if wants_modelscope() or model.startswith(MODELSCOPE_PREFIX) else HUGGING_FACE
+    model = model.removeprefix(MODELSCOPE_PREFIX)
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise ConfigError(
             "There is no such model", where=model, expected="a folder, or owner/name on a hub", next_step="check it"
         )
-    hub = hub or (MODELSCOPE if wants_modelscope() else HUGGING_FACE)
     say(f"Fetching {model} from {hub}")
     with explain_hub_errors(hub, model):
         return Path(_download_from_modelscope(model) if hub == MODELSCOPE else _download(model))

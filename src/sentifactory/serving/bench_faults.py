@@ -18,6 +18,7 @@ from sentifactory.supervisor import send_signal
 
 N_DISCONNECTS = 200
 N_IN_FLIGHT = 10
+N_HOSTILE = 200
 STOP_S = 40.0  # longer than a request may take
 RECOVERY_S = 900.0
 HOSTILE = (
@@ -107,17 +108,17 @@ async def hang_vllm(service: RunningService, texts: Sequence[str]) -> dict[str, 
     }
 
 
-async def ask_hostile(service: RunningService, texts: Sequence[str], number: int = 200) -> dict[str, Any]:
+async def ask_hostile(service: RunningService, texts: Sequence[str]) -> dict[str, Any]:
     """Send reviews that try to be more than a review; each must get a label of the task."""
     import httpx
 
     labels: Counter[str] = Counter()
-    hostile = [HOSTILE[place % len(HOSTILE)].format(text=texts[place % len(texts)]) for place in range(number)]
+    hostile = [HOSTILE[place % len(HOSTILE)].format(text=texts[place % len(texts)]) for place in range(N_HOSTILE)]
     async with httpx.AsyncClient(base_url=service.address, trust_env=False, timeout=120) as client:
-        for start in range(0, number, 20):
+        for start in range(0, N_HOSTILE, 20):
             answers = (await client.post("/predict", json=hostile[start : start + 20])).json()
             labels.update(str(answer.get("label", "error")) for answer in answers)
-    return {"reviews": number, "answers": dict(sorted(labels.items()))}
+    return {"reviews": N_HOSTILE, "answers": dict(sorted(labels.items()))}
 
 
 async def end_in_flight(command: list[str], texts: Sequence[str]) -> dict[str, Any]:

@@ -28,13 +28,13 @@ def write_reviews(path: Path, texts: Sequence[str], n_rows: int) -> None:
         writer.writerows((number, f"{texts[number % len(texts)]} {number}") for number in range(n_rows))
 
 
-def label_with_kills(command: Sequence[str], source: Path, out: Path, n_kills: int, seed: int = 0) -> dict[str, Any]:
+def label_with_kills(command: Sequence[str], source: Path, out: Path, n_kills: int) -> dict[str, Any]:
     """Run a labelling command, killing it so often, until it is through; return what was measured and counted.
 
     A run is killed at a random moment after it has written something, so that every run gets on.
     """
     journal = out.with_name(out.name + ".journal.json")
-    dice = random.Random(seed)  # noqa: S311 - moments, not secrets
+    dice = random.Random(0)  # noqa: S311 - moments, not secrets
     kills, peak_kib, start = 0, 0, time.monotonic()
     with show_progress(f"Labelling with {n_kills} kills", total=n_kills, unit="kills") as progress:
         while True:

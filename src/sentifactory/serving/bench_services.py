@@ -15,6 +15,7 @@ from sentifactory.errors import EngineError
 from sentifactory.supervisor import list_descendants
 
 END_WAIT_S = 90.0
+LONGEST_CHARS = 300  # of a text that is sent
 _PORT = re.compile(r"^(?:.*:)?(\d+)(?:/predict.*)?$")
 
 
@@ -95,10 +96,10 @@ def _read_port(process: subprocess.Popen[str], command: list[str]) -> int:
     )
 
 
-def read_texts_to_send(path: str, number: int, longest: int = 300) -> list[str]:
-    """Return reviews of a file to send, none longer than so many characters."""
+def read_texts_to_send(path: str, number: int) -> list[str]:
+    """Return reviews of a file to send, none of which is long."""
     from sentifactory.corpus.readers import read_texts
     from sentifactory.task import BINARY_SENTIMENT
 
     texts = (review.text for review in read_texts(Path(path), BINARY_SENTIMENT))
-    return [text for text in texts if text.strip() and len(text) <= longest][:number]
+    return [text for text in texts if text.strip() and len(text) <= LONGEST_CHARS][:number]

@@ -14,7 +14,7 @@ _SUMMARY = (
     "Reads the sentiment of reviews. A text that cannot be answered gets an error in its place; a request that cannot "
     "be answered gets one error in the same shape."
 )
-_PREDICT_STATUSES = (400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
+# By status, those that POST /predict may answer with.
 _WORDS = {
     400: "The body is no JSON, or the text is empty.",
     401: "The key is missing or wrong.",
@@ -31,7 +31,7 @@ _WORDS = {
 
 def describe_api(task: Task, limits: Limits, *, has_key: bool) -> dict[str, Any]:
     """Return the OpenAPI document."""
-    errors = {str(status): _describe_error(status) for status in _PREDICT_STATUSES}
+    errors = {str(status): _describe_error(status) for status in _WORDS}
     predict = {
         "summary": "Label a text or a list of texts",
         "operationId": "predict",

@@ -30,6 +30,7 @@ SOUND_AFTER_S = 120.0  # a link that held for so long begins with the first paus
 WATCH_EVERY_S = 0.5
 PROBE_EVERY_S = 5.0
 PROBE_TIMEOUT_S = 5.0
+LONGEST_SILENCE_S = 60.0  # without an answer of its health, after which a vLLM is given up
 CLOSE_WAIT_S = 90.0
 
 
@@ -93,7 +94,6 @@ class UpstreamBackend:
 
     Args:
         open_link: makes a link; it is handed a function that raises when the link is not wanted any more.
-        silence_s: seconds without an answer of its health after which a vLLM is given up.
         on_restart: told of each attempt to open the link again.
         first_pause_s: seconds before the first such attempt; they double with each.
     """
@@ -102,12 +102,10 @@ class UpstreamBackend:
         self,
         open_link: OpenLink,
         *,
-        silence_s: float = 60.0,
         on_restart: Callable[[], None] = lambda: None,
         first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
         self._open_link = open_link
-        self._silence_s = silence_s
         self._on_restart = on_restart
         self._first_pause_s = first_pause_s
         self._stop = threading.Event()
@@ -208,7 +206,7 @@ class UpstreamBackend:
                 return "nobody answers at its address"
             if answer == "sound":
                 heard_at = probed_at
-            elif probed_at - heard_at > self._silence_s:
+            elif probed_at - heard_at > LONGEST_SILENCE_S:
                 return f"its health has not answered for {probed_at - heard_at:.0f} s"
             if is_doubted:
                 self._stop.wait(WATCH_EVERY_S)  # no request after another makes us knock without end
