@@ -168,7 +168,7 @@ def test_vllm_that_dies_at_start_shows_its_last_lines(tmp_path, family, fake_vll
 def test_a_start_that_takes_too_long_is_given_up(family, fake_vllm, model_folder) -> None:
     fake_vllm(start_delay_s=60)
     with pytest.raises(
-        EngineError, match=r"(?s)not ready after 2 s.*longer start timeout.*Starting to load model fake"
+        EngineError, match=r"(?s)not ready after 2 s.*give its address as the engine.*Starting to load model fake"
     ):
         VllmEngine(str(model_folder), BINARY_SENTIMENT, options=VllmOptions(start_timeout_s=2))
     family.wait_for(0, within_s=5)

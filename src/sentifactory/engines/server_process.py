@@ -147,7 +147,8 @@ class ServerProcess:
                     self.check_alive("while it was starting")
                     if time.monotonic() > deadline:
                         raise self._describe_failure(
-                            f"{self._title} was not ready after {timeout_s:.0f} s", "allow it a longer start timeout"
+                            f"{self._title} was not ready after {timeout_s:.0f} s",
+                            "start it yourself, and give its address as the engine",
                         )
                     progress.note(self._read_phase())
                     time.sleep(READY_POLL_S)
