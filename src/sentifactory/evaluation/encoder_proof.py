@@ -51,7 +51,8 @@ def prove_encoders(
     _make(EXPORT / "export.json", [EXPORTED / "run.json"], *words)
     models: list[object] = [word for model in ENCODERS for word in ("--encoder_model", model)]
     models += ["--freeze_model", TEACHER, "--engine", engine, "--max_samples", max_samples]
-    made, failed = [], 0
+    made: list[str] = []
+    failed = 0
     for test in (DATA / "test.csv", *(csv_path or ())):
         ladder = output_file.with_suffix("") / f"{test.absolute().parent.name}_{test.stem}.json"
         # What an untuned model costs and knows is seen once; it takes as long as all the others together.
