@@ -21,10 +21,11 @@ from sentifactory.cli import build_app
 from sentifactory.errors import DataError, LeakError
 from sentifactory.evaluation import ladder as module
 from sentifactory.evaluation.few_shot import add_examples, choose_examples
-from sentifactory.evaluation.ladder import LadderOptions, RungAnswers, climb_ladder, run_apart, run_rung
+from sentifactory.evaluation.kept_rungs import name_folder, remove_kept
+from sentifactory.evaluation.ladder import LadderOptions, climb_ladder, run_apart, run_rung
 from sentifactory.evaluation.ladder_report import render_ladder, render_markdown
 from sentifactory.evaluation.memory import MemoryWatch, list_descendants, read_memory
-from sentifactory.evaluation.rungs import RungSetting, describe_folder
+from sentifactory.evaluation.rungs import RungAnswers, RungSetting, describe_folder
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, TASKS, Task
@@ -58,11 +59,11 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "run_apart", lambda key, setting: (run_rung(key, setting), 123_000_000))
 
 
-def climb(folder: Path, **changes: Any) -> dict[str, Any]:
+def climb(folder: Path, keep_in: Path | None = None, **changes: Any) -> dict[str, Any]:
     write_reviews(folder / "test.csv", make_rows(40, 2))
     write_reviews(folder / "train.csv", make_rows(100, 1))
     values = {"csv_path": str(folder / "test.csv"), "train_csv": str(folder / "train.csv"), "engine": "transformers"}
-    return climb_ladder(LadderOptions(**{**values, **changes}))
+    return climb_ladder(LadderOptions(**{**values, **changes}), keep_in)
 
 
 @pytest.mark.usefixtures("here")
@@ -86,6 +87,8 @@ def test_rungs_that_are_there_and_rungs_that_are_missing(tmp_path: Path) -> None
 @pytest.mark.usefixtures("here")
 def test_the_ladder_in_all_its_forms(tmp_path: Path) -> None:
     ladder = climb(tmp_path)
+    for number in (1, 2):  # several encoders
+        ladder["rungs"][f"encoder_{number}"] = {**ladder["rungs"]["tfidf"], "against_tfidf": None}
     page = render_ladder(ladder)
     assert read_page(page).addresses == []
     assert not re.search(r"url\(|@import|https?://|<script", page)
@@ -94,6 +97,50 @@ def test_the_ladder_in_all_its_forms(tmp_path: Path) -> None:
         assert words in text, words
     for words in ("missing: --base_model was not given.", "缺失：未给出 --base_model。", "123 MB", "模型阶梯"):
         assert words in page, words
+
+
+def test_a_ladder_that_was_cut_off_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def run(key: str, setting: RungSetting) -> tuple[RungAnswers | Sentence, int]:
+        asked.append(key)
+        if key == cut_off_at:
+            raise KeyboardInterrupt
+        return run_rung(key, setting), 123_000_000
+
+    monkeypatch.setattr(module, "run_apart", run)
+    kept = tmp_path / "ladder.rungs"
+    cut_off_at = "snownlp"
+    with pytest.raises(KeyboardInterrupt):
+        climb(tmp_path, keep_in=kept)
+    assert asked == ["majority", "tfidf", "snownlp"]
+    assert sorted(file.name for file in kept.iterdir()) == ["majority.json", "tfidf.json"]
+
+    asked.clear()
+    cut_off_at = ""
+    continued = climb(tmp_path, keep_in=kept)
+    assert asked[:2] == ["snownlp", "encoder"]
+    assert "2 of the 8 rungs" in continued["warnings"][-1]["en"]
+    asked.clear()
+    whole = climb(tmp_path)
+    assert asked[:2] == ["majority", "tfidf"]
+    assert len(whole["warnings"]) == len(continued["warnings"]) - 1
+    timed = ("start_s", "train_s", "reviews_per_s", "size_bytes")
+    for key in ("majority", "tfidf"):
+        first, second = (json.loads(json.dumps(ladder["rungs"][key])) for ladder in (continued, whole))
+        assert {name: value for name, value in first.items() if name not in timed} == {
+            name: value for name, value in second.items() if name not in timed
+        }
+
+    asked.clear()
+    climb(tmp_path, keep_in=kept, seed=7)
+    assert asked[:2] == ["majority", "tfidf"], "another ladder"
+    name_folder(tmp_path / "ladder.json").joinpath("tfidf.json").write_text("{")
+    asked.clear()
+    climb(tmp_path, keep_in=kept, seed=7)
+    assert asked[:1] == ["tfidf"], "what cannot be read is asked again"
+    remove_kept(tmp_path / "ladder.json")
+    assert not kept.exists()
 
 
 @pytest.mark.usefixtures("here")

@@ -92,7 +92,7 @@ def test_the_command_writes_model_proof_and_speed(
     assert facts["parity_float32"]["flips"] == 0
     assert facts["parity_float32"]["difference_max"] < 1e-5
     assert 0 < facts["parity"]["difference_mean"] < 0.05
-    assert facts["parity"]["reviews"] == 40
+    assert facts["parity"]["reviews"] == 32, "a fifth is for calibration"
     assert abs(facts["parity"]["accuracy"] - facts["parity"]["accuracy_checkpoint"]) <= 0.1
     speed = facts["speed"]
     assert 0 < speed["latency_p50_s"] <= speed["latency_p95_s"] <= speed["latency_p99_s"]

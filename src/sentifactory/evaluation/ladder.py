@@ -15,17 +15,19 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sentifactory.engines.base import Mode
 from sentifactory.engines.registry import check_mode
 from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.evaluation.kept_rungs import KeptRungs
 from sentifactory.evaluation.memory import MemoryWatch
 from sentifactory.evaluation.metrics import compute_metrics
 from sentifactory.evaluation.probabilities import compute_probability_metrics, stack_probabilities
 from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
 from sentifactory.evaluation.review_sets import ReviewOptions, ReviewSets, read_review_sets
-from sentifactory.evaluation.rungs import RungMissingError, RungSetting, list_rungs
+from sentifactory.evaluation.rungs import RungAnswers, RungMissingError, RungSetting, list_rungs
 from sentifactory.evaluation.significance import compare_paired
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.progress import say
@@ -59,30 +61,15 @@ class LadderOptions:
     allow_leaks: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RungAnswers:
-    """What the process of a rung sends back.
-
-    Attributes:
-        predictions: (n_reviews,) in the order of the reviews.
-        start_s: seconds until it was ready; for a model that is trained here, those of its training.
-        predict_s: seconds for all answers.
-        facts: see `RungPlan`.
-        note: what a reader must know about it.
-    """
-
-    predictions: list[Prediction]
-    start_s: float
-    predict_s: float
-    facts: dict[str, Any]
-    note: Sentence | None
-
-
-def climb_ladder(options: LadderOptions) -> dict[str, Any]:
+def climb_ladder(options: LadderOptions, keep_in: Path | None = None) -> dict[str, Any]:
     """Run every rung and return the ladder as plain JSON values.
 
+    Args:
+        options: see there.
+        keep_in: folder in which rungs that have ended are kept, so that the same ladder continues; None: nowhere.
+
     Raises:
-        ConfigError: when an option cannot be used.
+        ConfigError: when an option cannot be used, or the folder not written.
         DataError: when a file of reviews cannot be used, or test reviews were seen in training.
     """
     check_mode(options.mode)
@@ -113,19 +100,26 @@ def climb_ladder(options: LadderOptions) -> dict[str, Any]:
         seed=options.seed,
         encoder_models=options.encoder_models,
     )
+    kept = KeptRungs(keep_in, setting)
     rungs: dict[str, dict[str, Any]] = {}
     answered: dict[str, list[Prediction]] = {}
     for key, (title, _) in list_rungs(setting).items():
-        say(f"ladder: {title.en}")
-        outcome, peak_bytes = run_apart(key, setting)
+        earlier = kept.read(key)
+        say(f"ladder: {title.en}" + (f" (ended in an earlier run, kept in {keep_in})" if earlier else ""))
+        outcome, peak_bytes = earlier or run_apart(key, setting)
         if isinstance(outcome, Sentence):
             rungs[key] = {"title": asdict(title), "missing": asdict(outcome), "note": None}
             say(f"ladder: {title.en} is missing: {outcome.en}")
             continue
+        if earlier is None:
+            kept.keep(key, outcome, peak_bytes)
         answered[key] = outcome.predictions
         rungs[key] = {"title": asdict(title), **describe_rung(outcome, setting.test, task, options.seed, peak_bytes)}
     add_comparisons(rungs, answered, setting.test, options.seed)
-    return build_ladder(rungs, options, task, sets)
+    ladder = build_ladder(rungs, options, task, sets)
+    if kept.n_used:
+        ladder["warnings"].append(asdict(describe_continued(kept.n_used, len(rungs))))
+    return ladder
 
 
 def run_apart(key: str, setting: RungSetting) -> tuple[RungAnswers | Sentence, int | None]:
@@ -186,6 +180,15 @@ def describe_rung(
         "note": asdict(answers.note) if answers.note else None,
         **answers.facts,
     }
+
+
+def describe_continued(n_kept: int, n_rungs: int) -> Sentence:
+    """Return that speeds were not all measured side by side."""
+    return Sentence.write(
+        f"{n_kept} of the {n_rungs} rungs were measured in an earlier run of this command that was cut off: compare "
+        "speeds with that in mind.",
+        f"{n_rungs} 个模型中有 {n_kept} 个是在本命令先前中断的运行中测得的：比较速度时请留意。",
+    )
 
 
 def add_comparisons(

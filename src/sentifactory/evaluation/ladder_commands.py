@@ -58,8 +58,10 @@ def climb(
     """Put every model on the same test reviews, from the commonest label to a tuned language model.
 
     Accuracy, calibration, speed and peak memory are measured in this one run, each model in a process of its own. What
-    is missing on this machine is said to be missing.
+    is missing on this machine is said to be missing. After a break the same command asks no model twice that had
+    answered all.
     """
+    from sentifactory.evaluation.kept_rungs import name_folder, remove_kept
     from sentifactory.evaluation.ladder import LadderOptions, climb_ladder
     from sentifactory.evaluation.ladder_report import print_ladder, write_ladder
     from sentifactory.evaluation.report import check_report_place
@@ -82,9 +84,11 @@ def climb(
             train_samples=train_samples,
             seed=seed,
             allow_leaks=allow_leaks,
-        )
+        ),
+        keep_in=name_folder(output_file),
     )
     page = write_ladder(ladder, output_file)
+    remove_kept(output_file)
     say(f"Ladder: {output_file} and {page}")
     if as_json:
         typer.echo(json.dumps(ladder, ensure_ascii=False, indent=2))

@@ -26,7 +26,7 @@ from sentifactory.evaluation.few_shot import add_examples, choose_examples
 from sentifactory.evaluation.snownlp_engine import SnownlpEngine
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.models.weights import hash_weights, list_weights
-from sentifactory.records import Review
+from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
 from sentifactory.training.run_card import read_card
 
@@ -81,6 +81,25 @@ class RungPlan:
     facts: dict[str, Any] = field(default_factory=dict)
     measure: Callable[[Any], dict[str, Any]] | None = None
     note: Sentence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RungAnswers:
+    """What the process of a rung sends back.
+
+    Attributes:
+        predictions: (n_reviews,) in the order of the reviews.
+        start_s: seconds until it was ready; for a model that is trained here, those of its training.
+        predict_s: seconds for all answers.
+        facts: see `RungPlan`.
+        note: what a reader must know about it.
+    """
+
+    predictions: list[Prediction]
+    start_s: float
+    predict_s: float
+    facts: dict[str, Any]
+    note: Sentence | None
 
 
 class RungMissingError(Exception):

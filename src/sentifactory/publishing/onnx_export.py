@@ -52,7 +52,7 @@ from sentifactory.task import Task
 from sentifactory.task_files import load_task
 from sentifactory.training.run_card import CARD_NAME, read_now, read_versions
 
-_CALIBRATE_EVERY = 5  # with `static`, one review in so many is for calibration and not for comparison
+_CALIBRATE_EVERY = 5  # for int8 one review in so many is for calibration, and not for comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def export_checkpoint(options: ExportOptions) -> dict[str, Any]:
     task = load_task(options.task)
     everything, _ = read_labelled(options.val_path, task)
     sample = take_sample(everything, options.max_samples, options.seed)
-    calibration = sample[::_CALIBRATE_EVERY] if options.quantise == "static" else []
+    calibration = [] if options.quantise == "none" else sample[::_CALIBRATE_EVERY]
     reviews = [review for place, review in enumerate(sample) if not calibration or place % _CALIBRATE_EVERY]
     if not reviews:
         raise DataError(

@@ -2,9 +2,10 @@
 
 The exporter of torch itself is used: optimum's, at this time, demands a transformers below 4.58, and LLaMA-Factory
 needs a newer one. Of int8 there are three parts: the table of embeddings, row by row (each token's vector has a scale
-of its own, so that little is lost where it weighs most); the linear layers by onnxruntime.quantization; attention and
-norms stay in float32. Weights have 7 bits: on processors without VNNI, 8 bits of weight and 8 of activation overflow
-the sums of 16 bits that two products are added in, and an exported file goes to other machines.
+of its own, so that little is lost where it weighs most); the linear layers, their inputs smoothed (`onnx_smoothing`),
+by onnxruntime.quantization; attention and norms stay in float32. Weights have 7 bits: on processors without VNNI, 8
+bits of weight and 8 of activation overflow the sums of 16 bits that two products are added in, and an exported file
+goes to other machines.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 
 from sentifactory.engines.onnx import GRAPH_NAME, WEIGHTS_NAME
 from sentifactory.errors import ConfigError
+from sentifactory.publishing.onnx_smoothing import smooth_graph
 
 Quantise = Literal["none", "dynamic", "static"]
 QUANTISE: tuple[Quantise, ...] = ("none", "dynamic", "static")
@@ -118,12 +120,15 @@ def quantise_graph(
     Args:
         folder: holds the graph.
         kind: `dynamic`: activations by their range in each batch; `static`: by the range that they had in `batches`.
-        batches: token ids and masks (B, T) that `static` looks at.
+        batches: token ids and masks (B, T) of reviews from which the activations' ranges are learnt.
         scratch: an empty folder for what lies in between.
     """
     import onnx
     from onnxruntime import quantization
 
+    smooth = onnx.load(str(folder / GRAPH_NAME))
+    smooth_graph(smooth, folder, batches)
+    save_graph(smooth, folder)
     source, target = str(folder / GRAPH_NAME), str(scratch / GRAPH_NAME)
     common: dict[str, Any] = {
         "per_channel": True,

@@ -1,0 +1,83 @@
+"""Keeps the answers of rungs that have ended, so that a ladder that was killed goes on where it was.
+
+A file of JSON for each rung stands in a folder beside the ladder until that is written. It counts for the very same
+ladder alone: options, reviews and weights are in its fingerprint. A rung that was missing is tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import sentifactory
+from sentifactory.atomic import write_json
+from sentifactory.corpus.manifest import hash_file
+from sentifactory.engines.calibration import CALIBRATION_NAME
+from sentifactory.evaluation.predicting import compute_fingerprint, read_prediction
+from sentifactory.evaluation.rungs import RungAnswers, RungSetting
+from sentifactory.evaluation.verdict import Sentence
+from sentifactory.models.weights import hash_weights
+
+
+class KeptRungs:
+    """The rungs of one ladder that have ended.
+
+    Args:
+        folder: where they are kept; None: nowhere.
+        setting: what all rungs are given.
+    """
+
+    def __init__(self, folder: Path | None, setting: RungSetting) -> None:
+        self._folder = folder
+        self._fingerprint = compute_setting_fingerprint(setting) if folder is not None else ""
+        self.n_used = 0
+
+    def read(self, key: str) -> tuple[RungAnswers, int | None] | None:
+        """Return the answers and the peak of bytes of a rung that has ended; None where it has not."""
+        if self._folder is None:
+            return None
+        try:
+            kept = json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8"))
+            if kept["fingerprint"] != self._fingerprint:
+                return None
+            answers = dict(kept["answers"])
+            answers["predictions"] = [read_prediction(row) for row in answers["predictions"]]
+            answers["note"] = None if answers["note"] is None else Sentence(**answers["note"])
+            found = RungAnswers(**answers), kept["peak_bytes"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        self.n_used += 1
+        return found
+
+    def keep(self, key: str, answers: RungAnswers, peak_bytes: int | None) -> None:
+        """Write down what a rung answered; raises what `atomic.write_json` raises."""
+        if self._folder is not None:
+            content = {"fingerprint": self._fingerprint, "answers": asdict(answers), "peak_bytes": peak_bytes}
+            write_json(self._folder / f"{key}.json", content)
+
+
+def name_folder(ladder_file: str | Path) -> Path:
+    """Return where the rungs of a ladder are kept until it is written."""
+    return Path(ladder_file).with_suffix(".rungs")
+
+
+def remove_kept(ladder_file: str | Path) -> None:
+    """Remove the rungs of a ladder that is written."""
+    shutil.rmtree(name_folder(ladder_file), ignore_errors=True)
+
+
+def find_calibration(model: str) -> str | None:
+    """Return the hash of the calibration in the folder of a model; None where there is none."""
+    file = Path(model) / CALIBRATION_NAME
+    return hash_file(file) if file.is_file() else None
+
+
+def compute_setting_fingerprint(setting: RungSetting) -> str:
+    """Return a name for all that decides the answers of a ladder's rungs."""
+    named = [setting.base_model, setting.freeze_model, setting.lora_model, *setting.encoder_models]
+    models = [model and (model, hash_weights(model), find_calibration(model)) for model in named]
+    reviews = [[(review.text, review.label) for review in part] for part in (setting.train, setting.test)]
+    ways = [repr(setting.task), setting.engine, setting.mode, setting.shots, setting.seed]
+    return compute_fingerprint(sentifactory.__version__, ways, models, reviews)
