@@ -224,7 +224,9 @@ def test_size_and_training_time_of_a_model_folder(tmp_path: Path) -> None:
     assert "train_s" not in describe_folder(str(folder))
     (folder / "run.json").write_text('{"wall_time_s": 700, "speed": {"train_time_s": 650.5}}')
     facts = describe_folder(str(folder))
-    assert facts["train_s"] == 650.5
+    assert facts["train_s"] == 700, "with what is computed before the first step"
+    (folder / "run.json").write_text('{"wall_time_s": 70, "speed": {"train_time_s": 650.5}}')
+    assert describe_folder(str(folder))["train_s"] == 650.5, "with the sessions before a break"
     assert facts["size_bytes"] == len(b"tuned")
     assert describe_folder("org/name") == {"model": "org/name"}
 

@@ -223,9 +223,10 @@ def describe_folder(model: str) -> dict[str, Any]:
     size_bytes = sum(file.stat().st_size for file in list_weights(folder))
     facts |= {"size_bytes": size_bytes, "weights": hash_weights(folder)}
     card = read_card(folder) or {}
-    train_s = (card.get("speed") or {}).get("train_time_s") or card.get("wall_time_s")
-    if train_s is not None:
-        facts["train_s"] = train_s
+    # The wall is that of the last session alone, and steps do not count what is computed before them (a frozen trunk).
+    times = [(card.get("speed") or {}).get("train_time_s"), card.get("wall_time_s")]
+    if known := [seconds for seconds in times if seconds is not None]:
+        facts["train_s"] = max(known)
     return facts
 
 
