@@ -79,9 +79,9 @@ def test_each_mutant_is_found_with_its_place_and_its_change(mutants: list[Mutant
     assert CODE.splitlines()[changed.line - 1] == '    if text == "free":'
     method = by_diff["-        return len(things) + extra\n+        return len(things) - extra"]
     assert method.name.startswith("shop.price.xǁShopǁcount__mutmut_")
-    assert method.line == 28
+    assert method.line == 27
     default = next(mutant for mutant in mutants if "extra: int = 2" in mutant.diff)
-    assert (default.line, default.left_out) == (26, "")
+    assert (default.line, default.left_out) == (25, "")
     assert len({mutant.name for mutant in mutants}) == len(mutants)
     assert all(mutant.diff.startswith("-") and "\n+" in mutant.diff for mutant in mutants)
 
@@ -95,7 +95,7 @@ def test_what_no_test_could_or_need_tell_is_left_out(mutants: list[Mutant]) -> N
     assert progress == ["say(None)", 'say("XXselling nowXX")', 'say("SELLING NOW")']
     encodings = [mutant.diff.partition("\n+")[2].strip() for mutant in mutants if mutant.left_out == ENCODING]
     assert encodings == ["text = path.read_text(encoding=None)", 'text = path.read_text(encoding="UTF-8")']
-    assert [mutant.line for mutant in mutants if mutant.left_out == OPTION_DEFAULT] == [31]
+    assert [mutant.line for mutant in mutants if mutant.left_out == OPTION_DEFAULT] == [30]
 
 
 def test_whoever_drops_an_error_or_a_word_that_decides_is_tested(mutants: list[Mutant]) -> None:

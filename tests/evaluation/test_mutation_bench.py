@@ -12,7 +12,7 @@ from sentifactory.evaluation import mutation_bench
 from sentifactory.evaluation.mutants import MESSAGE, Mutant
 from sentifactory.evaluation.mutation_bench import (
     ROOMS,
-    Tested,
+    RoomScore,
     bench_mutations,
     choose_rooms,
     draw_sample,
@@ -87,6 +87,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_mutants_are_written_sampled_and_tested_in_a_copy(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +112,7 @@ def test_mutants_are_written_sampled_and_tested_in_a_copy(
     assert "`src/shop/price.py:6` survived\n\n```diff\n-    return price // 10\n+    return price / 10\n```" in page
 
 
+@pytest.mark.slow
 def test_tests_that_fail_by_themselves_end_the_bench(repository: Path) -> None:
     (repository / "tests" / "test_price.py").write_text(
         "from shop import price\ndef test_tax():\n    assert price.add_tax(0) == 0\n"
@@ -148,7 +150,7 @@ def test_the_table_names_what_was_not_noticed() -> None:
     statuses = dict(
         zip([mutant.name for mutant in names], ["killed", "survived", "no tests", "segfault"], strict=True)
     )
-    tested = Tested("shop", 10, {MESSAGE: 3}, statuses, names[1:], 90.0)
+    tested = RoomScore("shop", 10, {MESSAGE: 3}, statuses, names[1:], 90.0)
     text = format_results([tested], 5)
     assert "| shop | 10 | 3 | 4 | 1 | 0 | 1 | 1 | 1 | 25.0% | 4.6% to 69.9% | 2 |" in text
     assert f"- 3 times: {MESSAGE}" in text

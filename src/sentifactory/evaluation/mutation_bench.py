@@ -43,7 +43,7 @@ _COLUMNS = {"killed": "killed", "timeout": "timeout", "survived": "survived", "n
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class RoomScore:
     """What came of the sample of one room.
 
     Attributes:
@@ -84,7 +84,7 @@ def bench_mutations(
 
     folder = Path(output_dir)
     facts = {"machine": describe_machine(), "samples": samples, "seed": seed}
-    results: list[Tested] = []
+    results: list[RoomScore] = []
     for room in choose_rooms(rooms):
         results.append(bench_room(room, samples, seed, folder / f"mutations_{room.name}.log"))
         write_json(folder / "mutations.json", facts | {"rooms": [result.describe() for result in results]})
@@ -107,7 +107,7 @@ def choose_rooms(names: str) -> list[Room]:
     return [ROOMS[name] for name in chosen]
 
 
-def bench_room(room: Room, samples: int, seed: int, log: Path) -> Tested:
+def bench_room(room: Room, samples: int, seed: int, log: Path) -> RoomScore:
     """Test a random sample of the mutants of one room in a copy of the repository.
 
     Raises:
@@ -122,7 +122,7 @@ def bench_room(room: Room, samples: int, seed: int, log: Path) -> Tested:
         sample = draw_sample(mutants, samples, seed)
         say(f"{room.name}: {len(sample)} of {len(mutants)} mutants")
         statuses = workshop.test_mutants([mutant.name for mutant in sample])
-    return Tested(
+    return RoomScore(
         room=room.name,
         mutants=len(mutants),
         left_out=dict(Counter(mutant.left_out for mutant in mutants if mutant.left_out)),
@@ -157,7 +157,7 @@ def score_statuses(statuses: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def format_results(results: Sequence[Tested], seed: int) -> str:
+def format_results(results: Sequence[RoomScore], seed: int) -> str:
     """Return the scores as a Markdown table, and below it what was left out and what no test noticed."""
     rows = [["room", "mutants", "left out", "sampled", *_COLUMNS, "other", "score", "95 %", "minutes"]]
     for result in results:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sentifactory.errors import EngineError
+from sentifactory.evaluation import mutation_plugin
 from sentifactory.evaluation.mutants import Mutant, list_mutants
 
 # The patience with a mutant: so many times what its tests took without it, and so many times this constant.
 TIMEOUT_TIMES = 15.0
 TIMEOUT_CONSTANT_S = 4.0
 _MARKERS = "not slow and not vllm and not gpu and not browser"
-_PLUGIN = "sentifactory.evaluation.mutation_plugin"
 # Writes mutants and tests none, which the command line of mutmut cannot do.
 _WRITE_MUTANTS = """
 from pathlib import Path
@@ -70,10 +70,10 @@ class Workshop:
         settings = {
             "source_paths": ["src"],
             "only_mutate": list(self.room.files),
-            "do_not_mutate": [f"*/{_PLUGIN.rpartition('.')[2]}.py"],
+            "do_not_mutate": ["*/mutation_plugin.py"],
             "also_copy": sorted(entry.name for entry in self.folder.iterdir() if entry.name not in ("src", "tests")),
             "process_isolation": "forkserver",
-            "pytest_add_cli_args": ["-m", _MARKERS, "-p", _PLUGIN],
+            "pytest_add_cli_args": ["-m", _MARKERS, "-p", mutation_plugin.__name__],
             "pytest_add_cli_args_test_selection": list(self.room.tests),
             "timeout_multiplier": TIMEOUT_TIMES,
             "timeout_constant": TIMEOUT_CONSTANT_S,
@@ -109,6 +109,7 @@ class Workshop:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         paths = [str(self.folder / "mutants" / "src"), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        environment[mutation_plugin.LOG_VARIABLE] = str(self.log)
         start = self.log.stat().st_size
         with self.log.open("ab") as log:
             command = [sys.executable, "-c", code, *words]
