@@ -82,6 +82,7 @@ def test_each_mutant_is_found_with_its_place_and_its_change(mutants: list[Mutant
     assert method.line == 27
     default = next(mutant for mutant in mutants if "extra: int = 2" in mutant.diff)
     assert (default.line, default.left_out) == (25, "")
+    assert default.diff.startswith("-    def count(self, things: list[str], extra: int = 1) -> int:\n+")
     assert len({mutant.name for mutant in mutants}) == len(mutants)
     assert all(mutant.diff.startswith("-") and "\n+" in mutant.diff for mutant in mutants)
 

@@ -63,12 +63,9 @@ def list_mutants(root: Path, file: str) -> list[Mutant]:
             continue
         original = written[class_name, name.rpartition("__mutmut_")[0] + "__mutmut_orig"]
         place = originals[class_name, match["function"].rpartition("ǁ")[2]]
-        offset, diff = _compare_lines(_take_lines(lines, original)[1:], _take_lines(lines, function)[1:])
-        if not diff:  # in the line of the `def` itself, which names the function
-            diff = f"-{lines[original.lineno - 1]}\n+{lines[function.lineno - 1]}"
-            offset = -1
+        offset, diff = _compare_lines(*(_take_lines(lines, copy, place.name) for copy in (original, function)))
         left_out = say_why_left_out(original, function)
-        mutants.append(Mutant(f"{module}.{name}", file, place.lineno + 1 + offset, diff, left_out))
+        mutants.append(Mutant(f"{module}.{name}", file, place.lineno + offset, diff, left_out))
     return mutants
 
 
@@ -104,7 +101,8 @@ def find_change(before: object, after: object, above: tuple[ast.AST, ...] = ()) 
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         return _choose(find_change(one, other, above) for one, other in zip(before, after, strict=True))
     if type(before) is not type(after) or not isinstance(before, ast.AST):
-        return None if before == after else (above, before, after)
+        is_same = type(before) is type(after) and before == after  # 1 == 1.0
+        return None if is_same else (above, before, after)
     fields = [name for name in before._fields if above or name != "name"]
     inner = (*above, before)
     change = _choose(find_change(getattr(before, name, None), getattr(after, name, None), inner) for name in fields)
@@ -150,8 +148,10 @@ def _list_functions(
                     yield (node.name, inner.name), inner
 
 
-def _take_lines(lines: Sequence[str], function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    return list(lines[function.lineno - 1 : function.end_lineno])
+def _take_lines(lines: Sequence[str], function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> list[str]:
+    """Return the lines of a copy of a function, under the function's own name."""
+    first, *others = lines[function.lineno - 1 : function.end_lineno]
+    return [first.replace(function.name, name), *others]
 
 
 def _compare_lines(before: Sequence[str], after: Sequence[str]) -> tuple[int, str]:
