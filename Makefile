@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-methods bench-encoder bench-serve prove-encoders figures lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-mutations bench-methods bench-encoder bench-serve prove-encoders figures lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -51,6 +51,10 @@ bench-compare-kills: setup  ## kill comparisons and vLLM at random moments: is t
 
 bench-kills: setup  ## 25 kills of training runs and a full disk: saves/bench/kills.md
 	$(BIN)/python scripts/bench_kills.py
+
+# MUTATIONS="--rooms corpus --samples 300 --seed 7": other rooms, more mutants, another sample.
+bench-mutations: setup  ## changed code: do its tests notice? (half an hour): saves/bench/mutations.md
+	$(BIN)/python scripts/bench_mutations.py $(MUTATIONS)
 
 bench-methods: setup  ## freezing, LoRA, full: accuracy against time and memory (hours): saves/bench/methods.md
 	$(BIN)/python scripts/bench_methods.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 
 import pytest
@@ -222,16 +223,18 @@ def test_messages_without_a_label_end_with_the_question() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "words"),
     [
-        {"prompt_template": "no slot"},
-        {"prompt_template": "{text} and {text}"},
-        {"prompt_template": "评论：{text}\n"},
-        {"answer_values": (0,)},
-        {"answer_values": (1, 1)},
+        ({"prompt_template": "no slot"}, "the prompt must hold {text} exactly once"),
+        ({"prompt_template": "{text} and {text}"}, "the prompt must hold {text} exactly once"),
+        ({"prompt_template": "评论：{text}\n"}, "the prompt must not begin or end with blanks"),
+        ({"answer_values": (0,)}, "every label needs an answer value of its own"),
+        ({"answer_values": (1, 1)}, "every label needs an answer value of its own"),
+        ({"answer_values": (0, 1, 2)}, "every label needs an answer value of its own"),
+        ({"synonyms": (("差",),)}, "synonyms must be given for every label or for none"),
     ],
 )
-def test_a_task_that_cannot_work_is_refused(changed: dict[str, object]) -> None:
+def test_a_task_that_cannot_work_is_refused(changed: dict[str, object], words: str) -> None:
     fields = {
         "name": "x",
         "labels": ("a", "b"),
@@ -239,5 +242,5 @@ def test_a_task_that_cannot_work_is_refused(changed: dict[str, object]) -> None:
         "answer_values": (0, 1),
         "prompt_template": "{text}",
     }
-    with pytest.raises(ValueError, match="task x"):
+    with pytest.raises(ValueError, match=f"^task x: {re.escape(words)}$"):
         Task(**{**fields, **changed})  # type: ignore[arg-type]

@@ -115,14 +115,35 @@ def test_what_is_no_task_file(tmp_path: Path, content: str, word: str) -> None:
         load_task(str(path))
 
 
+def test_where_a_file_is_no_yaml_and_why(tmp_path: Path) -> None:
+    path = tmp_path / "task.yml"
+    path.write_text("name: mine\nlabels: [\n", encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"This is no YAML \(expected the node content, but found '<stream end>'\)"
+    ) as error:
+        load_task(str(path))
+    assert error.value.where == f"{path}, line 3"
+    path.write_text("name: mine\x07", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"This is no YAML \(.*#x0007: special characters are not allowed") as error:
+        load_task(str(path))
+    assert error.value.where == str(path)
+
+
+def test_one_thing_is_one_thing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"task\.yaml: 1 thing is wrong: the key 'prompt' is missing\.") as error:
+        read_task(write_task(tmp_path, {key: value for key, value in GOOD.items() if key != "prompt"}))
+    assert error.value.next_step == "compare it with examples/tasks/binary_sentiment.yaml"
+
+
 def test_unknown_names_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="binary_sentiment or reference_sentiment, or a YAML file"):
         load_task("none")
     with pytest.raises(ConfigError, match="does not exist"):
         load_task(str(tmp_path / "none.yaml"))
     (tmp_path / "gbk.yaml").write_bytes("name: 情感".encode("gbk"))
-    with pytest.raises(ConfigError, match="not UTF-8"):
+    with pytest.raises(ConfigError, match="not UTF-8") as error:
         load_task(str(tmp_path / "gbk.yaml"))
+    assert error.value.where == str(tmp_path / "gbk.yaml")
 
 
 def test_the_alpaca_form_asks_in_the_same_words() -> None:
