@@ -63,7 +63,7 @@ def find_factors(largest: np.ndarray, tables: Sequence[np.ndarray]) -> np.ndarra
         tables: (C, N) weights that the channels meet.
 
     Example:
-        >>> find_factors(np.array([100.0, 1.0]), [np.ones((2, 3))]).round(2).tolist()
+        >>> [round(float(one), 2) for one in find_factors(np.array([100.0, 1.0]), [np.ones((2, 3))])]
         [5.01, 0.2]
     """
     met = np.max([np.abs(table).max(axis=1) for table in tables], axis=0)
