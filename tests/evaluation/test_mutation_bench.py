@@ -160,7 +160,7 @@ def test_the_table_names_what_was_not_noticed() -> None:
 
 def test_rooms_are_chosen_by_name() -> None:
     assert choose_rooms("corpus, task") == [ROOMS["corpus"], ROOMS["task"]]
-    with pytest.raises(ConfigError, match="There is no room kitchen, cellar to mutate"):
+    with pytest.raises(ConfigError, match="There is no room 'kitchen, cellar' to mutate"):
         choose_rooms("kitchen,task,cellar")
     with pytest.raises(ConfigError, match="There is no room ' ,' to mutate"):
         choose_rooms(" ,")
