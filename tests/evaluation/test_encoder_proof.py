@@ -28,7 +28,7 @@ def parse(words: list[str]) -> tuple[str, dict[str, Any]]:
         name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         path.append(name)
         context = command.make_context(name, rest, parent=context)
-    return " ".join(path), context.params
+    return " ".join(path), {**context.params, "overrides": context.args}
 
 
 class Machine:
@@ -45,7 +45,7 @@ class Machine:
         if Path(output).stem in self.broken:
             return subprocess.CompletedProcess(words, 3)
         if name == "train":
-            settings = load_recipe(Path(options["recipe"]), options["overrides"] or []).settings
+            settings = load_recipe(Path(options["recipe"]), options["overrides"]).settings
             write(Path(settings["output_dir"]) / "run.json")
         elif name == "export onnx":
             write(Path(output) / "run.json")

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 DEMO = "train_freeze/gemma3_270m_freeze_demo.yaml"
 REFERENCE = "train_freeze/qwen2_5_coder_1_5b_freeze_3k.yaml"
 TUTORIAL = "train_freeze/reference/qwen2_5_coder_1_5b_freeze_tutorial.yaml"
+KEEP_NONE = ('save_strategy="no"', "load_best_model_at_end=false")
 Run = Callable[..., dict[str, Any]]
 
 
@@ -86,7 +87,7 @@ def test_demo_recipe_leaves_a_checkpoint_that_loads_and_a_run_card(
 def test_reference_recipe_trains_two_steps_on_the_qwen_vocabulary(run_recipe: Run, tiny_qwen: Path) -> None:
     recorder = GradientRecorder()
     trained = max(1, count_layers(tiny_qwen) // 2)
-    words = ["max_steps=2", "eval_steps=2", 'save_strategy="no"', f"freeze_trainable_layers={trained}"]
+    words = ["max_steps=2", "eval_steps=2", *KEEP_NONE, f"freeze_trainable_layers={trained}"]
     card = run_recipe(REFERENCE, tiny_qwen, *words, "gradient_accumulation_steps=2", listeners=[recorder])
     layers = range(count_layers(tiny_qwen) - trained, count_layers(tiny_qwen))
     assert card["parameters"]["names"] == [f"model.layers.{layer}.*" for layer in layers]
@@ -100,7 +101,7 @@ def test_extra_modules_are_the_named_ones_and_no_lookalikes(
     run_recipe: Run, small_qwen: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     last = count_layers(small_qwen) - 1
-    words = ["max_steps=1", 'eval_strategy="no"', "val_size=0", 'save_strategy="no"', "freeze_trainable_layers=1"]
+    words = ["max_steps=1", 'eval_strategy="no"', "val_size=0", *KEEP_NONE, "freeze_trainable_layers=1"]
     stock, ours = GradientRecorder(), GradientRecorder()
     run_recipe(TUTORIAL, small_qwen, *words, output="stock", is_accelerated=False, listeners=[stock])
     assert "model.layers.0.input_layernorm.weight" in stock.steps[0]
@@ -145,7 +146,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_weights(
 def test_lora_run_and_accuracy_metric_keep_their_meaning(run_recipe: Run, small_qwen: Path) -> None:
     words = [
         "finetuning_type=lora", "lora_rank=4", "lora_target=q_proj,v_proj", "max_steps=2", "eval_steps=2",
-        'save_strategy="no"', "compute_accuracy=true", "gradient_accumulation_steps=1",
+        *KEEP_NONE, "compute_accuracy=true", "gradient_accumulation_steps=1",
     ]  # fmt: skip
     stock = run_recipe(REFERENCE, small_qwen, *words, output="stock", is_accelerated=False)
     ours = run_recipe(REFERENCE, small_qwen, *words, output="ours")

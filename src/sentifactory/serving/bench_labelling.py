@@ -18,6 +18,7 @@ from sentifactory.progress import show_progress
 from sentifactory.task import BINARY_SENTIMENT
 
 LONGEST_PAUSE_S = 1.0
+_SHOWN_CHARS = 2000  # of what a labelling that failed said last
 
 
 def write_reviews(path: Path, texts: Sequence[str], n_rows: int) -> None:
@@ -36,9 +37,13 @@ def label_with_kills(command: Sequence[str], source: Path, out: Path, n_kills: i
     journal = out.with_name(out.name + ".journal.json")
     dice = random.Random(0)  # noqa: S311 - moments, not secrets
     kills, peak_kib, start = 0, 0, time.monotonic()
-    with show_progress(f"Labelling with {n_kills} kills", total=n_kills, unit="kills") as progress:
+    log_path = out.with_name(out.name + ".log")
+    with (
+        show_progress(f"Labelling with {n_kills} kills", total=n_kills, unit="kills") as progress,
+        log_path.open("wb") as log,
+    ):
         while True:
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL)
             if kills < n_kills:
                 _wait_for_growth(process, journal)
                 time.sleep(dice.random() * LONGEST_PAUSE_S)
@@ -53,7 +58,8 @@ def label_with_kills(command: Sequence[str], source: Path, out: Path, n_kills: i
                 break
     seconds = time.monotonic() - start
     if process.returncode:
-        raise RuntimeError(f"labelling ended with {process.returncode}: {' '.join(command)}")
+        said = log_path.read_text(encoding="utf-8", errors="replace")[-_SHOWN_CHARS:]
+        raise RuntimeError(f"labelling ended with {process.returncode}: {' '.join(command)}\n{said}")
     return {"kills": kills, "seconds": round(seconds, 1), "peak_mib": peak_kib // 1024, **compare_rows(source, out)}
 
 
