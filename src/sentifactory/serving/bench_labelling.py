@@ -54,10 +54,12 @@ def label_with_kills(command: Sequence[str], source: Path, out: Path, n_kills: i
             if process.returncode == -signal.SIGKILL:
                 kills += 1
                 progress.advance()
-            else:
+            # A kill may come when all is written and the process is about to end.
+            is_done = out.exists() and not journal.exists()
+            if is_done or process.returncode != -signal.SIGKILL:
                 break
     seconds = time.monotonic() - start
-    if process.returncode:
+    if not is_done:
         said = log_path.read_text(encoding="utf-8", errors="replace")[-_SHOWN_CHARS:]
         raise RuntimeError(f"labelling ended with {process.returncode}: {' '.join(command)}\n{said}")
     return {"kills": kills, "seconds": round(seconds, 1), "peak_mib": peak_kib // 1024, **compare_rows(source, out)}
