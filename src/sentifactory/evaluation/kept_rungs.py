@@ -1,7 +1,7 @@
 """Keeps the answers of rungs that have ended, so that a ladder that was killed goes on where it was.
 
 A file of JSON for each rung stands in a folder beside the ladder until that is written. It counts for the very same
-ladder alone: options, reviews and weights are in its fingerprint. A rung that was missing is tried again.
+ladder alone: options, reviews, weights and settings are in its fingerprint. A rung that was missing is tried again.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import sentifactory
 from sentifactory.atomic import write_json
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.engines.calibration import CALIBRATION_NAME
 from sentifactory.evaluation.predicting import compute_fingerprint, read_prediction
+from sentifactory.evaluation.provenance import hash_settings
 from sentifactory.evaluation.rungs import RungAnswers, RungSetting
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.models.weights import hash_weights
@@ -68,16 +70,19 @@ def remove_kept(ladder_file: str | Path) -> None:
     shutil.rmtree(name_folder(ladder_file), ignore_errors=True)
 
 
-def find_calibration(model: str) -> str | None:
-    """Return the hash of the calibration in the folder of a model; None where there is none."""
-    file = Path(model) / CALIBRATION_NAME
-    return hash_file(file) if file.is_file() else None
+def describe_state(model: str | None) -> list[Any]:
+    """Return the name of a model and the hashes of all in its folder that decides what it answers."""
+    if model is None:
+        return []
+    calibration = Path(model) / CALIBRATION_NAME  # the engines of a ladder apply it
+    hashed = hash_file(calibration) if calibration.is_file() else None
+    return [model, hash_weights(model), hash_settings(model), hashed]
 
 
 def compute_setting_fingerprint(setting: RungSetting) -> str:
     """Return a name for all that decides the answers of a ladder's rungs."""
     named = [setting.base_model, setting.freeze_model, setting.lora_model, *setting.encoder_models]
-    models = [model and (model, hash_weights(model), find_calibration(model)) for model in named]
+    models = [describe_state(model) for model in named]
     reviews = [[(review.text, review.label) for review in part] for part in (setting.train, setting.test)]
     ways = [repr(setting.task), setting.engine, setting.mode, setting.shots, setting.seed]
     return compute_fingerprint(sentifactory.__version__, ways, models, reviews)
