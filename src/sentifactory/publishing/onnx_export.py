@@ -100,8 +100,8 @@ def export_checkpoint(options: ExportOptions) -> dict[str, Any]:
         raise DataError(
             "The only validation review is taken for the calibration, and none is left to compare on",
             where=options.val_path,
-            expected="two reviews or more with --quantise static",
-            next_step="give more of them, or --quantise dynamic",
+            expected="two reviews or more for int8",
+            next_step="give more of them, or --quantise none",
         )
     with EncoderEngine(options.checkpoint, task, name="the checkpoint", device="cpu") as engine:
         expected = engine.predict(reviews)
