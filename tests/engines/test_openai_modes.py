@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 
@@ -115,6 +116,20 @@ def test_a_label_that_begins_another_is_scored_with_its_end(fake: Fake) -> None:
     prediction = ask(fake[1], "score", ["还行"], NESTED_WORDS)[0]
     expected = expect_likelihoods(NESTED_WORDS, "还行", [('{"k": "好', '"'), ('{"k": "好', '评"')])
     assert prediction.log_likelihoods == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_requests_of_a_review_do_not_queue_behind_those_that_came_later(fake: Fake) -> None:
+    behaviour, address = fake
+    with OpenAiEngine(address, "base", BINARY_SENTIMENT, mode="score", concurrency=1) as engine:
+        behaviour.bodies.clear()
+
+        async def ask_three() -> None:
+            async with engine.connect() as ask_one:
+                await asyncio.gather(*(ask_one(Review(text)) for text in ("好", "差", "一般")))
+
+        asyncio.run(ask_three())
+    is_tokenizing = ["messages" in body for body in behaviour.bodies]
+    assert is_tokenizing == [True, False] * 3
 
 
 def test_a_server_without_tokenizer_or_probabilities_is_refused_before_the_first_review(fake: Fake) -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 from live_service import build_service, serve_live
+from tiny_models import build_tiny_bert
 
 from sentifactory.errors import ConfigError
+from sentifactory.models.pooled import register_pooled_classes
 from sentifactory.serving import bench
 from sentifactory.serving.bench import BenchSizes, ServeBench, run_bench
 from sentifactory.serving.bench_labelling import compare_rows
-from sentifactory.serving.bench_services import BenchModels
-from sentifactory.serving.load_client import FAILED, load_closed, load_open, summarise_latencies
+from sentifactory.serving.bench_services import BenchModels, run_service_process
+from sentifactory.serving.load_client import FAILED, Line, load_closed, load_open, post_once, summarise_latencies
 from sentifactory.serving.scripted import ScriptedEngine
 from sentifactory.serving.settings import Limits
 from sentifactory.task import BINARY_SENTIMENT
@@ -41,9 +43,54 @@ def test_loads_count_every_request() -> None:
     assert gone["statuses"] == {str(FAILED): 2}
 
 
+def test_a_connection_that_was_given_up_is_opened_anew_and_a_half_answer_is_a_failure() -> None:
+    n_connections = 0
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal n_connections
+        n_connections += 1
+        await reader.readuntil(b"}")
+        # The third connection breaks off in the middle of an answer.
+        length = 9 if n_connections == 3 else 2
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{{}}".encode())
+        await writer.drain()
+        writer.close()
+
+    async def ask() -> list[int]:
+        server = await asyncio.start_server(answer_once, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        line = Line(f"http://{host}:{port}")
+        statuses = []
+        for _ in range(3):
+            statuses.append(await line.post("很好"))
+            await asyncio.sleep(0.05)
+        server.close()
+        return statuses
+
+    assert asyncio.run(ask()) == [200, 200, FAILED]
+    assert n_connections == 3
+
+
 def test_latencies_are_told_in_milliseconds() -> None:
     assert summarise_latencies([]) is None
     assert summarise_latencies([0.004, 0.001, 0.005, 0.002, 0.003]) == {"p50": 3.0, "p95": 4.8, "p99": 5.0}
+
+
+def test_the_plain_service_answers_with_an_encoder_of_our_own_type(models: BenchModels, tmp_path: Path) -> None:
+    """Whose type transformers does not know, in a process that has not met it before."""
+    from transformers import AutoModel, AutoTokenizer
+
+    config_class, model_class = register_pooled_classes()
+    trunk = build_tiny_bert(tmp_path / "trunk")
+    model = AutoModel.from_pretrained(trunk)
+    labels = dict(enumerate(BINARY_SENTIMENT.labels))
+    config = config_class(trunk=model.config.to_dict(), pooling="mean", id2label=labels)
+    encoder = tmp_path / "encoder"
+    model_class(config, model).save_pretrained(encoder)
+    AutoTokenizer.from_pretrained(trunk).save_pretrained(encoder)
+    services = BenchModels(None, str(encoder), None, models.reviews).list_services()
+    with run_service_process(services["plain encoder"]) as service:
+        assert asyncio.run(post_once(service.address, "很好")) == 200
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sentifactory.models.weights import hash_weights
 from sentifactory.records import Prediction
 from sentifactory.serving.loading import choose_kind
 from sentifactory.serving.reporting import build_reporter, name_model
-from sentifactory.serving.server import describe_calls
+from sentifactory.serving.server import bind_socket, describe_calls
 from sentifactory.serving.settings import KEY_VARIABLE, Access, Limits, read_key
 from sentifactory.task import BINARY_SENTIMENT
 
@@ -122,6 +123,25 @@ def test_the_key_comes_from_the_environment_and_is_not_shown(monkeypatch: pytest
         monkeypatch.setenv(KEY_VARIABLE, bad)
         with pytest.raises(ConfigError):
             read_key()
+
+
+def test_the_socket_is_known_for_tcp_so_that_answers_do_not_wait() -> None:
+    """Asyncio switches Nagle's algorithm off for sockets that name their protocol alone."""
+
+    async def accept() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        bound = bind_socket(Access(port=0))
+        async with await asyncio.start_server(note, sock=bound):
+            _, writer = await asyncio.open_connection(*bound.getsockname())
+            writer.close()
+            return await accepted
+
+    assert asyncio.run(accept()) == 1
 
 
 def test_limits_as_they_stand_are_sound() -> None:

@@ -9,6 +9,7 @@ classifier, where the address ends in `/classify`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -119,11 +120,15 @@ class OpenAiEngine(ClosingEngine):
         It may be awaited many times at once. One that is cancelled breaks its connection off, so that the server gives
         the review up as well. It raises what `predict` raises, and ReviewRefusedError for a review that is too long.
         """
+        # A review takes several requests: without a place of its own, its second one would queue behind the first ones
+        # of all reviews that came later.
+        places = asyncio.Semaphore(self._concurrency)
         async with self._server.connect() as connection:
 
             async def ask(review: Review) -> Prediction:
-                start = time.monotonic()
-                prediction = await self._asker.ask(connection, review)
+                async with places:
+                    start = time.monotonic()
+                    prediction = await self._asker.ask(connection, review)
                 return replace(prediction, latency_s=time.monotonic() - start)
 
             yield ask

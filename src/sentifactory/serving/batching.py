@@ -19,6 +19,7 @@ from sentifactory.errors import EngineError
 from sentifactory.progress import hide_progress
 from sentifactory.records import Prediction, Review
 from sentifactory.serving.backends import NotReadyError
+from sentifactory.serving.priority import step_back
 
 CLOSE_WAIT_S = 10.0
 
@@ -49,6 +50,7 @@ class EngineThread:
         await asyncio.to_thread(self._thread.join, CLOSE_WAIT_S)
 
     def _work(self) -> None:
+        step_back()
         while (job := self._jobs.get()) is not None:
             reviews, outcome, loop = job
             answers = ask_safely(self._engine, reviews)

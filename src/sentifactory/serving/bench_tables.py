@@ -49,11 +49,11 @@ def _compare_pairs(load: Mapping[str, Any]) -> list[str]:
 
 
 def _tabulate_overload(overload: Mapping[str, Any]) -> list[str]:
-    rows = [["service", "sent/s", "seconds", "requests", "answered/s", "statuses", "p99 of 200 ms", "p99 of 429 ms"]]
+    rows = [["service", "sent/s", "for s", "requests", "answered/s", "statuses", "p99 of 200 ms", "p99 of 429 ms"]]
     for name, one in overload.items():
         p99 = [str((one[key] or {}).get("p99", "")) for key in ("latency_ms", "latency_429_ms")]
         counted = [str(one["requests"]), f"{one['per_s']:.1f}", _list(one["statuses"])]
-        rows.append([name, str(one["sent_per_s"]), str(one["seconds"]), *counted, *p99])
+        rows.append([name, str(one["sent_per_s"]), str(one["sent_s"]), *counted, *p99])
     return build_table(rows)
 
 

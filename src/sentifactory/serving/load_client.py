@@ -28,7 +28,7 @@ class LoadResult:
     """What a load met.
 
     Attributes:
-        seconds: how long requests were sent.
+        seconds: from the first request to the last answer.
         samples: status and latency (s) of each request.
     """
 
@@ -66,7 +66,11 @@ class Line:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, text: str) -> int:
-        """Ask about a text and return the status; FAILED when there was no answer."""
+        """Ask about a text and return the status; FAILED when there was no answer.
+
+        A service may give up an idle connection at the moment at which it is used again: then, as other clients do,
+        it is asked once more over a new one.
+        """
         body = json.dumps({"text": text}).encode()
         head = (
             f"POST /predict HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
@@ -74,20 +78,30 @@ class Line:
         )
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                if self._streams is None:
-                    self._streams = await asyncio.open_connection(self._host, self._port)
-                reader, writer = self._streams
-                writer.write(head.encode() + body)
-                answer = await reader.readuntil(b"\r\n\r\n")
-                lines = answer.decode("latin-1").lower().split("\r\n")
-                length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
-                await reader.readexactly(length)
-                if "connection: close" in lines:
-                    self.close()
-                return int(lines[0].split()[1])
-        except (OSError, EOFError, TimeoutError, StopIteration, ValueError):
+                return await self._exchange(head.encode() + body)
+        except (OSError, EOFError, TimeoutError, ValueError):
             self.close()
             return FAILED
+
+    async def _exchange(self, request: bytes) -> int:
+        is_used = self._streams is not None
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._host, self._port)
+        reader, writer = self._streams
+        writer.write(request)
+        try:
+            answer = await reader.readuntil(b"\r\n\r\n")
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
+            self.close()
+            if is_used and not getattr(error, "partial", b""):
+                return await self._exchange(request)
+            raise
+        lines = answer.decode("latin-1").lower().split("\r\n")
+        lengths = [line.partition(":")[2] for line in lines if line.startswith("content-length:")]
+        await reader.readexactly(int("".join(lengths)))
+        if "connection: close" in lines:
+            self.close()
+        return int(lines[0].split()[1])
 
     def close(self) -> None:
         """Break the connection off."""
@@ -145,6 +159,7 @@ async def load_open(address: str, texts: Sequence[str], per_s: float, seconds: f
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
+    result.seconds = time.monotonic() - start
     for line in idle:
         line.close()
     return result

@@ -14,6 +14,7 @@ from sentifactory.engines.vllm_process import VllmOptions
 from sentifactory.errors import ConfigError
 from sentifactory.serving.backends import Backend
 from sentifactory.serving.batching import BatchingBackend
+from sentifactory.serving.priority import load_behind
 from sentifactory.serving.settings import Limits
 from sentifactory.task import Task
 
@@ -121,7 +122,7 @@ def open_backend(
     choice.check()
     kind = choice.engine_kind
     if kind != "vllm" and not is_address(kind):
-        engine = open_engine(choice, task, name)
+        engine = load_behind(lambda: open_engine(choice, task, name))
         return BatchingBackend(engine, limits.batch_items, limits.batch_wait_s, on_batch), engine
     from sentifactory.serving.upstream import UpstreamBackend, link_to_address, link_to_process
 

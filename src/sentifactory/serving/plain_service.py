@@ -21,6 +21,9 @@ def load_classifier(model: str) -> Callable[[str], dict[str, Any]]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from sentifactory.models.pooled import register_pooled_classes
+
+    register_pooled_classes()  # an encoder whose vectors are averaged is of our own type
     tokenizer = AutoTokenizer.from_pretrained(model)
     network = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32).eval()
 
@@ -61,9 +64,10 @@ def main() -> None:
         return answer(text)
 
     app.add_api_route("/predict", predict, methods=["POST"])
-    bound = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # as uvicorn's own
+    bound.bind(("127.0.0.1", 0))
     print(bound.getsockname()[1], flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[bound])
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, backlog=2048)).run(sockets=[bound])
 
 
 if __name__ == "__main__":
