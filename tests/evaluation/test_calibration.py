@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sentifactory.engines.calibration import Calibration
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.calibration import fit_calibration, fit_temperature, list_biases, soften
-from sentifactory.evaluation.reliability import compute_ece, find_confidence, make_mass_edges
+from sentifactory.evaluation.reliability import find_confidence, make_mass_edges, weigh_ece
 from sentifactory.task import BINARY_SENTIMENT
 
 
@@ -59,7 +59,7 @@ def test_a_temperature_changes_no_answer_and_mends_the_ece_of_other_reviews() ->
     corrected = np.array([calibration.apply(row) for row in shares])
     assert (corrected.argmax(axis=1) == shares.argmax(axis=1)).all()
     before, after = (
-        compute_ece(confidence, answers == truth, make_mass_edges(confidence))
+        weigh_ece(confidence, answers == truth, make_mass_edges(confidence), np.ones((1, 2000)))[0]
         for answers, confidence in map(find_confidence, (shares, corrected))
     )
     assert after < before / 3

@@ -12,6 +12,7 @@ from scripted_comparison import write_reviews
 from sentifactory.engines import openai_api, vllm
 from sentifactory.engines.transformers import TransformersEngine, count_forward_flop
 from sentifactory.engines.vllm_process import VllmOptions
+from sentifactory.errors import ConfigError
 from sentifactory.evaluation.bench import bench_eval, deal_by_length
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT
@@ -73,6 +74,8 @@ def test_every_way_is_measured_in_every_round(
 def test_hands_are_of_like_lengths() -> None:
     hands = deal_by_length([Review("x" * length) for length in (9, 1, 5, 3, 7, 2)], 3)
     assert [[len(review.text) for review in hand] for hand in hands] == [[1, 5], [2, 7], [3, 9]]
+    with pytest.raises(ConfigError, match="There are 2 reviews for 3 hands"):
+        deal_by_length([Review("x"), Review("y")], 3)
 
 
 def test_operations_are_counted_as_by_hand(tiny_qwen: Path) -> None:

@@ -16,7 +16,7 @@ from sentifactory.cli import build_app
 from sentifactory.errors import ConfigError
 from sentifactory.training import recipe_checks
 from sentifactory.training.acceleration import Way
-from sentifactory.training.estimate import compare_with_run, format_time, summarise_comparison
+from sentifactory.training.estimate import compare_with_run, summarise_comparison
 from sentifactory.training.memory_needs import count_optimizer_copies
 from sentifactory.training.operations import LayerSizes, ModelSizes, count_batches, make_batches
 from sentifactory.training.watching import TrainerListener
@@ -228,7 +228,6 @@ def test_operations_by_hand() -> None:
 
 
 def test_words() -> None:
-    assert [format_time(seconds) for seconds in (8.2, 500, 9000)] == ["8 s", "8.3 min", "2.5 h"]
     assert [count_optimizer_copies(name) for name in ("adamw_torch_fused", "adamw_8bit", "sgd")] == [2.0, 0.5, 0.0]
     card = {
         "speed": {"steps": 5, "train_time_s": 12.0, "steps_per_s": 0.4},

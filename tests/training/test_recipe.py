@@ -135,6 +135,15 @@ def test_folder_without_config_and_empty_data_file(workplace: Path) -> None:
     assert problems[1].endswith("reviews.jsonl of reviews is empty")
 
 
+@pytest.mark.parametrize("content", ["[]", '{"reviews": "reviews.jsonl"}', '{"reviews": '])
+def test_a_register_that_is_none_is_told_so(workplace: Path, content: str) -> None:
+    register = workplace / "data" / "dataset_info.json"
+    register.write_text(content)
+    (problem,) = find(workplace)
+    assert str(register) in problem
+    assert "is no register" in problem or "cannot be read" in problem
+
+
 def test_line_numbers_point_into_the_file(workplace: Path) -> None:
     file = workplace / "good.yaml"
     file.write_text(file.read_text().replace("finetuning_type: freeze", "finetuning_typ: freeze"))

@@ -105,7 +105,7 @@ class TransformersEngine(ClosingEngine):
                 f"The GPU's memory does not suffice for {len(prompts)} reviews of up to "
                 f"{max(map(len, prompts))} tokens",
                 where=self.name,
-                next_step="choose a smaller batch_size, or the engine vllm",
+                next_step="choose the engine vllm, or a smaller --batch_size where the command has it",
             ) from error
 
     def count_flop(self, reviews: Sequence[Review]) -> float:

@@ -26,6 +26,7 @@ import typer
 from sentifactory.atomic import write_json, write_text
 from sentifactory.engines.base import Engine
 from sentifactory.engines.vllm_process import VllmOptions
+from sentifactory.errors import ConfigError
 from sentifactory.evaluation.bench_figures import ModelBench, Timing, describe_bench, format_bench, pair_labels
 from sentifactory.records import Prediction, Review
 from sentifactory.task import BINARY_SENTIMENT
@@ -100,7 +101,12 @@ def deal_by_length(reviews: Sequence[Review], n_hands: int) -> list[list[Review]
     Example:
         >>> [[r.text for r in hand] for hand in deal_by_length([Review("aaa"), Review("b"), Review("cc")], 2)]
         [['b', 'aaa'], ['cc']]
+
+    Raises:
+        ConfigError: when there are fewer reviews than hands.
     """
+    if len(reviews) < n_hands:
+        raise ConfigError(f"There are {len(reviews)} reviews for {n_hands} hands", next_step="lower --rounds")
     ordered = sorted(reviews, key=lambda review: len(review.text))
     return [ordered[hand::n_hands] for hand in range(n_hands)]
 

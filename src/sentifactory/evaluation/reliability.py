@@ -91,13 +91,6 @@ def weigh_ece(confidence: NDArray, is_right: NDArray, edges: NDArray, weights: N
     return np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1)
 
 
-def compute_ece(confidence: NDArray, is_right: NDArray, edges: NDArray) -> float:
-    """Return the expected calibration error: how far confidence and accuracy of a bin lie apart, on average."""
-    import numpy as np
-
-    return float(weigh_ece(confidence, is_right, edges, np.ones((1, len(confidence))))[0])
-
-
 def expect_chance_ece(confidence: NDArray, edges: NDArray, seed: int = 0) -> float:
     """Return the ECE that so many reviews would show on average if every confidence were exactly right."""
     import numpy as np

@@ -168,7 +168,9 @@ def find_report(
     Raises:
         ConfigError: when the named file cannot be read as a report.
     """
-    files = [named] if named is not None else sorted(SEARCHED_FOLDER.rglob("*.json"))
+    # A tokenizer's file of many megabytes stands in every checkpoint, and is no report.
+    searched = (file for file in SEARCHED_FOLDER.rglob("*.json") if file.name != "tokenizer.json")
+    files = [named] if named is not None else sorted(searched)
     accepted = [weights, *([export["source_weights"]] if export else [])]
     found: list[tuple[str, Path, dict[str, Any]]] = []
     n_reports, problem = 0, ""

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.evaluation.ladder_report import format_seconds
 from sentifactory.masking import mask_words
 from sentifactory.training.acceleration import Accelerations
-from sentifactory.training.estimate import estimate_run, find_estimate_obstacle, fits, format_time
+from sentifactory.training.estimate import estimate_run, find_estimate_obstacle, fits
 from sentifactory.training.failures import explain_failure
 from sentifactory.training.freezing import correct_trainable, summarise_trainable
 from sentifactory.training.llamafactory import check_recipe
@@ -144,8 +145,8 @@ def _build_work(estimate: Mapping[str, Any]) -> Table:
         ("steps", f"{estimate['steps']} ({estimate['epochs']:.2f} epochs)"),
         ("operations", f"{operations / 1e12:.3g} TF, {operations / stock:.0%} of stock"),
         ("rate, of one layer forward and back", f"{estimate['operations_per_s'] / 1e9:.3g} GF/s"),
-        ("time of all steps", format_time(estimate["train_time_s"])),
-        ("time of all evaluations", format_time(estimate["evaluation_time_s"])),
+        ("time of all steps", format_seconds(estimate["train_time_s"])),
+        ("time of all evaluations", format_seconds(estimate["evaluation_time_s"])),
     ]
     return _build_table("Work", rows)
 

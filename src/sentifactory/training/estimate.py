@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.evaluation.ladder_report import format_seconds
 from sentifactory.training.acceleration import Way
 from sentifactory.training.answer_loss import find_causal_model
 from sentifactory.training.layer_probe import LayerProbe, probe_layer
@@ -186,9 +187,9 @@ def summarise_estimate(estimate: Estimate) -> str:
     """Return the estimate as a sentence, for before the run."""
     free = f" of {estimate.free_bytes / _GIB:.1f}" if estimate.free_bytes else ""
     warning = "" if fits(estimate) else "; that is more than there is"
-    evaluation = f", {format_time(estimate.evaluation_time_s)} for evaluation" if estimate.evaluation_time_s else ""
+    evaluation = f", {format_seconds(estimate.evaluation_time_s)} for evaluation" if estimate.evaluation_time_s else ""
     return (
-        f"Estimate: {format_time(estimate.train_time_s)} for {estimate.steps} steps{evaluation}, "
+        f"Estimate: {format_seconds(estimate.train_time_s)} for {estimate.steps} steps{evaluation}, "
         f"{estimate.memory.peak / _GIB:.1f}{free} GiB{warning}."
     )
 
@@ -196,18 +197,6 @@ def summarise_estimate(estimate: Estimate) -> str:
 def fits(estimate: Estimate) -> bool:
     """Return whether there is memory enough, as far as that is known."""
     return not estimate.free_bytes or estimate.memory.peak <= estimate.free_bytes
-
-
-def format_time(seconds: float) -> str:
-    """Return a time in words.
-
-    Example:
-        >>> format_time(8.2), format_time(500), format_time(9000)
-        ('8 s', '8.3 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def compare_with_run(estimate: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, dict[str, float]] | None:
@@ -232,6 +221,6 @@ def summarise_comparison(compared: Mapping[str, Mapping[str, float]]) -> str:
     """Return the comparison as a sentence, for after the run."""
     time, peak = compared["train_time_s"], compared["peak_bytes"]
     return (
-        f"Estimated {format_time(time['estimated'])} of steps and {peak['estimated'] / _GIB:.1f} GiB; "
-        f"it took {format_time(time['happened'])} and {peak['happened'] / _GIB:.1f} GiB."
+        f"Estimated {format_seconds(time['estimated'])} of steps and {peak['estimated'] / _GIB:.1f} GiB; "
+        f"it took {format_seconds(time['happened'])} and {peak['happened'] / _GIB:.1f} GiB."
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.readers import FILE_SUFFIXES
+from sentifactory.json_object import read_json_object
 from sentifactory.training.recipe import Recipe, suggest
 
 # Name data sets or files that a run learns from or is judged on; the last one in encoder recipes alone.
@@ -208,6 +209,9 @@ def check_datasets(recipe: Recipe, *, may_be_files: bool = False) -> Iterator[st
     except (ValueError, OSError) as error:
         yield f"dataset: {register} cannot be read ({error})"
         return
+    if not isinstance(known, dict) or not all(isinstance(entry, dict) for entry in known.values()):
+        yield f"dataset: {register} is no register (expected an object that holds an object for each data set)"
+        return
     for key, name in wanted:
         place = f"{key} ({recipe.locate(key)})"
         if name not in known:
@@ -242,8 +246,7 @@ def list_data_files(settings: Mapping[str, Any], keys: Sequence[str] = DATA_KEYS
     A file of reviews that is named itself, as encoder recipes may do, is a data set of its own name.
     """
     folder = settings.get("dataset_dir", "data")
-    register = Path(folder) / "dataset_info.json" if isinstance(folder, str) else None
-    known = json.loads(register.read_text(encoding="utf-8")) if register is not None and register.is_file() else {}
+    known = (isinstance(folder, str) and read_json_object(Path(folder) / "dataset_info.json")) or {}
     found = []
     for key in keys:
         for name in split_names(settings.get(key)):
