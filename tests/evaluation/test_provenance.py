@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sentifactory.corpus.manifest import hash_file
-from sentifactory.evaluation.provenance import describe_model
+from sentifactory.evaluation.provenance import describe_command, describe_model
 from sentifactory.models.weights import hash_weights
 
 
@@ -24,3 +24,22 @@ def test_the_settings_beside_the_weights_are_written_down(tmp_path: Path) -> Non
     assert facts["settings"] == {"chat_template.jinja": hash_file(tmp_path / "chat_template.jinja")}
     assert "run_card" not in facts
     assert describe_model(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("/somewhere/.venv/bin/sentifactory", "sentifactory"),
+        ("/somewhere/src/sentifactory/cli.py", "sentifactory"),  # python -m sentifactory.cli
+        ("scripts/eval_sentiment_compare.py", "scripts/eval_sentiment_compare.py"),
+    ],
+)
+def test_a_command_is_told_as_it_is_typed(monkeypatch: pytest.MonkeyPatch, program: str, expected: str) -> None:
+    monkeypatch.setattr("sys.argv", [program, "eval", "ladder", "--csv_path", "my reviews.csv"])
+    assert describe_command() == f"{expected} eval ladder --csv_path 'my reviews.csv'"
+
+
+def test_a_program_below_this_folder_is_told_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "scripts" / "compare.py")])
+    assert describe_command() == "scripts/compare.py"

@@ -80,9 +80,11 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_command() -> str:
-    """Return the command line without secrets, and without the folder above this one in the program's path."""
+    """Return the command line without secrets, as it can be typed in this folder with the environment active."""
     program = Path(sys.argv[0])
-    if program.is_absolute() and program.is_relative_to(Path.cwd()):
+    if program.name == "sentifactory" or program.parts[-2:] == ("sentifactory", "cli.py"):  # the latter by `python -m`
+        program = Path("sentifactory")
+    elif program.is_absolute() and program.is_relative_to(Path.cwd()):
         program = program.relative_to(Path.cwd())
     return shlex.join([str(program), *mask_words(sys.argv[1:])])
 
