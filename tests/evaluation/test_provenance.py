@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.evaluation.provenance import describe_command, describe_model
 from sentifactory.models.weights import hash_weights
