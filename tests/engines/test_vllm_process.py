@@ -57,6 +57,16 @@ def test_gpu_build_is_started_by_its_console_command(tmp_path) -> None:
     assert command[-2:] == ["--tensor-parallel-size", "2"]
 
 
+def test_a_server_behind_a_service_steps_back(tmp_path) -> None:
+    install = VllmInstall(tmp_path / "python", is_cpu=True, version="0.32.0")
+    plain = build_command(install, "org/model", ["base"], 8000, VllmOptions())
+    command = build_command(install, "org/model", ["base"], 8000, VllmOptions(niceness=4))
+    assert command[3:] == plain
+    show = [*command[:3], sys.executable, "-c", "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"]
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert int(subprocess.run(show, check=True, capture_output=True).stdout) == min(19, own + 4)
+
+
 def test_environment_keeps_the_users_wishes_and_drops_what_leads_astray(tmp_path, monkeypatch) -> None:
     for key in ("HF_HUB_OFFLINE", "VLLM_CPU_OMP_THREADS_BIND"):
         monkeypatch.delenv(key, raising=False)

@@ -51,6 +51,7 @@ class VllmOptions:
         gpu_memory_share: share of the GPU's memory that vLLM may take.
         extra_arguments: further arguments, handed on as they are.
         log_path: where vLLM's output goes; None for a temporary file.
+        niceness: how far it steps back behind this process, as in `nice -n`.
     """
 
     port: int | None = None
@@ -62,6 +63,7 @@ class VllmOptions:
     gpu_memory_share: float = 0.9
     extra_arguments: tuple[str, ...] = ()
     log_path: Path | None = None
+    niceness: int = 0
 
 
 def list_usable_cores() -> list[int]:
@@ -103,7 +105,8 @@ def build_command(install: VllmInstall, model: str, names: list[str], port: int,
         command += ["--block-size", str(CPU_BLOCK_TOKENS)]
     else:
         command += ["--dtype", options.dtype or "auto", "--gpu-memory-utilization", str(options.gpu_memory_share)]
-    return [*command, *options.extra_arguments]
+    command += options.extra_arguments
+    return ["nice", "-n", str(options.niceness), *command] if options.niceness else command
 
 
 def build_environment(install: VllmInstall, model: str, options: VllmOptions) -> dict[str, str]:

@@ -14,7 +14,7 @@ from sentifactory.engines.vllm_process import VllmOptions
 from sentifactory.errors import ConfigError
 from sentifactory.serving.backends import Backend
 from sentifactory.serving.batching import BatchingBackend
-from sentifactory.serving.priority import load_behind
+from sentifactory.serving.priority import ENGINE_NICENESS, load_behind
 from sentifactory.serving.settings import Limits
 from sentifactory.task import Task
 
@@ -127,7 +127,8 @@ def open_backend(
     from sentifactory.serving.upstream import UpstreamBackend, link_to_address, link_to_process
 
     if kind == "vllm":
-        options = VllmOptions(log_path=Path(choice.vllm_log) if choice.vllm_log else None)
+        log_path = Path(choice.vllm_log) if choice.vllm_log else None
+        options = VllmOptions(log_path=log_path, niceness=ENGINE_NICENESS)
         model = str(Path(choice.model).expanduser()) if choice.model.startswith("~") else choice.model
         open_link = link_to_process(model, name, task, options, VLLM_CONCURRENCY, limits.request_s)
     else:
