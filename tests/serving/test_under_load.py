@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -18,7 +15,7 @@ from live_service import build_service, read_metric, serve_live
 from sentifactory.engines.base import ClosingEngine, OnAnswer, tell_answers
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
-from sentifactory.serving import batching, priority
+from sentifactory.serving import batching
 from sentifactory.serving.backends import NotReadyError
 from sentifactory.serving.batching import BatchingBackend
 from sentifactory.serving.places import Places
@@ -103,42 +100,6 @@ def test_whoever_waits_when_it_is_closed_is_told(monkeypatch: pytest.MonkeyPatch
             engine.open.set()
 
     assert [type(answer) for answer in asyncio.run(run())] == [NotReadyError, NotReadyError]
-
-
-class NicenessEngine(ClosingEngine):
-    """Notes how nice the thread is in which it answers, and one that it starts."""
-
-    name = "niceness"
-
-    def __init__(self) -> None:
-        self.seen: list[int] = []
-
-    def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
-        self.seen.append(read_niceness())
-        with ThreadPoolExecutor(1) as own:
-            self.seen.append(own.submit(read_niceness).result())
-        return tell_answers([script_answer(review.text, 2) for review in reviews], on_answer)
-
-
-def read_niceness() -> int:
-    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="niceness of a thread is Linux's own")
-def test_the_model_steps_back_behind_the_event_loop() -> None:
-    async def run() -> list[int]:
-        engine = NicenessEngine()
-        backend = BatchingBackend(engine, batch_items=1, batch_wait_s=0.0)
-        await backend.open()
-        await backend.ask(Review("a"))
-        await backend.close()
-        return engine.seen
-
-    own = read_niceness()
-    expected = min(19, own + priority.ENGINE_NICENESS)
-    assert asyncio.run(run()) == [expected, expected]
-    assert priority.load_behind(read_niceness) == expected
-    assert read_niceness() == own
 
 
 def test_places_follow_the_pace_of_the_engine() -> None:

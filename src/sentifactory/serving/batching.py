@@ -19,7 +19,6 @@ from sentifactory.errors import EngineError
 from sentifactory.progress import hide_progress
 from sentifactory.records import Prediction, Review
 from sentifactory.serving.backends import NotReadyError
-from sentifactory.serving.priority import step_back
 
 CLOSE_WAIT_S = 10.0
 
@@ -50,7 +49,6 @@ class EngineThread:
         await asyncio.to_thread(self._thread.join, CLOSE_WAIT_S)
 
     def _work(self) -> None:
-        step_back()
         while (job := self._jobs.get()) is not None:
             reviews, outcome, loop = job
             answers = ask_safely(self._engine, reviews)

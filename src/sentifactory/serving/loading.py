@@ -14,12 +14,12 @@ from sentifactory.engines.vllm_process import VllmOptions
 from sentifactory.errors import ConfigError
 from sentifactory.serving.backends import Backend
 from sentifactory.serving.batching import BatchingBackend
-from sentifactory.serving.priority import ENGINE_NICENESS, load_behind
 from sentifactory.serving.settings import Limits
 from sentifactory.task import Task
 
 TFIDF = "tfidf"
 VLLM_CONCURRENCY = 64
+VLLM_NICENESS = 5  # it wants all cores, and who is turned away shall not wait for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +122,13 @@ def open_backend(
     choice.check()
     kind = choice.engine_kind
     if kind != "vllm" and not is_address(kind):
-        engine = load_behind(lambda: open_engine(choice, task, name))
+        engine = open_engine(choice, task, name)
         return BatchingBackend(engine, limits.batch_items, limits.batch_wait_s, on_batch), engine
     from sentifactory.serving.upstream import UpstreamBackend, link_to_address, link_to_process
 
     if kind == "vllm":
         log_path = Path(choice.vllm_log) if choice.vllm_log else None
-        options = VllmOptions(log_path=log_path, niceness=ENGINE_NICENESS)
+        options = VllmOptions(log_path=log_path, niceness=VLLM_NICENESS)
         model = str(Path(choice.model).expanduser()) if choice.model.startswith("~") else choice.model
         open_link = link_to_process(model, name, task, options, VLLM_CONCURRENCY, limits.request_s)
     else:
