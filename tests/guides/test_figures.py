@@ -11,7 +11,7 @@ import pytest
 from sentifactory.cli import build_app
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.power import compute_power
-from sentifactory.guides.figures import read_ladder, write_figures
+from sentifactory.guides.figures import read_report, write_figures
 from sentifactory.guides.memory_part import RECIPES, find_gpu, write_memory_part
 from sentifactory.guides.parts import replace_part
 from sentifactory.guides.power_part import write_power_part
@@ -96,12 +96,34 @@ def test_a_ladder_fills_both_languages(tmp_path: Path) -> None:
     assert "300 reviews of `data/t.csv`" in english
 
 
+def test_services_under_load_fill_both_languages(tmp_path: Path) -> None:
+    for name in ("serving.md", "serving_zh.md"):
+        (tmp_path / name).write_text(PAGE.format("load"), encoding="utf-8")
+    marks = {"p50": 300.2, "p95": 400.0, "p99": 500.4}
+    load = {"clients": 32, "closed": {"per_s": 20.04, "latency_ms": marks}, "open": {"latency_ms": marks}}
+    statuses = {"200": 20, "429": 75, "504": 5}
+    onnx = {"sent_per_s": 80.2, "requests": 100, "statuses": statuses, "latency_429_ms": marks}
+    bench = {
+        "machine": {"processor": "P", "cores": 2},
+        "load": {"plain encoder": load, "onnx": load},
+        "overload": {"onnx": onnx},
+    }
+    (tmp_path / "serve.json").write_text(json.dumps(bench), encoding="utf-8")
+    write_figures(serve=tmp_path / "serve.json", contexts=tmp_path)
+    english, chinese = ((tmp_path / name).read_text(encoding="utf-8") for name in ("serving.md", "serving_zh.md"))
+    assert "| `onnx` | 20.0 | 300 | 500 | 300 | 500 | 80 | 75% | 500 | 5 |" in english
+    assert "| tutorial's FastAPI, encoder | 20.0 | 300 | 500 | 300 | 500 | – | – | – | – |" in english
+    assert "32 clients that wait for each answer, on P, 2 cores" in english
+    assert "| 教程式 FastAPI，编码器 | 20.0 |" in chinese
+
+
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to write"):
         write_figures()
     (tmp_path / "x.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ConfigError, match="This is no ladder"):
-        read_ladder(tmp_path / "x.json")
+    with pytest.raises(ConfigError, match="There are no figures to show: it lacks one of machine, rungs") as refusal:
+        read_report(tmp_path / "x.json", {"rungs", "machine"}, "make one")
+    assert "make one" in str(refusal.value)
     (tmp_path / "ladder.json").write_text(json.dumps(make_ladder()), encoding="utf-8")
     with pytest.raises(ConfigError, match="guide cannot be read"):
         write_figures(ladder=tmp_path / "ladder.json", contexts=tmp_path)

@@ -1,4 +1,4 @@
-"""Fills the parts of the guides that hold measured figures: memory by dry runs, the ladder of models by its report."""
+"""Fills the parts of the guides that hold measured figures: memory by dry runs, ladder and services by benches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sentifactory.errors import ConfigError
 from sentifactory.guides.ladder_part import write_ladder_part
 from sentifactory.guides.memory_part import QWEN, estimate_recipes, write_memory_part
 from sentifactory.guides.parts import replace_part
+from sentifactory.guides.serve_part import write_serve_part
 from sentifactory.progress import say
 
 SUFFIXES = {"en": "", "zh": "_zh"}
@@ -24,14 +25,20 @@ def write_figures(
     ladder: Annotated[
         Path | None, typer.Option("--ladder", help="A ladder.json of `sentifactory eval ladder`, for its table.")
     ] = None,
+    serve: Annotated[Path | None, typer.Option("--serve", help="The serve.json of `make bench-serve`.")] = None,
     contexts: Annotated[Path, typer.Option("--contexts", help="Folder of the guides.")] = Path("contexts"),
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Where memory.json goes.")] = Path("saves/bench"),
 ) -> None:
     """Write measured figures into the guides, in both languages."""
-    if not memory and ladder is None:
-        raise ConfigError("There is nothing to write", expected="--memory, --ladder FILE, or both")
+    if not memory and ladder is None and serve is None:
+        raise ConfigError("There is nothing to write", expected="--memory, --ladder FILE, --serve FILE, or several")
+    if serve is not None:
+        bench = read_report(serve, {"machine", "load", "overload"}, "make one with `make bench-serve`")
+        fill_part(contexts, "serving", "load", {one: write_serve_part(bench, one) for one in SUFFIXES})
     if ladder is not None:
-        found = read_ladder(ladder)
+        found = read_report(
+            ladder, {"rungs", "data", "machine", "command"}, "make one with `sentifactory eval ladder`"
+        )
         fill_part(contexts, "which_model", "ladder", {one: write_ladder_part(found, one) for one in SUFFIXES})
     if memory:
         estimates = []
@@ -60,18 +67,21 @@ def fill_part(contexts: Path, page: str, part: str, bodies: dict[str, str]) -> N
         say(f"Written  {path}, {part}")
 
 
-def read_ladder(path: Path) -> dict[str, Any]:
-    """Return a ladder from its file.
+def read_report(path: Path, parts: set[str], next_step: str) -> dict[str, Any]:
+    """Return a report of a command from its file.
+
+    Args:
+        path: the file, JSON.
+        parts: what it must hold.
+        next_step: how it is made.
 
     Raises:
-        ConfigError: when the file is not one.
+        ConfigError: when it cannot be read, or lacks a part.
     """
     try:
-        ladder = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(ladder, dict) or not ladder.keys() >= {"rungs", "data", "machine", "command"}:
-            raise ValueError("it lacks rungs")
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(report, dict) or not report.keys() >= parts:
+            raise ValueError(f"it lacks one of {', '.join(sorted(parts))}")
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"This is no ladder: {error}", where=str(path), next_step="make one with `sentifactory eval ladder`"
-        ) from error
-    return ladder
+        raise ConfigError(f"There are no figures to show: {error}", where=str(path), next_step=next_step) from error
+    return report
