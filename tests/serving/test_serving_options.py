@@ -16,7 +16,7 @@ from sentifactory.engines.onnx import EXPORT_NAME
 from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.models.weights import hash_weights
 from sentifactory.records import Prediction
-from sentifactory.serving.loading import choose_kind
+from sentifactory.serving.loading import ModelChoice, choose_kind
 from sentifactory.serving.reporting import build_reporter, name_model
 from sentifactory.serving.server import bind_socket, describe_calls
 from sentifactory.serving.settings import KEY_VARIABLE, Access, Limits, read_key
@@ -77,6 +77,10 @@ def test_the_engine_follows_from_the_model(tmp_path: Path) -> None:
     assert choose_kind(str(tmp_path)) == "vllm"
     (tmp_path / EXPORT_NAME).write_text("{}")
     assert choose_kind(str(tmp_path)) == "onnx"
+    # A labelling that was begun in other numbers is not continued.
+    assert ModelChoice("m", "vllm").engine_name == "vllm"
+    assert ModelChoice("m", "vllm", vllm_dtype="bfloat16").engine_name == "vllm in bfloat16"
+    assert ModelChoice("m", None, "http://a:8000").engine_name == "vllm"
 
 
 @pytest.mark.parametrize(
@@ -85,6 +89,9 @@ def test_the_engine_follows_from_the_model(tmp_path: Path) -> None:
         (["saves/none"], "no such model folder"),
         (["MODEL", "--engine", "magic"], "no engine 'magic'"),
         (["MODEL", "--engine", "transformers", "--vllm_url", "http://127.0.0.1:1"], "leave out --engine"),
+        (["MODEL", "--engine", "transformers", "--vllm_dtype", "bfloat16"], "transformers was to compute in bfloat16"),
+        (["MODEL", "--engine", "vllm", "--vllm_dtype", "int4"], "one of auto, bfloat16, float16, float32"),
+        (["MODEL", "--vllm_url", "http://127.0.0.1:1", "--vllm_dtype", "auto"], "without an address"),
         (["MODEL", "--max_queue", "0"], "queue_items is 0"),
         (["MODEL", "--max_queue", "10", "--max_list_items", "20"], "never fit"),
         (["MODEL", "--batch_wait_ms", "-1"], "batch_wait_s"),

@@ -125,6 +125,7 @@ def build_engine(
     mode: Mode = "generate",
     max_new_tokens: int = MAX_NEW_TOKENS,
     vllm_log: str | None = None,
+    vllm_dtype: str | None = None,
     is_calibrated: bool = True,
 ) -> Engine:
     """Return an engine that is ready to answer; use it in a `with` block.
@@ -139,6 +140,7 @@ def build_engine(
         mode: `generate` (free text), `constrain` (only answers can be written) or `score` (probabilities).
         max_new_tokens: longest reply, in tokens.
         vllm_log: file for vLLM's output; None for a temporary one.
+        vllm_dtype: the numbers that vLLM computes with; None: as `VllmOptions` says.
         is_calibrated: correct the probabilities by the calibration.json in the model's folder, where there is one for
             this prompt and these weights.
 
@@ -173,6 +175,6 @@ def build_engine(
         from sentifactory.engines.vllm import VllmEngine
         from sentifactory.engines.vllm_process import VllmOptions
 
-        options = VllmOptions(log_path=Path(vllm_log) if vllm_log else None)
+        options = VllmOptions(dtype=vllm_dtype, log_path=Path(vllm_log) if vllm_log else None)
         engine = VllmEngine(model, task, name=name, mode=mode, options=options, max_new_tokens=max_new_tokens)
     return engine if calibration is None else CalibratedEngine(engine, calibration)

@@ -36,6 +36,7 @@ class LabelWish:
         encoding: of a text file.
         overwrite: replace a finished output.
         vllm_log: file for vLLM's output.
+        vllm_dtype: the numbers that vLLM computes with.
     """
 
     source: str
@@ -52,6 +53,7 @@ class LabelWish:
     encoding: str | None = None
     overwrite: bool = False
     vllm_log: str | None = None
+    vllm_dtype: str | None = None
 
     def choose_model(self) -> ModelChoice:
         """Return the model and what runs it.
@@ -71,7 +73,8 @@ class LabelWish:
         if self.replicas is not None and self.replicas < 1:
             raise ConfigError(f"--replicas is {self.replicas}", expected="1 or more")
         kind = self.replica_engine if is_ray else self.engine
-        choice = ModelChoice(self.model, kind, self.vllm_urls[0] if self.vllm_urls else None, self.vllm_log)
+        address = self.vllm_urls[0] if self.vllm_urls else None
+        choice = ModelChoice(self.model, kind, address, self.vllm_log, self.vllm_dtype)
         choice.check()
         return choice
 

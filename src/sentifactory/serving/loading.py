@@ -19,6 +19,7 @@ from sentifactory.task import Task
 
 TFIDF = "tfidf"
 VLLM_CONCURRENCY = 64
+VLLM_DTYPES = ("auto", "bfloat16", "float16", "float32")
 VLLM_NICENESS = 5  # it wants all cores, and who is turned away shall not wait for one
 
 
@@ -31,12 +32,14 @@ class ModelChoice:
         kind: name of an engine; None: by what the model is.
         vllm_url: address of a vLLM that serves the model already, or None.
         vllm_log: file for vLLM's output; None for a temporary one.
+        vllm_dtype: the numbers that a vLLM of our own computes with, of `VLLM_DTYPES`; None: as `VllmOptions` says.
     """
 
     model: str
     kind: str | None = None
     vllm_url: str | None = None
     vllm_log: str | None = None
+    vllm_dtype: str | None = None
 
     @property
     def engine_kind(self) -> str:
@@ -45,15 +48,23 @@ class ModelChoice:
 
     @property
     def engine_name(self) -> str:
-        """The engine without its address, which does not change an answer."""
-        return "vllm" if is_address(self.engine_kind) else self.engine_kind
+        """The engine with what may change an answer, which its address does not."""
+        kind = "vllm" if is_address(self.engine_kind) else self.engine_kind
+        return f"{kind} in {self.vllm_dtype}" if self.vllm_dtype else kind
 
     def check(self) -> None:
         """Refuse what cannot work, before anything is started.
 
         Raises:
-            ConfigError: when engine and address exclude each other, or there is no such engine or model.
+            ConfigError: when engine, address and dtype exclude each other, or there is no such engine, model or dtype.
         """
+        if self.vllm_dtype is not None and (self.engine_kind != "vllm" or self.vllm_dtype not in VLLM_DTYPES):
+            raise ConfigError(
+                f"The engine {self.engine_kind} was to compute in {self.vllm_dtype}",
+                where="--vllm_dtype",
+                expected=f"one of {', '.join(VLLM_DTYPES)}, with the engine vllm and without an address",
+                next_step="correct the option, or leave it out",
+            )
         if self.vllm_url and self.kind not in (None, "vllm"):
             raise ConfigError(
                 f"An address was given for the engine {self.kind}", where="--vllm_url", next_step="leave out --engine"
@@ -94,7 +105,14 @@ def open_engine(choice: ModelChoice, task: Task, name: str) -> Engine:
         return TfidfEngine(task, name=name).fit(read_reviews(choice.model, task))
     # The reporter corrects the probabilities, because it knows the threshold as well.
     return build_engine(
-        choice.engine_kind, choice.model, task, name=name, mode="score", vllm_log=choice.vllm_log, is_calibrated=False
+        choice.engine_kind,
+        choice.model,
+        task,
+        name=name,
+        mode="score",
+        vllm_log=choice.vllm_log,
+        vllm_dtype=choice.vllm_dtype,
+        is_calibrated=False,
     )
 
 
@@ -128,7 +146,7 @@ def open_backend(
 
     if kind == "vllm":
         log_path = Path(choice.vllm_log) if choice.vllm_log else None
-        options = VllmOptions(log_path=log_path, niceness=VLLM_NICENESS)
+        options = VllmOptions(dtype=choice.vllm_dtype, log_path=log_path, niceness=VLLM_NICENESS)
         model = str(Path(choice.model).expanduser()) if choice.model.startswith("~") else choice.model
         open_link = link_to_process(model, name, task, options, VLLM_CONCURRENCY, limits.request_s)
     else:
