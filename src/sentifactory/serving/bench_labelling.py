@@ -32,7 +32,7 @@ def write_reviews(path: Path, texts: Sequence[str], n_rows: int) -> None:
 def label_with_kills(command: Sequence[str], source: Path, out: Path, n_kills: int) -> dict[str, Any]:
     """Run a labelling command, killing it so often, until it is through; return what was measured and counted.
 
-    Every other run is killed at a random moment after it has written something, so that the whole gets on; those in
+    Every third run is killed at a random moment after it has written something, so that the whole gets on; those in
     between soon after they have begun, whatever they are doing then.
     """
     journal = out.with_name(out.name + ".journal.json")
@@ -46,7 +46,7 @@ def label_with_kills(command: Sequence[str], source: Path, out: Path, n_kills: i
         while True:
             process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL)
             if kills < n_kills:
-                if kills % 2:
+                if kills % 3 == 2:
                     _wait_for_growth(process, journal)
                 time.sleep(dice.random() * LONGEST_PAUSE_S)
                 os.kill(process.pid, signal.SIGKILL)  # `send_signal` would collect one that has ended

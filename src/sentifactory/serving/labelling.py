@@ -21,7 +21,9 @@ from sentifactory.serving.reporting import Reporter
 from sentifactory.serving.row_files import Answer, Row, RowFile, WholeRow, open_rows
 from sentifactory.serving.spool import Spool
 
-CHUNK_ROWS = 2048  # rows in memory at the same time
+# Rows in memory at the same time. Local engines answer them by length, the first row perhaps last: a kill costs up to as
+# many answers.
+CHUNK_ROWS = 512
 WRITE_EVERY_S = 1.0
 NO_LABEL = "the model named no label"
 BAD, UNSURE, ROWS = "bad_rows", "unsure", "rows"
