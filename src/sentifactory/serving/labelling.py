@@ -21,7 +21,7 @@ from sentifactory.serving.reporting import Reporter
 from sentifactory.serving.row_files import Answer, Row, RowFile, WholeRow, open_rows
 from sentifactory.serving.spool import Spool
 
-# Rows in memory at the same time. Local engines answer them by length, the first row perhaps last: a kill costs up to as
+# Rows in memory at the same time. Local engines answer them by length, the first row perhaps last: a kill may cost as
 # many answers.
 CHUNK_ROWS = 512
 WRITE_EVERY_S = 1.0
