@@ -81,6 +81,7 @@ def test_the_plain_service_answers_with_an_encoder_of_our_own_type(models: Bench
     from transformers import AutoModel, AutoTokenizer
 
     config_class, model_class = register_pooled_classes()
+    (tmp_path / "trunk").mkdir()
     trunk = build_tiny_bert(tmp_path / "trunk")
     model = AutoModel.from_pretrained(trunk)
     labels = dict(enumerate(BINARY_SENTIMENT.labels))

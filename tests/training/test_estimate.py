@@ -236,5 +236,5 @@ def test_words() -> None:
     compared = compare_with_run({"steps": 10, "train_time_s": 20.0, "memory": {"peak": 2 << 30}}, card)
     assert compared is not None
     assert compared["train_time_s"] == {"estimated": 10.0, "happened": 12.0}  # of the steps that were made
-    assert summarise_comparison(compared) == "Estimated 10 s of steps and 2.0 GiB; it took 12 s and 3.0 GiB."
+    assert summarise_comparison(compared) == "Estimated 10.0 s of steps and 2.0 GiB; it took 12.0 s and 3.0 GiB."
     assert compare_with_run({"steps": 10}, {"speed": None, "memory": None}) is None

@@ -66,6 +66,7 @@ def main() -> None:
     app.add_api_route("/predict", predict, methods=["POST"])
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # as uvicorn's own
     bound.bind(("127.0.0.1", 0))
+    bound.listen(2048)  # before the port is told
     print(bound.getsockname()[1], flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, backlog=2048)).run(sockets=[bound])
 
