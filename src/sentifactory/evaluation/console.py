@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sentifactory.evaluation.formats import format_points, format_range
-from sentifactory.evaluation.wording import DASH, NO_PROBABILITIES, list_figures, read_interval
+from sentifactory.evaluation.wording import NO_PROBABILITIES, list_figures, read_interval
+from sentifactory.quantities import DASH
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,6 +10,7 @@ from sentifactory.corpus.wording import name_label
 from sentifactory.evaluation.formats import format_percent, format_points, format_range
 from sentifactory.evaluation.significance import Interval
 from sentifactory.evaluation.verdict import Sentence
+from sentifactory.quantities import DASH
 
 CONTENDERS = {
     "majority": Sentence("Majority label", "多数类"),
@@ -27,7 +28,6 @@ NO_CALIBRATION = Sentence(
     "Probabilities are shown as the models give them. With --val_path a calibration is fitted on validation reviews.",
     "概率按模型原样给出；加上 --val_path 可在验证评论上拟合校准。",
 )
-DASH = "–"
 
 # Key, English, Chinese, kind: `share` in per cent, `number` with three decimals. Those of labels first.
 _LABEL_FIGURES = (

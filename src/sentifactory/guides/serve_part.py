@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sentifactory.evaluation.markdown import build_table
+from sentifactory.quantities import DASH
 
 HEADERS = {
     "en": [
@@ -25,7 +26,6 @@ CAPTIONS = {
     "en": "{clients} clients that wait for each answer, on {machine}; the load generator runs on the same cores.",
     "zh": "{clients} 个客户端，各自等待回答；机器：{machine}；负载生成器使用同样的核。",
 }
-DASH = "–"
 
 
 def write_serve_part(bench: Mapping[str, Any], language: str) -> str:

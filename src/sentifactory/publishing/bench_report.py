@@ -11,8 +11,9 @@ from sentifactory.evaluation.markdown import build_table
 from sentifactory.evaluation.metrics import compute_metrics
 from sentifactory.evaluation.significance import compare_paired
 from sentifactory.evaluation.verdict import format_points, format_range
-from sentifactory.evaluation.wording import DASH, read_interval
+from sentifactory.evaluation.wording import read_interval
 from sentifactory.publishing.bench import WAYS, WayResult
+from sentifactory.quantities import DASH
 from sentifactory.records import Review
 from sentifactory.task import Task
 

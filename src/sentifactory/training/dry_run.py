@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.ladder_report import format_seconds
 from sentifactory.masking import mask_words
+from sentifactory.quantities import format_seconds
 from sentifactory.training.acceleration import Accelerations
 from sentifactory.training.estimate import estimate_run, find_estimate_obstacle, fits
 from sentifactory.training.failures import explain_failure

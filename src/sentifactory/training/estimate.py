@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.ladder_report import format_seconds
+from sentifactory.quantities import format_seconds
 from sentifactory.training.acceleration import Way
 from sentifactory.training.answer_loss import find_causal_model
 from sentifactory.training.layer_probe import LayerProbe, probe_layer

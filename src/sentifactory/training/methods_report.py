@@ -8,13 +8,13 @@ from dataclasses import asdict
 from typing import Any
 
 from sentifactory.atomic import write_json, write_text
-from sentifactory.evaluation.ladder_report import format_bytes, format_seconds
 from sentifactory.evaluation.markdown import build_table, escape
 from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
 from sentifactory.evaluation.significance import compute_wilson_interval
 from sentifactory.evaluation.verdict import format_percent, format_range
-from sentifactory.evaluation.wording import DASH, read_interval
+from sentifactory.evaluation.wording import read_interval
 from sentifactory.masking import mask_words
+from sentifactory.quantities import DASH, format_bytes, format_seconds
 from sentifactory.training.methods import METHODS, MethodOptions, find_title
 from sentifactory.training.pictures import draw_methods
 from sentifactory.training.recipe import load_recipe

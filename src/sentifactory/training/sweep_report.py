@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentifactory.atomic import write_json, write_text
-from sentifactory.evaluation.ladder_report import format_bytes, format_seconds
 from sentifactory.evaluation.markdown import build_table, escape
 from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
 from sentifactory.evaluation.significance import compare_paired
 from sentifactory.evaluation.verdict import format_p_value, format_percent, format_points, format_range
-from sentifactory.evaluation.wording import DASH, read_interval
+from sentifactory.evaluation.wording import read_interval
 from sentifactory.masking import mask_words
+from sentifactory.quantities import DASH, format_bytes, format_seconds
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.pictures import draw_sweep
 from sentifactory.training.run_card import read_now
