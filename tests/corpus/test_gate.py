@@ -19,10 +19,11 @@ import pytest
 from sentifactory.corpus import near_groups
 from sentifactory.corpus.cleaning import normalise_text
 from sentifactory.corpus.keys import make_keys
-from sentifactory.corpus.leakage import check_leaks_in_files, find_overlaps
+from sentifactory.corpus.leakage import check_leaks_in_files
 from sentifactory.corpus.near import find_near_pairs
 from sentifactory.corpus.planting import generate_reviews, load_stock, write_generated
 from sentifactory.corpus.prepare import prepare_reviews
+from sentifactory.corpus.shared_texts import find_overlaps
 from sentifactory.errors import ConfigError, LeakError
 from sentifactory.task import BINARY_SENTIMENT
 

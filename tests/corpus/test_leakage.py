@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from sentifactory.corpus.export import write_parts
-from sentifactory.corpus.leakage import EXACT, NEAR, check_leaks, check_leaks_in_files, find_overlaps
+from sentifactory.corpus.leakage import check_leaks, check_leaks_in_files
 from sentifactory.corpus.planting import EXACT_KINDS, change_one_in_ten, load_stock, repeat_exactly
 from sentifactory.corpus.readers import read_reviews
+from sentifactory.corpus.shared_texts import EXACT, NEAR, find_overlaps
 from sentifactory.errors import DataError
 from sentifactory.records import Review, Source
 from sentifactory.task import BINARY_SENTIMENT, REFERENCE_SENTIMENT

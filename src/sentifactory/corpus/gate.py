@@ -13,9 +13,9 @@ from sentifactory.corpus.arranging import Arrangement, arrange_folds, arrange_sp
 from sentifactory.corpus.balance import NONE
 from sentifactory.corpus.batch_order import order_by_batch
 from sentifactory.corpus.gate_options import GateOptions
-from sentifactory.corpus.leakage import EXACT, NEAR, Overlap, find_overlaps
 from sentifactory.corpus.near_groups import NearGroups
 from sentifactory.corpus.official import arrange_official, drop_leaks, refuse_leaks
+from sentifactory.corpus.shared_texts import EXACT, NEAR, Overlap, find_overlaps
 from sentifactory.corpus.sifting import clean_all, sift_reviews
 from sentifactory.corpus.sources import LoadedSource
 from sentifactory.corpus.splitting import SplitPlan, split_reviews

@@ -15,10 +15,11 @@ from typing import Any
 
 import sentifactory
 from sentifactory.corpus.export import MANIFEST
-from sentifactory.corpus.leakage import EXACT, NEAR, LeakReport, check_leaks
+from sentifactory.corpus.leakage import LeakReport, check_leaks
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.near import describe_rule
 from sentifactory.corpus.readers import read_texts
+from sentifactory.corpus.shared_texts import EXACT, NEAR
 from sentifactory.errors import LeakError
 from sentifactory.json_object import read_json_object
 from sentifactory.task import BINARY_SENTIMENT

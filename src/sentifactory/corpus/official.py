@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sentifactory.corpus.arranging import Arrangement
-from sentifactory.corpus.leakage import Overlap
+from sentifactory.corpus.shared_texts import Overlap
 from sentifactory.corpus.splitting import Deck, SplitPlan, count_by_label
 from sentifactory.errors import LeakError
 from sentifactory.records import Review, Split

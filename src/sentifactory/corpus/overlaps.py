@@ -1,6 +1,6 @@
 """Repeats within a data set and leaks between its parts, exact and near, as they are shown to a person.
 
-What is the same text and what is a near repeat is said by `keys` and `near`, what is a leak by `leakage`.
+`keys` and `near` say what is the same text and what a near repeat, `shared_texts` what stands in two parts.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from sentifactory.corpus.inspected import InspectedData
 from sentifactory.corpus.keys import make_keys
-from sentifactory.corpus.leakage import EXACT, NEAR, find_overlaps
 from sentifactory.corpus.near import NearPairs, find_near_pairs, join_groups
 from sentifactory.corpus.quoting import describe_place, quote_text
+from sentifactory.corpus.shared_texts import EXACT, NEAR, find_overlaps
 from sentifactory.records import Review
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, TrainFile, find_leaks_by_file
-from sentifactory.corpus.leakage import EXACT, NEAR
 from sentifactory.corpus.manifest import hash_file
+from sentifactory.corpus.shared_texts import EXACT, NEAR
 from sentifactory.errors import DataError
 from sentifactory.evaluation.verdict import Sentence, describe_overlap
 from sentifactory.progress import say

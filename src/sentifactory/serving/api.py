@@ -22,9 +22,7 @@ _CLIENT_GONE_STATUS = 499  # never sent: nobody is there to read it
 
 def build_app(service: PredictionService, access: Access) -> "FastAPI":
     """Return the ASGI application of a service."""
-    from fastapi import FastAPI, Request, Response
-    from fastapi.responses import JSONResponse
-    from starlette.exceptions import HTTPException
+    from fastapi import FastAPI
     from starlette.middleware.cors import CORSMiddleware
 
     @contextlib.asynccontextmanager
@@ -44,6 +42,24 @@ def build_app(service: PredictionService, access: Access) -> "FastAPI":
         redirect_slashes=False,
     )
     app.openapi = lambda: schema  # type: ignore[method-assign]
+    add_routes(app, service)
+    add_error_answers(app, service)
+    routes = [str(getattr(route, "path", "")) for route in app.routes]
+    app.add_middleware(Gate, key=access.key, metrics=service.metrics, routes=routes)
+    if access.cors_origins:  # outermost: a browser asks for permission without a key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(access.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    return app
+
+
+def add_routes(app: "FastAPI", service: PredictionService) -> None:
+    """Add what the service answers."""
+    from fastapi import Request, Response
+    from fastapi.responses import JSONResponse
 
     async def predict(request: Request) -> Response:
         try:
@@ -62,6 +78,18 @@ def build_app(service: PredictionService, access: Access) -> "FastAPI":
     async def tell_metrics() -> Response:
         return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    app.add_api_route("/predict", predict, methods=["POST"], response_model=None)
+    app.add_api_route("/health", tell_health, methods=["GET"])
+    app.add_api_route("/health/ready", tell_ready, methods=["GET"])
+    app.add_api_route("/metrics", tell_metrics, methods=["GET"], response_model=None)
+
+
+def add_error_answers(app: "FastAPI", service: PredictionService) -> None:
+    """Answer every failure in the one shape that `Problem` has."""
+    from fastapi import Request, Response
+    from fastapi.responses import JSONResponse
+    from starlette.exceptions import HTTPException
+
     async def answer_problem(_: Request, error: Exception) -> Response:
         problem = error if isinstance(error, Problem) else Problem("defect", "the service has made a mistake")
         service.metrics.problems.labels(problem.code).inc()
@@ -78,22 +106,8 @@ def build_app(service: PredictionService, access: Access) -> "FastAPI":
         response.headers.update(getattr(error, "headers", None) or {})
         return response
 
-    app.add_api_route("/predict", predict, methods=["POST"], response_model=None)
-    app.add_api_route("/health", tell_health, methods=["GET"])
-    app.add_api_route("/health/ready", tell_ready, methods=["GET"])
-    app.add_api_route("/metrics", tell_metrics, methods=["GET"], response_model=None)
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http)
-    routes = [str(getattr(route, "path", "")) for route in app.routes]
-    app.add_middleware(Gate, key=access.key, metrics=service.metrics, routes=routes)
-    if access.cors_origins:  # outermost: a browser asks for permission without a key
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(access.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
-        )
-    return app
 
 
 async def predict_while_there(service: PredictionService, request: "Request") -> Any:
