@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-mutations bench-methods bench-encoder bench-serve prove-encoders figures lock clean
+.PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-mutations bench-methods coverage bench-encoder bench-serve prove-encoders figures lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -51,6 +51,14 @@ bench-compare-kills: setup  ## kill comparisons and vLLM at random moments: is t
 
 bench-kills: setup  ## 25 kills of training runs and a full disk: saves/bench/kills.md
 	$(BIN)/python scripts/bench_kills.py
+
+# Below fail_under in pyproject.toml the command ends with an error.
+coverage: setup  ## the whole suite, and which lines and branches it runs: saves/bench/coverage.txt
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/coverage combine --quiet
+	@mkdir -p saves/bench
+	$(BIN)/coverage report > saves/bench/coverage.txt; status=$$?; tail -n 1 saves/bench/coverage.txt; exit $$status
 
 # MUTATIONS="--rooms corpus --samples 300 --seed 7": other rooms, more mutants, another sample.
 bench-mutations: setup  ## changed code: do its tests notice? (half an hour): saves/bench/mutations.md
