@@ -40,12 +40,12 @@ def list_cells(rung: Mapping[str, Any]) -> list[str]:
         spread = format_range(read_interval(test["interval"]), "to")
         against = f"{format_points(test['difference'])} ({spread}; {format_p_value(test['p_value'])})"
     ece = rung["ece_equal_mass"]
-    corrected = " calibrated" if rung.get("calibration") else ""
+    corrected = ", calibrated" if rung.get("calibration") else ""
     return [
         f"{format_percent(figures['accuracy'])} ({low}–{high})",
         against,
         format_percent(figures["macro_f1"]),
-        DASH if ece is None else f"{ece:.3f} ({rung['ece_by_chance']:.3f}){corrected}",
+        DASH if ece is None else f"{ece:.3f} ({rung['ece_by_chance']:.3f}{corrected})",
         format_speed(rung["reviews_per_s"]),
         format_bytes(rung["peak_bytes"]),
         format_bytes(rung.get("size_bytes")),

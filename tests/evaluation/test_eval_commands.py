@@ -1,0 +1,144 @@
+"""The commands of this room: every option reaches what it is for, and `--json` prints the result alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_comparison import Workplace
+from typer.testing import CliRunner
+
+from sentifactory.cli import build_app
+from sentifactory.evaluation import compare, demo, ladder, power, teaching
+from sentifactory.evaluation.compare import CompareOptions
+from sentifactory.evaluation.ladder import LadderOptions
+from sentifactory.evaluation.latency import mark_latencies
+from sentifactory.evaluation.report import summarise_report
+from sentifactory.evaluation.teaching import TeachOptions
+
+
+class CaughtError(Exception):
+    """Ends a command with what it was about to work with."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+
+def catch(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, words: str) -> Any:
+    """Return what a command gives to the function that does its work."""
+
+    def raise_options(*options: Any, **_: Any) -> None:
+        raise CaughtError(options)
+
+    monkeypatch.setattr(module, name, raise_options)
+    error = CliRunner().invoke(build_app(), words.split()).exception
+    assert isinstance(error, CaughtError), error
+    return error.options if len(error.options) > 1 else error.options[0]
+
+
+def test_every_option_of_the_comparison_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "eval compare --csv_path t.csv --base_model b --finetuned_model f"
+    plain = catch(monkeypatch, compare, "run_comparison", words)
+    assert plain == CompareOptions("t.csv", "b", "f", "saves/comparison/report.json")
+    words += (
+        " --csv_path u.csv --csv_path v.csv --val_path w.csv --target_accuracy 0.9 --output_file o/r.json "
+        "--max_samples 7 --engine auto --base_url http://a --tuned_url http://c --mode score --task "
+        "three_classes --train_csv x.csv --train_file y.jsonl --train_file z.jsonl --train_samples 8 "
+        "--max_new_tokens 9 --seed 3 --allow_leaks"
+    )
+    assert catch(monkeypatch, compare, "run_comparison", words) == CompareOptions(
+        "t.csv",
+        "b",
+        "f",
+        "o/r.json",
+        more_csv_paths=("u.csv", "v.csv"),
+        val_path="w.csv",
+        target_accuracy=0.9,
+        max_samples=7,
+        engine="auto",
+        base_url="http://a",
+        tuned_url="http://c",
+        mode="score",
+        task="three_classes",
+        train_csv="x.csv",
+        train_files=("y.jsonl", "z.jsonl"),
+        train_samples=8,
+        max_new_tokens=9,
+        seed=3,
+        allow_leaks=True,
+    )
+
+
+def test_every_option_of_the_ladder_reaches_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    place = tmp_path / "l.json"
+    words = f"eval ladder --csv_path t.csv --train_csv n.csv --output_file {place}"
+    assert catch(monkeypatch, ladder, "climb_ladder", words) == LadderOptions("t.csv", "n.csv")
+    words += (
+        " --base_model b --freeze_model f --lora_model l --encoder_model d --encoder_model e --engine "
+        "transformers --mode generate --shots 2 --task three_classes --max_samples 5 --train_samples 6 --seed "
+        "3 --allow_leaks"
+    )
+    assert catch(monkeypatch, ladder, "climb_ladder", words) == LadderOptions(
+        "t.csv", "n.csv", "b", "f", "l", ("d", "e"), "transformers", "generate", 2, "three_classes", 5, 6, 3, True
+    )
+
+
+def test_every_option_of_the_teacher_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "distill --teacher m --input_file a.csv --output_file s.jsonl"
+    assert catch(monkeypatch, teaching, "ask_teacher", words) == TeachOptions("m", ("a.csv",), Path("s.jsonl"))
+    words += " --input_file b.csv --engine auto --task three_classes --max_samples 4 --seed 5"
+    assert catch(monkeypatch, teaching, "ask_teacher", words) == TeachOptions(
+        "m", ("a.csv", "b.csv"), Path("s.jsonl"), "auto", "three_classes", 4, 5
+    )
+
+
+def test_every_option_of_the_power_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert catch(monkeypatch, power, "answer_power", "eval power") == (None, None, None, None, None, 0.8, 0.05)
+    words = "eval power --difference 0.1 --base_accuracy 0.7 --tuned_accuracy 0.8 --discordance 0.2"
+    words += " --reviews 90 --power 0.9 --level 0.01"
+    assert catch(monkeypatch, power, "answer_power", words) == (0.1, 0.7, 0.8, 0.2, 90, 0.9, 0.01)
+
+
+def test_the_comparison_prints_its_result_alone_or_in_words(workplace: Workplace) -> None:
+    folder = workplace.folder
+    words = f"eval compare --csv_path {folder}/test.csv --engine transformers --output_file {folder}/out/report.json"
+    words += f" --base_model {folder}/base_model --finetuned_model {folder}/tuned_model"
+    printed = CliRunner().invoke(build_app(), [*words.split(), "--json"], catch_exceptions=False).stdout
+    assert json.loads(printed) == json.loads(json.dumps(summarise_report(workplace.read())))
+    assert printed.startswith('{\n  "')
+    assert "优" in printed or "微调" in printed, "Chinese stays readable"
+    shown = CliRunner().invoke(build_app(), words.split(), catch_exceptions=False).stdout
+    assert "tuned" in shown
+    assert not shown.startswith("{")
+
+
+def test_the_teacher_says_what_it_has_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"reviews": 3, "answered": {"负面": 1, "正面": 2}}
+    monkeypatch.setattr(teaching, "ask_teacher", lambda _: facts)
+    words = "distill --teacher m --input_file a.csv --output_file out/s.jsonl"
+    assert CliRunner().invoke(build_app(), words.split()).stdout.splitlines() == [
+        "Soft labels of 3 reviews (1 负面, 2 正面): out/s.jsonl",
+        "Set soft_label_path: out/s.jsonl in an encoder recipe",
+    ]
+    printed = CliRunner().invoke(build_app(), [*words.split(), "--json"]).stdout
+    assert printed == json.dumps(facts, ensure_ascii=False, indent=2) + "\n"
+
+
+def test_the_demo_says_where_its_report_is(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(demo, "run_stages", lambda samples: asked.append(samples) or workplace.run())
+    shown = CliRunner().invoke(build_app(), ["demo", "--max_samples", "6"], catch_exceptions=False).stdout
+    assert asked == [6]
+    assert "tuned" in shown
+    assert shown.splitlines()[-1] == (
+        "Look at saves/demo/report.html in a browser; every prediction is in saves/demo/report.json."
+    )
+
+
+def test_latencies_by_their_usual_marks() -> None:
+    assert mark_latencies([number / 100 for number in range(101)]) == pytest.approx(
+        {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+    )
+    assert mark_latencies([0.1, 0.2]) == pytest.approx({"p50": 0.15, "p95": 0.195, "p99": 0.199})

@@ -1,0 +1,189 @@
+"""How a ladder is worded: every cell, the headline, Markdown, the table on the terminal, the page, the files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_reader import read_page
+
+from sentifactory.evaluation.ladder_report import (
+    describe_best,
+    list_cells,
+    print_ladder,
+    render_ladder,
+    render_markdown,
+    write_ladder,
+)
+
+
+def make_rung(title: str, accuracy: float, **changes: Any) -> dict[str, Any]:
+    rung = {
+        "title": {"en": title, "zh": f"模型{title}"},
+        "metrics": {
+            "accuracy": accuracy,
+            "accuracy_interval": {"low": accuracy - 0.05, "high": accuracy + 0.05},
+            "macro_f1": accuracy - 0.01,
+            "reviews": 200,
+        },
+        "against_tfidf": None,
+        "ece_equal_mass": None,
+        "ece_by_chance": 0.0341,
+        "calibration": None,
+        "reviews_per_s": 5.1234,
+        "peak_bytes": 1_500_000_000,
+        "size_bytes": None,
+        "train_s": None,
+        "note": None,
+    }
+    return {**rung, **changes}
+
+
+def compare_to_tfidf(difference: float, *, is_shown: bool) -> dict[str, Any]:
+    return {
+        "difference": difference,
+        "interval": {"low": difference - 0.02, "high": difference + 0.02},
+        "p_value": 0.0123,
+        "is_shown": is_shown,
+    }
+
+
+@pytest.fixture
+def ladder() -> dict[str, Any]:
+    return {
+        "data": {"test": {"file": "data/te_st.csv", "sha256": "0123456789abcdef", "asked": 200, "reviews": 1200}},
+        "warnings": [{"en": "A <b>warning", "zh": "一个警告"}],
+        "created_at": "2026-11-22T04:00:00+00:00",
+        "task": {"prompt_template": "Is it good? {text}"},
+        "settings": {"seed": 0, "shots": None},
+        "machine": {"processor": "A chip", "cores": 2, "memory_gib": 24, "system": "Linux"},
+        "versions": {"sentifactory": "0.1.0"},
+        "command": "sentifactory eval ladder --csv_path data/te_st.csv",
+        "rungs": {
+            "majority": make_rung("Majority", 0.5, reviews_per_s=1234.5),
+            "tfidf": make_rung("TF-IDF", 0.8, ece_equal_mass=0.0478, size_bytes=5_000_000, train_s=6.0),
+            "snownlp": make_rung(
+                "snownlp", 0.95, note={"en": "It *has* seen these.", "zh": "它见过。"}, reviews_per_s=None
+            ),
+            "encoder": {
+                "title": {"en": "Encoder", "zh": "编码器"},
+                "missing": {"en": "--encoder_model was not given.", "zh": "未给出。"},
+                "note": None,
+            },
+            "freeze": make_rung(
+                "LLM",
+                0.875,
+                against_tfidf=compare_to_tfidf(0.075, is_shown=True),
+                ece_equal_mass=0.02,
+                calibration={"temperature": 1.2},
+                train_s=906.0,
+            ),
+        },
+    }
+
+
+def test_every_cell_of_a_rung(ladder: dict[str, Any]) -> None:
+    rungs = ladder["rungs"]
+    assert list_cells(rungs["majority"]) == [
+        "50.0% (45.0%–55.0%)", "–", "49.0%", "–", "1,234", "1.50 GB", "–", "–",
+    ]  # fmt: skip
+    assert list_cells(rungs["tfidf"]) == [
+        "80.0% (75.0%–85.0%)", "–", "79.0%", "0.048 (0.034)", "5.12", "1.50 GB", "5 MB", "6.0 s",
+    ]  # fmt: skip
+    assert list_cells(rungs["freeze"]) == [
+        "87.5% (82.5%–92.5%)", "+7.5 (5.5 to 9.5; p = 0.012)", "86.5%", "0.020 (0.034, calibrated)", "5.12",
+        "1.50 GB", "–", "15.1 min",
+    ]  # fmt: skip
+    assert list_cells({**rungs["snownlp"], "peak_bytes": None})[4:6] == ["–", "–"]
+
+
+def test_the_headline_names_the_best_that_is_judged_fairly(ladder: dict[str, Any]) -> None:
+    best = describe_best(ladder)
+    assert best.en == (
+        "LLM has the highest accuracy: 87.5% of 200 reviews right. "
+        "It is shown to beat TF-IDF (+7.5 points, p = 0.012)."
+    )
+    assert best.zh == "准确率最高的是模型 LLM：200 条评论中 87.5%。优于 TF-IDF 得到证明（+7.5 个百分点，p = 0.012）。"
+    ladder["rungs"]["freeze"]["against_tfidf"]["is_shown"] = False
+    assert "It is not shown to beat TF-IDF (+7.5 points" in describe_best(ladder).en
+    assert "优于 TF-IDF 未得到证明（" in describe_best(ladder).zh
+    del ladder["rungs"]["freeze"]
+    best = describe_best(ladder)
+    assert best.en == "TF-IDF has the highest accuracy: 80.0% of 200 reviews right. Nothing here beats it."
+    assert best.zh == "准确率最高的是模型 TF-IDF：200 条评论中 80.0%。没有模型超过它。"
+    del ladder["rungs"]["tfidf"]
+    assert describe_best(ladder).en == "Majority has the highest accuracy: 50.0% of 200 reviews right."
+
+
+def test_markdown_word_for_word(ladder: dict[str, Any]) -> None:
+    assert render_markdown(ladder).splitlines() == [
+        "# Ladder of models",
+        "",
+        "> **Warning:** A \\<b\\>warning",
+        "",
+        "**LLM has the highest accuracy: 87.5% of 200 reviews right. "
+        "It is shown to beat TF-IDF (+7.5 points, p = 0.012).**",
+        "",
+        "200 of 1200 reviews of `data/te_st.csv`, sha256 0123456789ab",
+        "",
+        "| Model | Accuracy | Against TF-IDF, points | Macro F1 | ECE (by chance) | Reviews/s | Peak memory "
+        "| Model size | Training |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| Majority | 50.0% (45.0%–55.0%) | – | 49.0% | – | 1,234 | 1.50 GB | – | – |",
+        "| TF-IDF | 80.0% (75.0%–85.0%) | – | 79.0% | 0.048 (0.034) | 5.12 | 1.50 GB | 5 MB | 6.0 s |",
+        "| snownlp | 95.0% (90.0%–100.0%) | – | 94.0% | – | – | 1.50 GB | – | – |",
+        "| LLM | 87.5% (82.5%–92.5%) | +7.5 (5.5 to 9.5; p = 0.012) | 86.5% | 0.020 (0.034, calibrated) | 5.12 "
+        "| 1.50 GB | – | 15.1 min |",
+        "",
+        "- snownlp: It \\*has\\* seen these.",
+        "- Encoder: --encoder\\_model was not given.",
+        "",
+        "Command: `sentifactory eval ladder --csv_path data/te_st.csv`",
+    ]
+
+
+def test_the_table_on_the_terminal(ladder: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    print_ladder(ladder)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "WARNING: A <b>warning"
+    assert lines[1].strip() == "200 reviews of data/te_st.csv"
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert rows[0] == ["Majority", *list_cells(ladder["rungs"]["majority"])]
+    assert rows[3] == ["Encoder", "missing", *[""] * 7]
+    assert len(rows) == 5
+    assert lines[-3:] == [
+        "snownlp: It *has* seen these.",
+        "Encoder: --encoder_model was not given.",
+        describe_best(ladder).en,
+    ]
+    # Names stand at the left of their column, figures at the right.
+    raw = next(line.split("│")[1:3] for line in lines if line.startswith("│ TF-IDF"))
+    assert raw[0].startswith(" TF-IDF ")
+    assert raw[1].endswith("85.0%) ")
+
+
+def test_the_page_shows_every_rung_with_a_bar_of_its_own_colour(ladder: dict[str, Any]) -> None:
+    page = render_ladder(ladder)
+    assert read_page(page).addresses == []
+    for words in (
+        "模型阶梯",
+        "Ladder of models",
+        "模型LLM",
+        "未给出。",
+        "优于 TF-IDF 得到证明",
+    ):
+        assert words in page, words
+    assert re.findall(r'<rect class="bar (\w+)"', page) == ["majority", "tfidf", "tfidf", "tuned"]
+    assert "<td>87.5%<small>82.5%–92.5%</small></td>" in page
+    assert "<td>0.020<small>0.034, calibrated</small></td>" in page
+
+
+def test_the_ladder_is_written_in_three_forms(ladder: dict[str, Any], tmp_path: Path) -> None:
+    page = write_ladder(ladder, tmp_path / "out" / "ladder.json")
+    assert page == tmp_path / "out" / "ladder.html"
+    assert page.read_text(encoding="utf-8") == render_ladder(ladder)
+    assert (tmp_path / "out" / "ladder.md").read_text(encoding="utf-8") == render_markdown(ladder)
+    assert json.loads((tmp_path / "out" / "ladder.json").read_text(encoding="utf-8")) == ladder
