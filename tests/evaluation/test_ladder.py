@@ -9,23 +9,29 @@ import re
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from page_reader import read_page
 from scripted_comparison import write_model, write_reviews
+from tiny_models import build_tiny_bert
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.errors import DataError, LeakError
+from sentifactory.engines.base import MAX_NEW_TOKENS
+from sentifactory.engines.tfidf import TfidfEngine
+from sentifactory.errors import DataError, EngineError, LeakError
 from sentifactory.evaluation import ladder as module
+from sentifactory.evaluation import rungs as rungs_module
 from sentifactory.evaluation.few_shot import add_examples, choose_examples
 from sentifactory.evaluation.kept_rungs import name_folder, remove_kept
 from sentifactory.evaluation.ladder import LadderOptions, climb_ladder, run_apart, run_rung
 from sentifactory.evaluation.ladder_report import render_ladder, render_markdown
 from sentifactory.evaluation.memory import MemoryWatch, list_descendants, read_memory
-from sentifactory.evaluation.rungs import RungAnswers, RungSetting, describe_folder
+from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
+from sentifactory.evaluation.rungs import RungAnswers, RungSetting, describe_folder, list_rungs
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, TASKS, Task
@@ -236,3 +242,132 @@ def test_the_command_refuses_a_place_that_cannot_be_written(tmp_path: Path) -> N
         build_app(), ["eval", "ladder", "--csv_path", "a", "--train_csv", "b", "--output_file", str(tmp_path)]
     )
     assert told.exit_code != 0
+
+
+@pytest.mark.usefixtures("here")
+def test_a_ladder_says_what_it_was_made_from(tmp_path: Path) -> None:
+    ladder = climb(tmp_path, mode="generate", shots=3, seed=5, max_samples=20, train_samples=50)
+    assert next(iter(ladder)) == "warnings"
+    assert ladder["warnings"] == []
+    assert ladder["ladder_version"] == module.LADDER_VERSION
+    assert datetime.fromisoformat(ladder["created_at"]).utcoffset() == timedelta(0)
+    assert ladder["task"] == {
+        "name": "binary_sentiment",
+        "labels": list(BINARY_SENTIMENT.labels),
+        "prompt_template": BINARY_SENTIMENT.prompt_template,
+    }
+    assert ladder["data"]["test"]["file"] == str(tmp_path / "test.csv")
+    assert (ladder["data"]["test"]["asked"], ladder["data"]["test"]["reviews"]) == (20, 40)
+    assert ladder["data"]["train"]["file"] == str(tmp_path / "train.csv")
+    assert ladder["settings"] == {
+        "engine": "transformers", "mode": "generate", "shots": 3, "seed": 5, "max_samples": 20, "train_samples": 50,
+    }  # fmt: skip
+    assert ladder["versions"] == describe_versions(["transformers"])
+    assert ladder["machine"] == describe_machine()
+    assert ladder["command"] == describe_command()
+    majority, tfidf = ladder["rungs"]["majority"], ladder["rungs"]["tfidf"]
+    assert majority["model"].startswith("always ")
+    assert majority["title"] == {"en": "Majority label", "zh": "多数类"}
+    assert [majority[key] for key in ("ece_equal_mass", "ece_by_chance", "nll", "note")] == [None] * 4
+    assert "train_s" not in majority
+    assert tfidf["model"] == "TF-IDF of 1 to 3 characters, logistic regression, 50 reviews"
+    assert tfidf["train_s"] == tfidf["start_s"] > 0
+    assert "trained_here" not in tfidf
+    assert tfidf["peak_bytes"] == 123_000_000
+    assert 0 < tfidf["nll"] < 1
+    assert tfidf["ece_by_chance"] > 0
+    assert majority["metrics"]["reviews"] == 20
+
+
+@pytest.mark.usefixtures("here")
+def test_each_rung_is_compared_with_tfidf_on_the_same_reviews(tmp_path: Path) -> None:
+    rungs = climb(tmp_path, seed=3)["rungs"]
+    test = rungs["majority"]["against_tfidf"]
+    share = {key: rungs[key]["metrics"]["accuracy"] for key in ("majority", "tfidf")}
+    assert test["difference"] == pytest.approx(share["majority"] - share["tfidf"])
+    assert test["interval"]["low"] < test["difference"] < test["interval"]["high"]
+    assert rungs["tfidf"]["against_tfidf"] is None
+
+
+def catch_engines(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Let TF-IDF answer for every model folder, and write down how it was asked for."""
+    asked: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def build(*words: Any, **settings: Any) -> TfidfEngine:
+        asked.append((words, settings))
+        return TfidfEngine(BINARY_SENTIMENT).fit([Review(text, label) for label, text in make_rows(60, 1)])
+
+    monkeypatch.setattr(rungs_module, "build_engine", build)
+    return asked
+
+
+def test_language_models_are_asked_as_the_options_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = catch_engines(monkeypatch)
+    folders = {name: str(write_model(tmp_path / name)) for name in ("base", "freeze", "lora")}
+    setting = make_setting(
+        base_model=folders["base"],
+        freeze_model=folders["freeze"],
+        lora_model=folders["lora"],
+        mode="generate",
+    )
+    for key, folder in {"zero_shot": "base", "few_shot": "base", "freeze": "freeze", "lora": "lora"}.items():
+        answers = run_rung(key, setting)
+        assert isinstance(answers, RungAnswers), answers
+        assert answers.facts["model"] == folders[folder]
+        assert answers.facts["size_bytes"] == len(folder)
+        assert "calibration" not in answers.facts
+        (kind, model, task), settings = asked[-1]
+        assert (kind, model) == ("transformers", folders[folder])
+        assert settings == {"mode": "generate", "max_new_tokens": MAX_NEW_TOKENS}
+        if key == "few_shot":
+            assert task == add_examples(BINARY_SENTIMENT, choose_examples(setting.train, 2, 2, 0))
+        else:
+            assert task is BINARY_SENTIMENT
+    assert run_rung("zero_shot", make_setting()) == Sentence("--base_model was not given.", "未给出 --base_model。"), (
+        "few-shot without a model is no fault of the examples"
+    )
+    missing = run_rung("few_shot", make_setting())
+    assert isinstance(missing, Sentence)
+    assert missing.en == "--base_model was not given."
+    assert run_rung("lora", make_setting()) == Sentence("--lora_model was not given.", "未给出 --lora_model。")
+
+
+def test_of_several_encoders_each_is_its_own_rung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = catch_engines(monkeypatch)
+    folders = [str(tmp_path / name) for name in ("small", "large")]
+    for folder in folders:
+        Path(folder).mkdir()
+        build_tiny_bert(Path(folder))
+    setting = make_setting(encoder_models=tuple(folders))
+    keys = [key for key in list_rungs(setting) if key.startswith("encoder")]
+    assert keys == ["encoder_1", "encoder_2"]
+    assert [list_rungs(setting)[key][0] for key in keys] == [
+        Sentence("Encoder, small", "编码器，small"),
+        Sentence("Encoder, large", "编码器，large"),
+    ]
+    for key, folder in zip(keys, folders, strict=True):
+        assert isinstance(run_rung(key, setting), RungAnswers)
+        assert asked[-1] == (("encoder", folder, BINARY_SENTIMENT), {"mode": "score"})
+    one = make_setting(encoder_models=(folders[1],))
+    assert list_rungs(one)["encoder"][0] == Sentence("Encoder, tuned", "微调编码器")
+    assert isinstance(run_rung("encoder", one), RungAnswers)
+    assert asked[-1][0][1] == folders[1]
+
+
+def test_a_language_model_is_no_encoder(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "llm")
+    assert run_rung("encoder", make_setting(encoder_models=(str(folder),))) == Sentence.write(
+        f"{folder} is no classifier.", f"{folder} 不是分类模型。"
+    )
+
+
+def test_a_rung_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def build(*_: Any, **__: Any) -> None:
+        raise EngineError("It has no memory", next_step="buy some")
+
+    monkeypatch.setattr(rungs_module, "build_engine", build)
+    setting = make_setting(freeze_model=str(write_model(tmp_path / "model")))
+    why = run_rung("freeze", setting)
+    assert isinstance(why, Sentence)
+    assert why.en == f"It failed: {EngineError('It has no memory', next_step='buy some').describe()}"
+    assert why.zh == "运行失败：It has no memory。"

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_models import build_tiny_bert
 
+from sentifactory.corpus.manifest import hash_file
+from sentifactory.corpus.sampling import take_sample
 from sentifactory.engines.base import ClosingEngine, OnAnswer
 from sentifactory.engines.encoder import EncoderEngine
-from sentifactory.errors import ConfigError, EngineError
+from sentifactory.errors import ConfigError, DataError, EngineError
 from sentifactory.evaluation import teaching
-from sentifactory.evaluation.teaching import TeachOptions, ask_teacher
+from sentifactory.evaluation.provenance import describe_model, describe_versions
+from sentifactory.evaluation.teaching import TeachOptions, ask_teacher, read_distinct
 from sentifactory.records import Prediction, Review
 from sentifactory.task import BINARY_SENTIMENT
 from sentifactory.training.soft_labels import read_soft_labels
@@ -77,3 +81,41 @@ def test_a_run_that_was_cut_off_asks_only_for_the_rest(options: TeachOptions, mo
 def test_a_name_that_would_not_be_known_again_is_refused(options: TeachOptions) -> None:
     with pytest.raises(ConfigError, match=r"ends in \.jsonl"):
         ask_teacher(TeachOptions(options.teacher, options.input_files, Path("soft.csv")))
+
+
+def test_what_is_known_of_the_soft_labels(options: TeachOptions) -> None:
+    pool = Path(options.input_files[0])
+    facts = ask_teacher(replace(options, max_samples=4, seed=7))
+    read = read_soft_labels(options.output_file, BINARY_SENTIMENT)
+    weights = describe_model(options.teacher)
+    assert facts == {
+        "teacher": {"model": options.teacher, "engine": "encoder", "mode": "score", **weights},
+        "task": {
+            "name": "binary_sentiment",
+            "labels": list(BINARY_SENTIMENT.labels),
+            "prompt_template": BINARY_SENTIMENT.prompt_template,
+        },
+        "input": [{"file": str(pool), "sha256": hash_file(pool)}],
+        "reviews": 4,
+        "answered": {
+            label: sum(max(range(2), key=shares.__getitem__) == at for shares in read.values())
+            for at, label in enumerate(BINARY_SENTIMENT.labels)
+        },
+        "predict_s": pytest.approx(facts["predict_s"]),
+        "sha256": hash_file(options.output_file),
+        "versions": describe_versions(["encoder"]),
+    }
+    assert 0 <= facts["predict_s"] < 60
+    sampled = take_sample([Review(text) for text in TEXTS], 4, 7)
+    assert list(read) == [review.text for review in sampled]
+
+
+def test_reviews_without_a_text_are_left_out(options: TeachOptions, tmp_path: Path) -> None:
+    blank = tmp_path / "blank.csv"
+    blank.write_text("text\n  \n很好\n", encoding="utf-8")
+    assert [review.text for review in read_distinct((str(blank), *options.input_files), BINARY_SENTIMENT)] == TEXTS
+    blank.write_text('text\n"  "\n', encoding="utf-8")
+    with pytest.raises(DataError, match="No row has a text") as error:
+        read_distinct((str(blank), str(blank)), BINARY_SENTIMENT)
+    assert error.value.where == f"{blank}, {blank}"
+    assert error.value.expected == "at least one review"
