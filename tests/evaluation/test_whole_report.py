@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import re
 from collections.abc import Sequence
@@ -238,3 +239,68 @@ def test_the_table_on_the_terminal(place: Workplace, capsys: pytest.CaptureFixtu
     told = " ".join(capsys.readouterr().out.split())
     for words in ("ROC-AUC", "ECE", "MCC", "other.csv", report["verdict"]["headline"]["en"]):
         assert words in told, words
+
+
+def name_places(text: str, place: Workplace, report: dict[str, Any]) -> str:
+    """Put words in place of what is another with every run or machine."""
+    report = json.loads(json.dumps(report))
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    for found, word in {
+        str(place.folder): "FOLDER",
+        str(place.folder).replace("_", "\\_"): "FOLDER",
+        versions: "VERSIONS",
+        report["command"]: "COMMAND",
+        report["created_at"].replace("T", " ").replace("+00:00", " UTC"): "MOMENT",
+        machine["processor"]: "PROCESSOR",
+        machine["system"]: "SYSTEM",
+        **{str(model["reviews_per_s"]): "SPEED" for model in report["models"].values() if model.get("reviews_per_s")},
+    }.items():
+        text = text.replace(found, word)
+    text = re.sub(rf"\b{machine['cores']}(\s+cores)", r"CORES\1", text)
+    return text.replace(f"{machine['memory_gib']} GiB", "MEMORY GiB")
+
+
+def read_words(page: str) -> str:
+    """Return the words of a page, a line for each piece."""
+    text = re.sub(r"<[^>]+>", "\n", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
+    return re.sub(r"\s*\n\s*", "\n", text).strip() + "\n"
+
+
+@pytest.mark.parametrize("form", ["report.md", "terminal.txt", "page.txt", "mistakes.txt"])
+@pytest.mark.parametrize("kind", ["score", "generate"])
+def test_every_word_of_the_report(
+    kind: str, form: str, place: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They stand in `expected`; with SENTIFACTORY_WRITE_EXPECTED=1 they are written anew, to be read in the diff."""
+    if kind == "score":
+        report = run_everything(place)
+    else:
+        (place.folder / "base_model" / "run.json").write_text('{"status": "finished"}')
+        build = compare.build_engine
+
+        def build_half_deaf(*words: Any, name: str, **settings: Any) -> TfidfEngine:
+            engine = build(*words, name=name, **settings)
+            engine.__class__ = HalfDeaf if name == "base" else TfidfEngine
+            return engine
+
+        monkeypatch.setattr(compare, "build_engine", build_half_deaf)
+        report = place.run(csv_path=str(place.folder / "other.csv"), mode="generate", max_samples=60)
+    out = place.folder / "out"
+    if form == "terminal.txt":
+        capsys.readouterr()
+        print_report(report)
+        text = "".join(f"{line.rstrip()}\n" for line in capsys.readouterr().out.splitlines())
+    elif form == "mistakes.txt":
+        files = sorted((out / "report_mistakes").iterdir())
+        text = "".join(f"== {file.name}\n{file.read_text(encoding='utf-8-sig')}" for file in files)
+    elif form == "page.txt":
+        text = read_words(place.page())
+    else:
+        text = (out / form).read_text(encoding="utf-8")
+    text = name_places(text, place, report)
+    expected = Path(__file__).parent / "expected" / f"{kind}_{form}"
+    if os.environ.get("SENTIFACTORY_WRITE_EXPECTED"):
+        expected.parent.mkdir(exist_ok=True)
+        expected.write_text(text, encoding="utf-8")
+    assert text.splitlines() == expected.read_text(encoding="utf-8").splitlines()
