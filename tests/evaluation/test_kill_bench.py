@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -9,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from sentifactory.errors import EngineError
-from sentifactory.evaluation.kill_bench import KillPlan, kill_comparisons
+from sentifactory.evaluation import kill_bench
+from sentifactory.evaluation.kill_bench import KillPlan, bench_compare_kills, kill_comparisons, kill_servers
 from sentifactory.evaluation.kill_records import KillRecord, drop_times, format_records, list_differences
+from sentifactory.evaluation.provenance import describe_machine, describe_versions
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
 LABELS = {"labels": [0, 1, 0, 1, 1]}
-EXPECTED = {"base": LABELS, "tuned": LABELS}
+EXPECTED = {"base": LABELS, "tuned": LABELS, "predictions": LABELS["labels"]}
 
 
 class DriverPlan(KillPlan):
@@ -46,6 +50,65 @@ def test_a_report_that_differs_is_seen(tmp_path: Path) -> None:
 def test_a_comparison_that_fails_ends_the_bench(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="exit code 1"):
         kill_comparisons(DriverPlan(["no number"], tmp_path / "killed"), 1, 60.0, EXPECTED, random.Random(1))
+
+
+def test_vllm_is_killed_while_it_answers(tmp_path: Path) -> None:
+    plan = DriverPlan(["0.2", "/opt/vllm"], tmp_path / "server")
+    records = kill_servers(plan, 3, 5, EXPECTED, random.Random(1))
+    assert [record.victim for record in records] == ["vLLM"] * 3
+    assert [record.answers for record in records] == sorted({record.answers for record in records})
+    assert all(0 < record.answers < 10 and record.answers != 5 for record in records)
+    assert all(record.differences == [] and record.after_s > 0 for record in records)
+    assert int((tmp_path / "starts").read_text()) == 4
+    assert not plan.folder.exists()
+
+
+def test_a_server_that_cannot_be_found_is_not_said_to_be_killed(tmp_path: Path) -> None:
+    plan = DriverPlan(["0.05", "/opt/another"], tmp_path / "server")
+    with pytest.raises(EngineError, match="All was answered before vLLM could be killed") as error:
+        kill_servers(plan, 1, 5, EXPECTED, random.Random(1))
+    assert error.value.next_step == "ask more: --max_samples"
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_the_whole_bench(
+    spoilt: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    class Plan(DriverPlan):
+        def start(self) -> subprocess.Popen[bytes]:
+            asked.append([self.folder.name, *self.words])
+            server = ["/opt/vllm"] if self.folder.name == "server" else []
+            return DriverPlan(["0.1", *server], self.folder).start()
+
+    monkeypatch.setattr(kill_bench, "KillPlan", Plan)
+    if spoilt:
+        monkeypatch.setattr(kill_bench, "list_differences", lambda *_: ["$.a: 1, 2"] * 9)
+    old = tmp_path / "compare_kills" / "old"
+    old.mkdir(parents=True)
+    options = {"csv_path": "t.csv", "max_samples": 5, "kills": 2, "vllm_kills": 1, "output_dir": str(tmp_path)}
+    if spoilt:
+        with pytest.raises(typer.Exit) as ended:
+            bench_compare_kills("b", "f", engine="vllm", seed=3, **options)  # type: ignore[arg-type]
+        assert ended.value.exit_code == 1
+    else:
+        bench_compare_kills("b", "f", engine="vllm", seed=3, **options)  # type: ignore[arg-type]
+    words = ["--base_model", "b", "--finetuned_model", "f", "--csv_path", "t.csv"]
+    words += ["--engine", "vllm", "--max_samples", "5"]
+    assert {tuple(one) for one in asked} == {(name, *words) for name in ("undisturbed", "killed", "server")}
+    facts = json.loads((tmp_path / "compare_kills.json").read_text())
+    assert [record["victim"] for record in facts["kills"]] == ["comparison"] * 2 + ["vLLM"]
+    assert [len(record["differences"]) for record in facts["kills"]] == [5 if spoilt else 0] * 3
+    assert facts["engine"] == "vllm"
+    assert facts["wall_s"] >= 1
+    assert facts["machine"] == describe_machine()
+    assert facts["versions"] == describe_versions(["vllm"])
+    table = (tmp_path / "compare_kills.md").read_text()
+    assert table == capsys.readouterr().out
+    assert f"{0 if spoilt else 3} of 3 kills led to the undisturbed report" in table
+    assert (tmp_path / "compare_kills").exists() is spoilt, "kept to be looked at where it differs"
+    assert not old.exists()
 
 
 def test_times_are_no_difference() -> None:
