@@ -1,0 +1,213 @@
+"""Every word that the data commands write about one messy file, and every option on its way to where it counts.
+
+What is expected stands in `expected`; with SENTIFACTORY_WRITE_EXPECTED=1 it is written anew, to be read in the diff.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_reviews import make_reviews, write_csv
+from typer.testing import CliRunner
+
+from sentifactory.cli import build_app
+from sentifactory.corpus import leakage, prepare, summary
+from sentifactory.corpus.gate_options import GateOptions
+from sentifactory.corpus.intake import ReadOptions
+from sentifactory.corpus.prepare import PrepareOptions
+
+EXPECTED = Path(__file__).parent / "expected"
+LONG = "这家酒店的位置非常方便，出门就是地铁站，房间也打扫得很干净，早餐的种类不少"
+
+
+def write_messy(path: Path) -> Path:
+    """Write a file with all that the gate leaves out, in two domains."""
+    rows: list[tuple[str | int, ...]] = [
+        (review.label or 0, review.text, ("书籍", "hotels")[row % 3 == 0])
+        for row, review in enumerate(make_reviews(90, ("negative", "positive")))
+    ]
+    rows += [
+        (1, LONG, "hotels"), (1, LONG + "！", "hotels"), (1, LONG.replace("不少", "很少"), "hotels"),
+        (0, "一般", "书籍"), (1, "一般", "书籍"), (1, "", "书籍"), ("maybe", "不知道好不好", "书籍"),
+        (0, "<b>太差</b> https://example.org/x", "书籍"), (1, "很好，" * 80, "hotels"), ("", "没有标签", "hotels"),
+    ]  # fmt: skip
+    return write_csv(path, rows, "label,text,domain")
+
+
+def run(words: str) -> str:
+    result = CliRunner().invoke(build_app(), words.split(), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return "".join(f"{line.rstrip()}\n" for line in result.stdout.splitlines())
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the commands write, by the name of the file in `expected`."""
+    folder = tmp_path_factory.mktemp("words")
+    write_messy(folder / "shop.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        found = {"prepare.txt": run("data prepare shop.csv --seed 7 --balance up --val_size 10 --test_size 12")}
+        data = folder / "data" / "shop"
+        manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
+        found["show.txt"] = run("data show shop --output_file show.html --top 3")
+        page = (folder / "show.html").read_text(encoding="utf-8")
+        found["show_page.txt"] = read_words(page)
+        found["show_pictures.txt"] = (
+            "\n".join(re.findall(r"<(?:rect|line|path|circle|polyline|text)[^>]*>", page)) + "\n"
+        )
+        found["doubt.txt"] = run("data doubt shop.csv --top 4") + (folder / "doubtful.csv").read_text("utf-8-sig")
+    for name in ("rejected.csv", "near_repeats.csv"):
+        found[name] = (data / name).read_text(encoding="utf-8-sig")
+    for words in ("created_at", "versions", "packages", "machine"):
+        manifest.pop(words, None)
+    found["manifest.json"] = json.dumps(manifest, ensure_ascii=False, indent=1) + "\n"
+    return found
+
+
+def read_words(page: str) -> str:
+    """Return the words of a page, a line for each piece."""
+    text = re.sub(r"<[^>]+>", "\n", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
+    return re.sub(r"\s*\n\s*", "\n", text).strip() + "\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prepare.txt",
+        "manifest.json",
+        "rejected.csv",
+        "near_repeats.csv",
+        "show.txt",
+        "show_page.txt",
+        "show_pictures.txt",
+        "doubt.txt",
+    ],
+)
+def test_every_word_about_a_messy_file(name: str, written: dict[str, str]) -> None:
+    if os.environ.get("SENTIFACTORY_WRITE_EXPECTED"):
+        EXPECTED.mkdir(exist_ok=True)
+        (EXPECTED / name).write_text(written[name], encoding="utf-8")
+    assert written[name].splitlines() == (EXPECTED / name).read_text(encoding="utf-8").splitlines()
+
+
+class CaughtError(Exception):
+    """Ends a command with what it was about to work with."""
+
+    def __init__(self, given: tuple[Any, ...]) -> None:
+        self.given = given
+
+
+def catch(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, words: str) -> tuple[Any, ...]:
+    """Return what a command gives to the function that does its work."""
+
+    def raise_given(*given: Any) -> None:
+        raise CaughtError(given)
+
+    monkeypatch.setattr(module, name, raise_given)
+    error = CliRunner().invoke(build_app(), words.split()).exception
+    assert isinstance(error, CaughtError), error
+    return error.given
+
+
+def test_every_option_of_prepare_reaches_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert catch(monkeypatch, prepare, "prepare_reviews", "data prepare a.csv") == (["a.csv"], PrepareOptions())
+    words = (
+        "data prepare a.csv b.csv --name n --output_dir o --task three_classes --formatting alpaca --seed 1 "
+        "--val_size 0.2 --test_size 30 --eval_classes balanced --folds 4 --holdout_domain x --holdout_domain y "
+        "--max_train 50 --balance up --on_conflict majority --on_leak keep --text_column t --label_column l "
+        "--domain_column d --label_map 好评=positive --star_threshold 3.5 --encoding gb18030 --max_tokens 99 "
+        "--tokenizer m --too_long cut --batch_size 8"
+    )
+    sources, options = catch(monkeypatch, prepare, "prepare_reviews", words)
+    assert sources == ["a.csv", "b.csv"]
+    assert options == PrepareOptions(
+        name="n",
+        output_dir="o",
+        task_name="three_classes",
+        formatting="alpaca",
+        read=ReadOptions("t", "l", "d", options.read.label_map, 3.5, "gb18030"),
+        gate=GateOptions(
+            seed=1,
+            val_size=0.2,
+            test_size=30,
+            eval_classes="balanced",
+            max_train=50,
+            balance="up",
+            folds=4,
+            holdout_domains=("x", "y"),
+            on_leak="keep",
+            on_conflict="majority",
+            max_tokens=99,
+            tokenizer="m",
+            too_long="cut",
+            batch_size=8,
+        ),
+    )
+    assert dict(options.read.label_map) == {"好评": "positive"}
+
+
+def test_the_checks_options_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "data check --train a.csv --train b.csv --test c.csv --test d.csv --text_column t --encoding gb18030"
+    train, test, task, options = catch(monkeypatch, leakage, "check_leaks_in_files", words)
+    assert (train, test, task.name) == (["a.csv", "b.csv"], ["c.csv", "d.csv"], "binary_sentiment")
+    assert options == ReadOptions(text_column="t", encoding="gb18030")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_the_check_prints_and_its_exit_code(as_json: bool, tmp_path: Path) -> None:
+    train = write_csv(tmp_path / "train.csv", [(1, LONG), (0, "一般"), (0, "很差")])
+    test = write_csv(tmp_path / "test.csv", [(1, LONG + "！"), (0, "一般"), (1, "别的")])
+    words = ["data", "check", "--train", str(train), "--test", str(test), "--max_pairs", "1"]
+    result = CliRunner().invoke(build_app(), [*words, "--json"] if as_json else words)
+    assert result.exit_code == 3
+    if as_json:
+        found = json.loads(result.stdout)
+        assert found["leaked_test_reviews"] == {"exact": 2, "near": 0}
+        assert (found["n_pairs"], len(found["pairs"])) == (2, 1)
+        assert found["pairs"][0] == {
+            "kind": "exact",
+            "similarity": 1.0,
+            "train": {"file": str(train), "line": 2, "text": LONG},
+            "test": {"file": str(test), "line": 2, "text": LONG + "！"},
+        }
+        assert LONG in result.stdout, "Chinese stays readable"
+    else:
+        lines = result.stdout.splitlines()
+        assert lines[0] == "2 of the 3 test reviews stand among the 3 training reviews: 2 exact, 0 near."
+        assert lines[1].startswith(f"  exact 1.00: {train}, line 2 = {test}, line 2: {LONG}")
+        assert lines[2] == "  ... and 1 more pairs"
+    result = CliRunner().invoke(build_app(), [*words, "--unseen", str(tmp_path / "unseen.csv")])
+    assert result.exit_code == 0
+    assert (tmp_path / "unseen.csv").read_text(encoding="utf-8").splitlines() == ["label,text", '1,"别的"']
+
+
+def test_leaks_that_were_kept_stand_first() -> None:
+    manifest = {
+        "name": "n",
+        "task": {"labels": ["negative", "positive"]},
+        "rows": {"in": 9, "kept": 7, "rejected": 2, "rejected_by_reason": {"repeat": 2, "blank": 0}},
+        "parts": {"train": {"labels": {"negative": 2, "positive": 3}, "rows": 5, "copies": 1}},
+        "near_repeats": {"rows": 2, "groups": 1},
+        "leak_check": {"exact": 1, "near": 0},
+        "outputs": {"train.jsonl": {}},
+    }
+    assert summary.summarise_manifest(manifest, "data").splitlines() == [
+        "LEAKS KEPT AS ASKED: 1 exact and 0 near repeats between the official splits",
+        "9 rows read = 7 kept + 2 left out (repeat 2)",
+        "            negative    positive         all",
+        "train              2           3           5  (1 of them copies)",
+        "Near repeats: 2 rows in 1 groups, each within one part; leaks between the parts: 1 exact, 0 near",
+        "Written to data/n: train.jsonl, manifest.json",
+        "Registered in data/dataset_info.json: n_train",
+    ]
+    manifest["leak_check"] = {"exact": 0, "near": 1}
+    assert "0 exact and 1 near" in summary.summarise_manifest(manifest, "data").splitlines()[0]
+    manifest["leak_check"] = {"exact": 0, "near": 0}
+    manifest["rows"]["rejected_by_reason"] = {"repeat": 0}  # type: ignore[index]
+    assert summary.summarise_manifest(manifest, "data").splitlines()[0] == "9 rows read = 7 kept + 2 left out (none)"
