@@ -113,3 +113,21 @@ def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path
         (mine / "file").write_text("mine", encoding="utf-8")
     assert (tmp_path / "data" / "file").read_text(encoding="utf-8") == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.abc.part", "data"]
+
+
+def test_folders_above_a_failed_output_go_unless_somebody_uses_them(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic.open_atomic(tmp_path / "a" / "b" / "file.txt"):
+        raise RuntimeError
+    with pytest.raises(RuntimeError), atomic.replace_directory(tmp_path / "a" / "b" / "model"):
+        raise RuntimeError
+    assert list_names(tmp_path) == []
+
+    def fail_beside_another() -> None:
+        with atomic.replace_directory(tmp_path / "c" / "d" / "model"):
+            (tmp_path / "c" / "mine").write_text("x", encoding="utf-8")
+            raise RuntimeError
+
+    pytest.raises(RuntimeError, fail_beside_another)
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["mine"]
+    atomic.write_text(tmp_path / "e" / "f" / "file.txt", "x")
+    assert (tmp_path / "e" / "f" / "file.txt").exists()

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +40,20 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _keep_new_parents(target: Path) -> Iterator[None]:
+    """Make the folders above `target`; when the block fails, remove those that were not there and are empty again."""
+    missing = [folder for folder in target.parents if not folder.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # one that somebody else has put something into stays
+            for folder in missing:
+                folder.rmdir()
+        raise
+
+
+@contextmanager
 def open_atomic(path: str | Path, *, newline: str | None = None) -> Iterator[IO[str]]:
     """Open a UTF-8 text file that appears under `path` only when the block ends without an error.
 
@@ -47,8 +61,7 @@ def open_atomic(path: str | Path, *, newline: str | None = None) -> Iterator[IO[
         ConfigError: when the disk is full or the place may not be written.
     """
     target = Path(path)
-    with explain_os_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with explain_os_errors(target), _keep_new_parents(target):
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         temporary = Path(name)
         try:
@@ -80,7 +93,6 @@ def _make_temporary_folder(target: Path) -> Iterator[Path]:
 
     Folders of this kind that nobody holds are leftovers of killed processes: they are removed.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     parent = os.open(target.parent, os.O_RDONLY)
     try:
         fcntl.flock(parent, fcntl.LOCK_EX)  # so that nobody takes a folder that is not locked yet for a leftover
@@ -124,7 +136,7 @@ def replace_directory(path: str | Path) -> Iterator[Path]:
         ConfigError: when the disk is full or the place may not be written.
     """
     target = Path(path)
-    with explain_os_errors(target), _make_temporary_folder(target) as temporary:
+    with explain_os_errors(target), _keep_new_parents(target), _make_temporary_folder(target) as temporary:
         try:
             temporary.chmod(0o755)
             yield temporary

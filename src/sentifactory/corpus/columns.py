@@ -107,7 +107,9 @@ def _find_column(
         ]
         if not found:
             raise DataError(
-                f"There is no column {given!r}; the columns are {_show_names(header)}", where=where, next_step=option
+                f"There is no column {given!r}; the columns are {_show_names(header)}",
+                where=where,
+                next_step=f"give one of these as {option}",
             )
     else:
         found = [position for position, name in enumerate(header) if normalise_name(name) in known]
