@@ -127,7 +127,8 @@ def test_folders_above_a_failed_output_go_unless_somebody_uses_them(tmp_path: Pa
             (tmp_path / "c" / "mine").write_text("x", encoding="utf-8")
             raise RuntimeError
 
-    pytest.raises(RuntimeError, fail_beside_another)
+    with pytest.raises(RuntimeError):
+        fail_beside_another()
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["mine"]
     atomic.write_text(tmp_path / "e" / "f" / "file.txt", "x")
     assert (tmp_path / "e" / "f" / "file.txt").exists()
