@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from sentifactory.evaluation.mutation_bench import (
     score_statuses,
 )
 from sentifactory.evaluation.mutation_run import Room
+from sentifactory.evaluation.provenance import describe_machine
 
 SHOP = """\
 def add_tax(price):
@@ -164,3 +166,50 @@ def test_rooms_are_chosen_by_name() -> None:
         choose_rooms("kitchen,task,cellar")
     with pytest.raises(ConfigError, match="There is no room ' ,' to mutate"):
         choose_rooms(" ,")
+
+
+def test_the_bench_goes_from_room_to_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a workshop that only says what it was told."""
+    told: list[tuple[str, object]] = []
+
+    @dataclass
+    class Told:
+        folder: Path
+        room: Room
+        log: Path
+
+        def set_up(self, root: Path) -> None:
+            assert self.folder.is_dir()
+            told.append((self.room.name, (root, self.log)))
+
+        def write_mutants(self, root: Path) -> list[Mutant]:
+            assert root == Path.cwd()
+            return [make_mutant(number, MESSAGE if number > 5 else "") for number in range(9)]
+
+        def test_mutants(self, names: list[str]) -> dict[str, str]:
+            told.append((self.room.name, names))
+            return dict(zip(names, ["killed", "survived", "timeout", "no tests"], strict=True))
+
+    monkeypatch.setattr(mutation_bench, "Workshop", Told)
+    bench_mutations(rooms="corpus,task", samples=4, seed=2, output_dir=str(tmp_path))
+    sample = draw_sample([make_mutant(number) for number in range(6)], 4, 2)
+    names = [mutant.name for mutant in sample]
+    assert told == [
+        ("corpus", (Path.cwd(), tmp_path / "mutations_corpus.log")),
+        ("corpus", names),
+        ("task", (Path.cwd(), tmp_path / "mutations_task.log")),
+        ("task", names),
+    ]
+    facts = json.loads((tmp_path / "mutations.json").read_text(encoding="utf-8"))
+    assert (facts["samples"], facts["seed"], facts["machine"]) == (4, 2, describe_machine())
+    for room, name in zip(facts["rooms"], ("corpus", "task"), strict=True):
+        assert (room["room"], room["mutants"], room["left_out"]) == (name, 9, {MESSAGE: 3})
+        assert room["score"] == 0.5
+        assert [mutant["name"] for mutant in room["unnoticed"]] == [names[1], names[3]]
+        assert 0 <= room["wall_s"] < 10
+    table = (tmp_path / "mutations.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == table + "\n"
+    assert table.startswith("# Faults that the tests would notice\n\n| room | mutants | left out | sampled | killed |")
+    assert f"Score: killed and timeouts among those sampled (seed 2). Left out:\n\n- 6 times: {MESSAGE}\n" in table
