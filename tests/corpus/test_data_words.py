@@ -11,15 +11,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from made_reviews import make_reviews, write_csv
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.corpus import leakage, prepare, summary
+from sentifactory.corpus import commands, inspected, inspection, leakage, prepare, summary
 from sentifactory.corpus.gate_options import GateOptions
 from sentifactory.corpus.intake import ReadOptions
+from sentifactory.corpus.keys import encode_texts
+from sentifactory.corpus.picture import PictureOptions
 from sentifactory.corpus.prepare import PrepareOptions
+from sentifactory.errors import DataError
 
 EXPECTED = Path(__file__).parent / "expected"
 LONG = "这家酒店的位置非常方便，出门就是地铁站，房间也打扫得很干净，早餐的种类不少"
@@ -152,6 +156,22 @@ def test_every_option_of_prepare_reaches_the_gate(monkeypatch: pytest.MonkeyPatc
     assert dict(options.read.label_map) == {"好评": "positive"}
 
 
+def test_every_option_of_the_conversion_reaches_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def keep(*words: Any) -> dict[str, Any]:
+        given.extend(words)
+        return {"name": "评论"}
+
+    monkeypatch.setattr(prepare, "prepare_reviews", keep)
+    commands.convert_csv("c.csv", "n", "o", "three_classes", "alpaca", 1, 0.2, 30, "balanced", 50, "up", as_json=True)
+    gate = GateOptions(seed=1, val_size=0.2, test_size=30, eval_classes="balanced", max_train=50, balance="up")
+    assert given == [
+        ["c.csv"],
+        PrepareOptions(name="n", output_dir="o", task_name="three_classes", formatting="alpaca", gate=gate),
+    ]
+
+
 def test_the_checks_options_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
     words = "data check --train a.csv --train b.csv --test c.csv --test d.csv --text_column t --encoding gb18030"
     train, test, task, options = catch(monkeypatch, leakage, "check_leaks_in_files", words)
@@ -211,3 +231,63 @@ def test_leaks_that_were_kept_stand_first() -> None:
     manifest["leak_check"] = {"exact": 0, "near": 0}
     manifest["rows"]["rejected_by_reason"] = {"repeat": 0}  # type: ignore[index]
     assert summary.summarise_manifest(manifest, "data").splitlines()[0] == "9 rows read = 7 kept + 2 left out (none)"
+
+
+def test_the_options_of_those_who_look_reach_what_they_look_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: dict[str, Any] = {}
+
+    def load(what: str, **options: Any) -> str:
+        looked.update(options, what=what)
+        return "the data"
+
+    monkeypatch.setattr(inspected, "load_inspected", load)
+    words = "w --dataset_dir d --task t --text_column x --label_column y --seed 3 --output_file o --top 4"
+    data, place, options = catch(
+        monkeypatch, inspection, "draw_picture", f"data show {words} --domain_column z --tokenizer m --skip_doubt"
+    )
+    assert (data, place) == ("the data", "o")
+    assert options == PictureOptions(seed=3, tokenizer="m", n_doubtful=4, has_doubt=False)
+    columns = ReadOptions(text_column="x", label_column="y", domain_column="z")
+    assert looked == {"what": "w", "dataset_dir": "d", "task_name": "t", "options": columns}
+
+    def raise_given(*given: Any, **options: Any) -> None:
+        raise CaughtError((*given, options))
+
+    monkeypatch.setattr(inspection, "list_doubtful", raise_given)
+    error = CliRunner().invoke(build_app(), f"data doubt {words} --folds 6".split()).exception
+    assert isinstance(error, CaughtError)
+    assert error.given == ("the data", "o", {"n_folds": 6, "seed": 3, "top": 4})
+    columns = ReadOptions(text_column="x", label_column="y")
+    assert looked == {"what": "w", "dataset_dir": "d", "task_name": "t", "options": columns}
+
+
+def test_a_data_set_that_was_changed_by_hand_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_messy(tmp_path / "shop.csv")
+    run("data prepare shop.csv")
+    for number, name in enumerate(("val.csv", "test.csv")):
+        part = tmp_path / "data" / "shop" / name
+        part.write_text(part.read_text(encoding="utf-8") + '1,"真的很好","书籍"\n', encoding="utf-8")
+        shown = " ".join(run("data show shop --skip_doubt").split())
+        names = ("val.csv is", "val.csv, test.csv are")[number]
+        assert f"{names} not what the manifest tells of: changed by hand, or left from another run." in shown, shown
+        assert f"The files hold {101 + number} rows, the manifest speaks of 100." in shown, shown
+
+
+def test_half_a_surrogate_pair_is_a_character_like_any_other() -> None:
+    points, lengths = encode_texts(["好\ud83d", "", "a"])
+    assert points.tolist() == [ord("好"), 0xD83D, ord("a")]
+    assert lengths.tolist() == [2, 0, 1]
+
+
+def test_a_workbook_with_two_sheets_of_reviews(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for sheet in (book.active, book.create_sheet("Other")):
+        sheet.append(["label", "text"])
+        sheet.append([1, "很好"])
+    book.save(tmp_path / "a.xlsx")
+    error = CliRunner().invoke(build_app(), ["data", "prepare", str(tmp_path / "a.xlsx")]).exception
+    assert isinstance(error, DataError)
+    assert error.what == "The workbook has 2 sheets with data: 'Sheet', 'Other'"
+    assert (error.where, error.expected) == (str(tmp_path / "a.xlsx"), "one sheet with a text and a label column")
+    assert error.next_step == "keep that sheet alone, or save it as CSV in UTF-8"
