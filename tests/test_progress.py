@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pty
 import subprocess
 import sys
@@ -43,12 +44,11 @@ def test_an_error_still_ends_the_display(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_terminal_gets_a_bar() -> None:
     ours, theirs = pty.openpty()
-    with subprocess.Popen([sys.executable, "-c", CODE], stderr=theirs, stdout=subprocess.PIPE) as child:
+    known = {**os.environ, "TERM": "xterm"}  # a dumb one, such as Emacs has, gets no colours
+    with subprocess.Popen([sys.executable, "-c", CODE], stderr=theirs, stdout=subprocess.PIPE, env=known) as child:
         assert child.stdout is not None
         assert child.stdout.read() == b""
     shown = b""
-    import os
-
     os.close(theirs)
     while True:
         try:
