@@ -276,4 +276,20 @@ def test_a_lost_row_is_a_defect_that_is_noticed(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(gate, "split_reviews", lambda *arguments: (split(*arguments)[0], []))
     with pytest.raises(RuntimeError, match="rows came in"):
         prepare_reviews(source, output_dir=tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_data_set_prepared_by_other_choices_is_named_before_it_is_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(write_reviews(tmp_path / "a.csv"))
+    data = tmp_path / "data"
+    prepare_reviews(source, output_dir=data, batch_size=4)
+    prepare_reviews(source, output_dir=data, batch_size=4)
+    assert "is replaced" not in capsys.readouterr().err
+    prepare_reviews(source, output_dir=data, seed=7)
+    assert (
+        f"{data / 'a'} is replaced: it was prepared with seed 42, batch_size 4, and now is with seed 7, batch_size 0"
+    ) in " ".join(capsys.readouterr().err.split())
+    (data / "a" / "manifest.json").write_text("{", encoding="utf-8")
+    prepare_reviews(source, output_dir=data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from sentifactory.corpus.intake import ReadOptions, RejectedRow
 from sentifactory.corpus.loading import list_inputs, load_sources
 from sentifactory.corpus.manifest import build_manifest, count_labels, count_rows, describe_part, hash_file
 from sentifactory.errors import ConfigError, DataError
+from sentifactory.json_object import read_json_object
+from sentifactory.progress import say
 from sentifactory.task import BINARY_SENTIMENT, TASKS
 from sentifactory.task_files import load_task
 
@@ -81,10 +84,11 @@ def prepare_reviews(
     parts = options.gate.name_parts()
     _check_folder(data_folder, name, " ".join(sources), parts)
     gate = Gate(loaded, task, options.gate)
+    settings = _list_settings(name, sources, gate, options)
+    _tell_replaced(data_folder / name, settings)
     arrangement = gate.arrange()
     with replace_directory(data_folder / name) as folder:
         arrangement, leak_check = gate.write_proven(folder, arrangement, options.formatting)
-        settings = _list_settings(name, sources, gate, options)
         task_file = None if options.task_name in TASKS else str(options.task_name)
         manifest = _finish(folder, gate, arrangement, leak_check, settings, task_file)
     register_datasets(
@@ -112,6 +116,18 @@ def _list_settings(name: str, sources: Sequence[str], gate: Gate, options: Prepa
         "formatting": options.formatting,
         "read_options": said,
     }
+
+
+def _tell_replaced(target: Path, settings: dict[str, Any]) -> None:
+    """Say what is different about the data set that will be replaced: recipes may hang on it."""
+    earlier = read_json_object(target / export.MANIFEST) or {}
+    changed = [key for key, value in settings.items() if key in earlier and earlier[key] != value]
+    if changed:
+        before, now = (
+            ", ".join(f"{key} {json.dumps(one[key], ensure_ascii=False)}" for key in changed)
+            for one in (earlier, settings)
+        )
+        say(f"{target} is replaced: it was prepared with {before}, and now is with {now}")
 
 
 def _finish(
