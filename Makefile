@@ -1,6 +1,7 @@
 # The two commands of a newcomer: `make demo` and `make test`. Both set up what they need.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help setup demo test check style guides bench bench-train bench-kills bench-compare-kills bench-mutations bench-methods coverage bench-encoder bench-serve prove-encoders figures lock clean
@@ -15,7 +16,7 @@ demo: setup  ## reviews -> freeze-training -> base against tuned -> report, on t
 	$(BIN)/sentifactory demo
 
 test: setup  ## the whole test suite, two tests at a time (tests/conftest.py says which)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python $(PYTEST)
 
 check: setup  ## linter, format, order of the rooms, types
 	$(BIN)/ruff check .
@@ -55,7 +56,7 @@ bench-kills: setup  ## 25 kills of training runs and a full disk: saves/bench/ki
 # Below fail_under in pyproject.toml the command ends with an error.
 coverage: setup  ## the whole suite, and which lines and branches it runs: saves/bench/coverage.txt
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/coverage run $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	@mkdir -p saves/bench
 	$(BIN)/coverage report > saves/bench/coverage.txt; status=$$?; tail -n 1 saves/bench/coverage.txt; exit $$status

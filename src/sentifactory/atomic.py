@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,7 +43,7 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 @contextmanager
 def _keep_new_parents(target: Path) -> Iterator[None]:
     """Make the folders above `target`; when the block fails, remove those that were not there and are empty again."""
-    missing = [folder for folder in target.parents if not folder.exists()]
+    missing = list(takewhile(lambda folder: not folder.exists(), target.parents))
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield

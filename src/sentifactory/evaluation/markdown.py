@@ -8,6 +8,7 @@ from typing import Any
 from sentifactory.evaluation.formats import format_percent, format_points, format_range
 from sentifactory.evaluation.mistake_files import each_test
 from sentifactory.evaluation.wording import NO_PROBABILITIES, list_figures, name_contender, read_interval
+from sentifactory.quantities import DASH
 
 HASH_SHOWN = 12
 
@@ -45,7 +46,7 @@ def build_tests(report: Mapping[str, Any]) -> list[str]:
         test = result["paired_tests"]["tuned_vs_base"]
         points = f"{format_points(test['difference'])} ({format_range(read_interval(test['interval']), 'to')})"
         change = result.get("from_first", {}).get("tuned")
-        moved = "–"
+        moved = DASH
         if change is not None:
             interval = format_range(read_interval(change["interval"]), "to")
             moved = f"{format_points(change['difference'])} ({interval})"

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sentifactory.evaluation.markdown import build_table
+from sentifactory.quantities import DASH
 
 QWEN = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 RECIPES = (
@@ -97,4 +98,4 @@ def find_gpu(peak_bytes: int) -> str:
         ('8 GB', '16 GB (T4)', '–')
     """
     needed = peak_bytes * ROOM_FACTOR + ROOM_GIB * _GIB
-    return next((name for name, size_gb in GPUS_GB.items() if needed <= size_gb * 1e9), "–")
+    return next((name for name, size_gb in GPUS_GB.items() if needed <= size_gb * 1e9), DASH)

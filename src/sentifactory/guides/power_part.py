@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from sentifactory.evaluation.markdown import build_table
+from sentifactory.quantities import DASH
 
 DIFFERENCES = (0.01, 0.02, 0.03, 0.05, 0.1)
 DISCORDANCES = (0.05, 0.1, 0.2)
@@ -19,7 +20,7 @@ def write_power_part(language: str) -> str:
     first, other = HEADS[language]
     rows = [[first, *(other.format(f"{share * 100:g}") for share in DISCORDANCES)]]
     for difference in DIFFERENCES:
-        cells = [f"{count_reviews(difference, share):,}" if share >= difference else "–" for share in DISCORDANCES]
+        cells = [f"{count_reviews(difference, share):,}" if share >= difference else DASH for share in DISCORDANCES]
         rows.append([f"{difference * 100:g}", *cells])
     return "\n".join(build_table(rows))
 
