@@ -1,21 +1,17 @@
-"""What is said of each way in which data can be wrong, word for word: `expected/errors.txt`.
-
-With SENTIFACTORY_WRITE_EXPECTED=1 it is written anew, to be read in the diff.
-"""
+"""What is said of each way in which data can be wrong, word for word: `expected/errors.txt`."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
+from expected_words import compare_words
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
 from sentifactory.errors import SentiFactoryError
 
-EXPECTED = Path(__file__).parent / "expected" / "errors.txt"
 HEAD = b"label,text\n"
 ROWS = "".join(f"{n % 2},第{n}家{'好' if n % 2 else '差'}\n" for n in range(40)).encode()
 MANIFEST = {"source": "a.csv", "task": {"name": "binary_sentiment", "labels": ["negative", "positive"]}}
@@ -128,7 +124,4 @@ def test_every_fault_has_its_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
         folder.mkdir()
         monkeypatch.chdir(folder)
         told.append(f"{name}: sentifactory data {words}\n{tell(folder, files, words)}\n")
-    text = "\n".join(told)
-    if os.environ.get("SENTIFACTORY_WRITE_EXPECTED"):
-        EXPECTED.write_text(text, encoding="utf-8")
-    assert text.splitlines() == EXPECTED.read_text(encoding="utf-8").splitlines()
+    compare_words("\n".join(told), Path(__file__).parent / "expected" / "errors.txt")

@@ -1,18 +1,16 @@
-"""Every word that the data commands write about one messy file, and every option on its way to where it counts.
-
-What is expected stands in `expected`; with SENTIFACTORY_WRITE_EXPECTED=1 it is written anew, to be read in the diff.
-"""
+"""Every word that the data commands write about one messy file, and every option on its way to where it counts."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import openpyxl
 import pytest
+from caught_call import catch_call
+from expected_words import compare_words, read_words
 from made_reviews import make_reviews, write_csv
 from typer.testing import CliRunner
 
@@ -25,7 +23,6 @@ from sentifactory.corpus.picture import PictureOptions
 from sentifactory.corpus.prepare import PrepareOptions
 from sentifactory.errors import DataError
 
-EXPECTED = Path(__file__).parent / "expected"
 LONG = "这家酒店的位置非常方便，出门就是地铁站，房间也打扫得很干净，早餐的种类不少"
 
 
@@ -74,12 +71,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
-def read_words(page: str) -> str:
-    """Return the words of a page, a line for each piece."""
-    text = re.sub(r"<[^>]+>", "\n", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
-    return re.sub(r"\s*\n\s*", "\n", text).strip() + "\n"
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -94,33 +85,14 @@ def read_words(page: str) -> str:
     ],
 )
 def test_every_word_about_a_messy_file(name: str, written: dict[str, str]) -> None:
-    if os.environ.get("SENTIFACTORY_WRITE_EXPECTED"):
-        EXPECTED.mkdir(exist_ok=True)
-        (EXPECTED / name).write_text(written[name], encoding="utf-8")
-    assert written[name].splitlines() == (EXPECTED / name).read_text(encoding="utf-8").splitlines()
-
-
-class CaughtError(Exception):
-    """Ends a command with what it was about to work with."""
-
-    def __init__(self, given: tuple[Any, ...]) -> None:
-        self.given = given
-
-
-def catch(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, words: str) -> tuple[Any, ...]:
-    """Return what a command gives to the function that does its work."""
-
-    def raise_given(*given: Any) -> None:
-        raise CaughtError(given)
-
-    monkeypatch.setattr(module, name, raise_given)
-    error = CliRunner().invoke(build_app(), words.split()).exception
-    assert isinstance(error, CaughtError), error
-    return error.given
+    compare_words(written[name], Path(__file__).parent / "expected" / name)
 
 
 def test_every_option_of_prepare_reaches_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert catch(monkeypatch, prepare, "prepare_reviews", "data prepare a.csv") == (["a.csv"], PrepareOptions())
+    assert catch_call(monkeypatch, prepare, "prepare_reviews", "data prepare a.csv").given == (
+        ["a.csv"],
+        PrepareOptions(),
+    )
     words = (
         "data prepare a.csv b.csv --name n --output_dir o --task three_classes --formatting alpaca --seed 1 "
         "--val_size 0.2 --test_size 30 --eval_classes balanced --folds 4 --holdout_domain x --holdout_domain y "
@@ -128,7 +100,7 @@ def test_every_option_of_prepare_reaches_the_gate(monkeypatch: pytest.MonkeyPatc
         "--domain_column d --label_map 好评=positive --star_threshold 3.5 --encoding gb18030 --max_tokens 99 "
         "--tokenizer m --too_long cut --batch_size 8"
     )
-    sources, options = catch(monkeypatch, prepare, "prepare_reviews", words)
+    sources, options = catch_call(monkeypatch, prepare, "prepare_reviews", words).given
     assert sources == ["a.csv", "b.csv"]
     assert options == PrepareOptions(
         name="n",
@@ -174,7 +146,7 @@ def test_every_option_of_the_conversion_reaches_the_gate(monkeypatch: pytest.Mon
 
 def test_the_checks_options_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
     words = "data check --train a.csv --train b.csv --test c.csv --test d.csv --text_column t --encoding gb18030"
-    train, test, task, options = catch(monkeypatch, leakage, "check_leaks_in_files", words)
+    train, test, task, options = catch_call(monkeypatch, leakage, "check_leaks_in_files", words).given
     assert (train, test, task.name) == (["a.csv", "b.csv"], ["c.csv", "d.csv"], "binary_sentiment")
     assert options == ReadOptions(text_column="t", encoding="gb18030")
 
@@ -242,21 +214,16 @@ def test_the_options_of_those_who_look_reach_what_they_look_with(monkeypatch: py
 
     monkeypatch.setattr(inspected, "load_inspected", load)
     words = "w --dataset_dir d --task t --text_column x --label_column y --seed 3 --output_file o --top 4"
-    data, place, options = catch(
+    data, place, options = catch_call(
         monkeypatch, inspection, "draw_picture", f"data show {words} --domain_column z --tokenizer m --skip_doubt"
-    )
+    ).given
     assert (data, place) == ("the data", "o")
     assert options == PictureOptions(seed=3, tokenizer="m", n_doubtful=4, has_doubt=False)
     columns = ReadOptions(text_column="x", label_column="y", domain_column="z")
     assert looked == {"what": "w", "dataset_dir": "d", "task_name": "t", "options": columns}
 
-    def raise_given(*given: Any, **options: Any) -> None:
-        raise CaughtError((*given, options))
-
-    monkeypatch.setattr(inspection, "list_doubtful", raise_given)
-    error = CliRunner().invoke(build_app(), f"data doubt {words} --folds 6".split()).exception
-    assert isinstance(error, CaughtError)
-    assert error.given == ("the data", "o", {"n_folds": 6, "seed": 3, "top": 4})
+    caught = catch_call(monkeypatch, inspection, "list_doubtful", f"data doubt {words} --folds 6")
+    assert (caught.given, caught.named) == (("the data", "o"), {"n_folds": 6, "seed": 3, "top": 4})
     columns = ReadOptions(text_column="x", label_column="y")
     assert looked == {"what": "w", "dataset_dir": "d", "task_name": "t", "options": columns}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from caught_call import catch_call
 from scripted_comparison import Workplace
 from typer.testing import CliRunner
 
@@ -19,28 +19,9 @@ from sentifactory.evaluation.report import summarise_report
 from sentifactory.evaluation.teaching import TeachOptions
 
 
-class CaughtError(Exception):
-    """Ends a command with what it was about to work with."""
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
-
-
-def catch(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, words: str) -> Any:
-    """Return what a command gives to the function that does its work."""
-
-    def raise_options(*options: Any, **_: Any) -> None:
-        raise CaughtError(options)
-
-    monkeypatch.setattr(module, name, raise_options)
-    error = CliRunner().invoke(build_app(), words.split()).exception
-    assert isinstance(error, CaughtError), error
-    return error.options if len(error.options) > 1 else error.options[0]
-
-
 def test_every_option_of_the_comparison_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     words = "eval compare --csv_path t.csv --base_model b --finetuned_model f"
-    plain = catch(monkeypatch, compare, "run_comparison", words)
+    plain = catch_call(monkeypatch, compare, "run_comparison", words).given[0]
     assert plain == CompareOptions("t.csv", "b", "f", "saves/comparison/report.json")
     words += (
         " --csv_path u.csv --csv_path v.csv --val_path w.csv --target_accuracy 0.9 --output_file o/r.json "
@@ -48,7 +29,7 @@ def test_every_option_of_the_comparison_reaches_it(monkeypatch: pytest.MonkeyPat
         "three_classes --train_csv x.csv --train_file y.jsonl --train_file z.jsonl --train_samples 8 "
         "--max_new_tokens 9 --seed 3 --allow_leaks"
     )
-    assert catch(monkeypatch, compare, "run_comparison", words) == CompareOptions(
+    assert catch_call(monkeypatch, compare, "run_comparison", words).given[0] == CompareOptions(
         "t.csv",
         "b",
         "f",
@@ -74,31 +55,41 @@ def test_every_option_of_the_comparison_reaches_it(monkeypatch: pytest.MonkeyPat
 def test_every_option_of_the_ladder_reaches_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     place = tmp_path / "l.json"
     words = f"eval ladder --csv_path t.csv --train_csv n.csv --output_file {place}"
-    assert catch(monkeypatch, ladder, "climb_ladder", words) == LadderOptions("t.csv", "n.csv")
+    assert catch_call(monkeypatch, ladder, "climb_ladder", words).given[0] == LadderOptions("t.csv", "n.csv")
     words += (
         " --base_model b --freeze_model f --lora_model l --encoder_model d --encoder_model e --engine "
         "transformers --mode generate --shots 2 --task three_classes --max_samples 5 --train_samples 6 --seed "
         "3 --allow_leaks"
     )
-    assert catch(monkeypatch, ladder, "climb_ladder", words) == LadderOptions(
+    assert catch_call(monkeypatch, ladder, "climb_ladder", words).given[0] == LadderOptions(
         "t.csv", "n.csv", "b", "f", "l", ("d", "e"), "transformers", "generate", 2, "three_classes", 5, 6, 3, True
     )
 
 
 def test_every_option_of_the_teacher_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     words = "distill --teacher m --input_file a.csv --output_file s.jsonl"
-    assert catch(monkeypatch, teaching, "ask_teacher", words) == TeachOptions("m", ("a.csv",), Path("s.jsonl"))
+    assert catch_call(monkeypatch, teaching, "ask_teacher", words).given[0] == TeachOptions(
+        "m", ("a.csv",), Path("s.jsonl")
+    )
     words += " --input_file b.csv --engine auto --task three_classes --max_samples 4 --seed 5"
-    assert catch(monkeypatch, teaching, "ask_teacher", words) == TeachOptions(
+    assert catch_call(monkeypatch, teaching, "ask_teacher", words).given[0] == TeachOptions(
         "m", ("a.csv", "b.csv"), Path("s.jsonl"), "auto", "three_classes", 4, 5
     )
 
 
 def test_every_option_of_the_power_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert catch(monkeypatch, power, "answer_power", "eval power") == (None, None, None, None, None, 0.8, 0.05)
+    assert catch_call(monkeypatch, power, "answer_power", "eval power").given == (
+        None,
+        None,
+        None,
+        None,
+        None,
+        0.8,
+        0.05,
+    )
     words = "eval power --difference 0.1 --base_accuracy 0.7 --tuned_accuracy 0.8 --discordance 0.2"
     words += " --reviews 90 --power 0.9 --level 0.01"
-    assert catch(monkeypatch, power, "answer_power", words) == (0.1, 0.7, 0.8, 0.2, 90, 0.9, 0.01)
+    assert catch_call(monkeypatch, power, "answer_power", words).given == (0.1, 0.7, 0.8, 0.2, 90, 0.9, 0.01)
 
 
 def test_the_comparison_prints_its_result_alone_or_in_words(workplace: Workplace) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,9 @@ def test_the_whole_bench(
     old = tmp_path / "compare_kills" / "old"
     old.mkdir(parents=True)
     options = {"csv_path": "t.csv", "max_samples": 5, "kills": 2, "vllm_kills": 1, "output_dir": str(tmp_path)}
-    if spoilt:
-        with pytest.raises(typer.Exit) as ended:
-            bench_compare_kills("b", "f", engine="vllm", seed=3, **options)  # type: ignore[arg-type]
-        assert ended.value.exit_code == 1
-    else:
+    with pytest.raises(typer.Exit) if spoilt else nullcontext() as ended:
         bench_compare_kills("b", "f", engine="vllm", seed=3, **options)  # type: ignore[arg-type]
+    assert ended is None or ended.value.exit_code == 1
     words = ["--base_model", "b", "--finetuned_model", "f", "--csv_path", "t.csv"]
     words += ["--engine", "vllm", "--max_samples", "5"]
     assert {tuple(one) for one in asked} == {(name, *words) for name in ("undisturbed", "killed", "server")}

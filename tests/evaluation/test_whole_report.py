@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 import re
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from expected_words import compare_words, read_words
 from jsonschema import Draft202012Validator
 from scripted_comparison import Workplace, write_reviews
 
@@ -244,7 +244,6 @@ def test_the_table_on_the_terminal(place: Workplace, capsys: pytest.CaptureFixtu
 
 def name_places(text: str, place: Workplace, report: dict[str, Any]) -> str:
     """Put words in place of what is another with every run or machine."""
-    report = json.loads(json.dumps(report))
     machine = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     for found, word in {
@@ -259,12 +258,6 @@ def name_places(text: str, place: Workplace, report: dict[str, Any]) -> str:
         text = text.replace(found, word)
     text = re.sub(rf"\b{machine['cores']}(\s+cores)", r"CORES\1", text)
     return text.replace(f"{machine['memory_gib']} GiB", "MEMORY GiB")
-
-
-def read_words(page: str) -> str:
-    """Return the words of a page, a line for each piece."""
-    text = re.sub(r"<[^>]+>", "\n", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
-    return re.sub(r"\s*\n\s*", "\n", text).strip() + "\n"
 
 
 @pytest.mark.parametrize("form", ["report.md", "terminal.txt", "page.txt", "mistakes.txt"])
@@ -300,9 +293,4 @@ def test_every_word_of_the_report(
         text = read_words(place.page())
     else:
         text = (out / form).read_text(encoding="utf-8")
-    text = name_places(text, place, report)
-    expected = Path(__file__).parent / "expected" / f"{kind}_{form}"
-    if os.environ.get("SENTIFACTORY_WRITE_EXPECTED"):
-        expected.parent.mkdir(exist_ok=True)
-        expected.write_text(text, encoding="utf-8")
-    assert text.splitlines() == expected.read_text(encoding="utf-8").splitlines()
+    compare_words(name_places(text, place, report), Path(__file__).parent / "expected" / f"{kind}_{form}")
