@@ -40,16 +40,22 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def make_parents(target: Path) -> list[Path]:
+    """Make the folders above `target`; return those that were not there, the deepest first."""
+    missing = list(takewhile(lambda folder: not folder.exists(), target.parents))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
 @contextmanager
 def _keep_new_parents(target: Path) -> Iterator[None]:
     """Make the folders above `target`; when the block fails, remove those that were not there and are empty again."""
-    missing = list(takewhile(lambda folder: not folder.exists(), target.parents))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    made = make_parents(target)
     try:
         yield
     except BaseException:
         with suppress(OSError):  # one that somebody else has put something into stays
-            for folder in missing:
+            for folder in made:
                 folder.rmdir()
         raise
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from sentifactory.atomic import make_parents
 from sentifactory.engines.base import Engine
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.progress import say
@@ -70,9 +71,8 @@ class PredictionJournal:
 
     def __enter__(self) -> Self:
         """Open the file, read what earlier sessions wrote, and cut off what cannot be read."""
-        self._made_folders = [folder for folder in self.path.parents if not folder.exists()]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._made_folders = make_parents(self.path)
             self._stream = self.path.open("a+b")
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
