@@ -66,6 +66,15 @@ def test_the_prompt_is_the_chat_template_with_the_tasks_words(engine) -> None:
     assert words.endswith("<|im_start|>assistant\n")
 
 
+def test_loading_shows_no_bar_but_ours(tiny_qwen: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils import logging
+
+    build_engine("transformers", str(tiny_qwen), BINARY_SENTIMENT).close()
+    shown = capfd.readouterr()
+    assert not shown.out and "Loading" in shown.err and "\r" not in shown.err
+    assert logging.is_progress_bar_enabled()
+
+
 def test_a_folder_that_is_no_model_is_refused(model_folder) -> None:
     with pytest.raises(EngineError, match=r"The model cannot be loaded"):
         build_engine("transformers", str(model_folder), BINARY_SENTIMENT)

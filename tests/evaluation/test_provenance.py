@@ -19,6 +19,14 @@ def test_what_the_trainer_leaves_is_no_weight(tmp_path: Path) -> None:
     assert hash_weights(tmp_path) == before == {"model.safetensors": hash_file(tmp_path / "model.safetensors")}
 
 
+def test_weights_that_change_have_another_hash(tmp_path: Path) -> None:
+    """Files of gigabytes are not read twice, unless something was written meanwhile."""
+    file = tmp_path / "model.safetensors"
+    for content in (b"weights", b"Weights"):
+        file.write_bytes(content)
+        assert hash_weights(tmp_path) == {file.name: hash_file(file)}
+
+
 def test_the_settings_beside_the_weights_are_written_down(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "chat_template.jinja").write_text("{{ messages }}")

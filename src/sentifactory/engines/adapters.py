@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sentifactory.models.loading_bars import hide_loading_bars
+
 ADAPTER_CONFIG = "adapter_config.json"
 
 
@@ -19,7 +21,8 @@ def load_network(model_path: str, dtype: str) -> Any:
     from transformers import AutoModelForCausalLM
 
     if not (Path(model_path) / ADAPTER_CONFIG).is_file():
-        return AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
+        with hide_loading_bars():
+            return AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
     from peft import PeftConfig, PeftModel
 
     base = str(PeftConfig.from_pretrained(model_path).base_model_name_or_path)

@@ -16,6 +16,7 @@ from sentifactory.environments import wants_modelscope
 from sentifactory.errors import EngineError
 from sentifactory.json_object import read_json_object
 from sentifactory.models.classifier_labels import name_labels
+from sentifactory.models.loading_bars import hide_loading_bars
 from sentifactory.models.pooled import MODEL_TYPE, register_pooled_classes
 from sentifactory.models.published import MODELSCOPE_PREFIX
 from sentifactory.task import Task
@@ -93,11 +94,11 @@ def explain_load_errors(name: str) -> Iterator[None]:
     """
     from transformers.utils import logging
 
-    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        yield
+        with hide_loading_bars():
+            yield
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
         lines = str(error).strip().splitlines()
         raise EngineError(
@@ -109,8 +110,6 @@ def explain_load_errors(name: str) -> Iterator[None]:
         ) from error
     finally:
         logging.set_verbosity(verbosity)
-        if has_bars:
-            logging.enable_progress_bar()
 
 
 def load_config(folder: str, **changes: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,18 @@ def list_weights(folder: str | Path) -> list[Path]:
 
 def hash_weights(folder: str | Path) -> dict[str, str]:
     """Return the SHA-256 of each weight file of a model folder, by file name."""
-    return {file.name: hash_file(file) for file in list_weights(folder)}
+    return {file.name: _hash_weight_file(file) for file in list_weights(folder)}
+
+
+def _hash_weight_file(file: Path) -> str:
+    """Return the SHA-256 of a file, read once as long as it is the same file, unchanged: weights may be gigabytes."""
+    state = file.stat()
+    return _hash_in_state(file.resolve(), state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hash_in_state(file: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
+    return hash_file(file)
 
 
 def save_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
