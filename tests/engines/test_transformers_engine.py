@@ -71,7 +71,9 @@ def test_loading_shows_no_bar_but_ours(tiny_qwen: Path, capfd: pytest.CaptureFix
 
     build_engine("transformers", str(tiny_qwen), BINARY_SENTIMENT).close()
     shown = capfd.readouterr()
-    assert not shown.out and "Loading" in shown.err and "\r" not in shown.err
+    assert not shown.out
+    assert "Loading" in shown.err
+    assert "\r" not in shown.err
     assert logging.is_progress_bar_enabled()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sentifactory.models.loading_bars import hide_loading_bars
+from sentifactory.models.transformers_bars import hide_transformers_bars
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -21,7 +21,7 @@ def load_network(model_path: str, dtype: str) -> Any:
     from transformers import AutoModelForCausalLM
 
     if not (Path(model_path) / ADAPTER_CONFIG).is_file():
-        with hide_loading_bars():
+        with hide_transformers_bars():
             return AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
     from peft import PeftConfig, PeftModel
 

@@ -16,9 +16,9 @@ from sentifactory.environments import wants_modelscope
 from sentifactory.errors import EngineError
 from sentifactory.json_object import read_json_object
 from sentifactory.models.classifier_labels import name_labels
-from sentifactory.models.loading_bars import hide_loading_bars
 from sentifactory.models.pooled import MODEL_TYPE, register_pooled_classes
 from sentifactory.models.published import MODELSCOPE_PREFIX
+from sentifactory.models.transformers_bars import hide_transformers_bars
 from sentifactory.task import Task
 
 # What ModelScope's StructBERT calls itself; its layers are BERT's.
@@ -97,7 +97,7 @@ def explain_load_errors(name: str) -> Iterator[None]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with hide_loading_bars():
+        with hide_transformers_bars():
             yield
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
         lines = str(error).strip().splitlines()

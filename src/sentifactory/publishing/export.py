@@ -26,6 +26,7 @@ from sentifactory.engines.registry import check_model
 from sentifactory.engines.transformers import TransformersEngine
 from sentifactory.errors import ConfigError
 from sentifactory.model_task import TASK_NAME, write_model_task
+from sentifactory.models.transformers_bars import hide_transformers_bars
 from sentifactory.models.weights import hash_weights
 from sentifactory.progress import say, show_progress
 from sentifactory.publishing.evidence import EXPORT_NAME, read_own_calibration
@@ -151,7 +152,8 @@ def _save(model: Any, options: ExportOptions, tokenizer_from: str, place: Path) 
     import torch
     from transformers import AutoTokenizer
 
-    model.to(getattr(torch, options.dtype)).save_pretrained(place, max_shard_size=_SHARD_SIZE)
+    with hide_transformers_bars():
+        model.to(getattr(torch, options.dtype)).save_pretrained(place, max_shard_size=_SHARD_SIZE)
     has_own = (options.model / "tokenizer_config.json").is_file()
     AutoTokenizer.from_pretrained(str(options.model) if has_own else tokenizer_from).save_pretrained(place)
 

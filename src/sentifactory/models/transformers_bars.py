@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def hide_loading_bars() -> Iterator[None]:
-    """Load weights without transformers' bar: the caller's own line says that a model is loaded."""
+def hide_transformers_bars() -> Iterator[None]:
+    """Load or save weights without transformers' bar: the caller's own line says what goes on."""
     from transformers.utils import logging
 
     has_bars = logging.is_progress_bar_enabled()
