@@ -65,8 +65,10 @@ coverage: setup  ## the whole suite, and which lines and branches it runs: saves
 bench-mutations: setup  ## changed code: do its tests notice? (half an hour): saves/bench/mutations.md
 	$(BIN)/python scripts/bench_mutations.py $(MUTATIONS)
 
-bench-methods: setup  ## freezing, LoRA, full: accuracy against time and memory (hours): saves/bench/methods.md
-	$(BIN)/python scripts/bench_methods.py
+# A hundred steps a run, as few reviews as teach something, so that it ends in two hours; METHODS="--reviews 1600 --seeds 5".
+METHODS ?= --reviews 800 per_device_train_batch_size=8
+bench-methods: setup  ## freezing, LoRA, full: accuracy against time and memory (two hours): saves/bench/methods.md
+	$(BIN)/python scripts/bench_methods.py $(METHODS)
 
 bench-encoder: setup  ## an encoder in PyTorch against its ONNX exports: saves/bench/encoder.md
 	$(BIN)/python scripts/bench_encoder.py --checkpoint saves/e5-small/full \

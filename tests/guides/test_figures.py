@@ -15,7 +15,10 @@ from sentifactory.guides.figures import read_report, write_figures
 from sentifactory.guides.memory_part import RECIPES, find_gpu, write_memory_part
 from sentifactory.guides.parts import replace_part
 from sentifactory.guides.power_part import write_power_part
+from sentifactory.guides.training_parts import METHOD_NAMES, SPEED_NAMES
 from sentifactory.guides.writing import build_parts, write_pages
+from sentifactory.training.bench import MODES
+from sentifactory.training.methods import METHODS
 
 GIB = 1 << 30
 PAGE = "before\n<!-- begin {0} (written by: x) -->\nold\n<!-- end {0} -->\nafter\n"
@@ -115,6 +118,39 @@ def test_services_under_load_fill_both_languages(tmp_path: Path) -> None:
     assert "| tutorial's FastAPI, encoder | 20.0 | 300 | 500 | 300 | 500 | – | – | – | – |" in english
     assert "32 clients that wait for each answer, on P, 2 cores" in english
     assert "| 教程式 FastAPI，编码器 | 20.0 |" in chinese
+
+
+def test_benches_of_training_fill_both_languages(tmp_path: Path) -> None:
+    for name in ("training.md", "training_zh.md"):
+        (tmp_path / name).write_text(PAGE.format("methods") + PAGE.format("speed"), encoding="utf-8")
+    own = {"recipe": "r.yaml", "overrides": ["a=1"]}
+    figures = {"accuracy": 0.805, "interval": {"low": 0.77, "high": 0.83, "confidence": 0.95}, "reviews": 600}
+    untuned = figures | {
+        "method": "untuned", "title": "as it was, untuned", "accuracies": {"42": 0.805},
+        "parameters": None, "train_time_s": None, "peak_bytes": None,
+    }  # fmt: skip
+    freeze = untuned | {
+        "method": "freeze_2", "title": "freeze, last 2 layers", "accuracies": {"42": 0.8, "43": 0.81},
+        "parameters": 11_147_264, "train_time_s": 195.3, "peak_bytes": 3_040_000_000,
+    }  # fmt: skip
+    machine = {"processor": "P", "cores": 2}
+    methods = own | {"rows": [untuned, freeze], "training_reviews": 800, "machine": machine}
+    stock = {"seconds": 0.8, "peak_bytes": 6_000_000_000, "operations": 1e11}
+    ours = {"seconds": 0.2, "peak_bytes": 3_000_000_000, "operations": 2e10}
+    step = own | {"rows": {"stock": stock, "two epochs": ours}, "task": "t", "machine": {"cpu_cores": 2}}
+    files = [tmp_path / "methods.json", tmp_path / "train_step.json"]
+    for file, bench in zip(files, (methods, step), strict=True):
+        file.write_text(json.dumps(bench), encoding="utf-8")
+    write_figures(methods=files[0], train_step=files[1], contexts=tmp_path)
+    english, chinese = ((tmp_path / name).read_text(encoding="utf-8") for name in ("training.md", "training_zh.md"))
+    assert "| as it was, untuned | – | 80.5% (77.0 to 83.0) | 80.5% | – | – |" in english
+    assert "| freeze, last 2 layers | 11 | 80.5% (77.0 to 83.0) | 80.0%, 81.0% | 3.3 | 3.0 |" in english
+    assert "`r.yaml a=1`, 800 training reviews, once each; 600 validation reviews" in english
+    assert "| ours, two epochs | 5.00 | 4.00 | 0.50 | 0.20 |" in english
+    assert "| 冻结，放开最后 2 层 | 11 | 80.5% (77.0 至 83.0) |" in chinese
+    assert "| 我们的，两轮合计 | 5.00 |" in chinese
+    assert set(METHOD_NAMES) == {"untuned", *METHODS}
+    assert set(SPEED_NAMES) == {*MODES, "two epochs"}
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Fills the parts of the guides that hold measured figures: memory by dry runs, ladder and services by benches."""
+"""Fills the parts of the guides that hold measured figures: memory by dry runs, everything else by benches."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sentifactory.guides.ladder_part import write_ladder_part
 from sentifactory.guides.memory_part import QWEN, estimate_recipes, write_memory_part
 from sentifactory.guides.parts import replace_part
 from sentifactory.guides.serve_part import write_serve_part
+from sentifactory.guides.training_parts import write_methods_part, write_speed_part
 from sentifactory.progress import say
 
 SUFFIXES = {"en": "", "zh": "_zh"}
@@ -26,12 +27,25 @@ def write_figures(
         Path | None, typer.Option("--ladder", help="A ladder.json of `sentifactory eval ladder`, for its table.")
     ] = None,
     serve: Annotated[Path | None, typer.Option("--serve", help="The serve.json of `make bench-serve`.")] = None,
+    methods: Annotated[
+        Path | None, typer.Option("--methods", help="The methods.json of `make bench-methods`.")
+    ] = None,
+    train_step: Annotated[
+        Path | None, typer.Option("--train_step", help="The train_step.json of `make bench-train`.")
+    ] = None,
     contexts: Annotated[Path, typer.Option("--contexts", help="Folder of the guides.")] = Path("contexts"),
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Where memory.json goes.")] = Path("saves/bench"),
 ) -> None:
     """Write measured figures into the guides, in both languages."""
-    if not memory and ladder is None and serve is None:
-        raise ConfigError("There is nothing to write", expected="--memory, --ladder FILE, --serve FILE, or several")
+    if not memory and all(file is None for file in (ladder, serve, methods, train_step)):
+        options = "--memory, --ladder FILE, --serve FILE, --methods FILE, --train_step FILE, or several"
+        raise ConfigError("There is nothing to write", expected=options)
+    if methods is not None:
+        bench = read_report(methods, {"rows", "training_reviews", "machine"}, "make one with `make bench-methods`")
+        fill_part(contexts, "training", "methods", {one: write_methods_part(bench, one) for one in SUFFIXES})
+    if train_step is not None:
+        bench = read_report(train_step, {"rows", "task", "machine"}, "make one with `make bench-train`")
+        fill_part(contexts, "training", "speed", {one: write_speed_part(bench, one) for one in SUFFIXES})
     if serve is not None:
         bench = read_report(serve, {"machine", "load", "overload"}, "make one with `make bench-serve`")
         fill_part(contexts, "serving", "load", {one: write_serve_part(bench, one) for one in SUFFIXES})
