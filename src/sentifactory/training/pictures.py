@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _PANEL = (3.6, 3.0)  # inches
 _MOST_COLUMNS = 3
 _DPI = 150
+_MARKERS = "os^Dv"  # two of the palette's colours are alike
 
 
 def start_figure(panels: int) -> tuple[Figure, list[Axes]]:
@@ -119,8 +120,8 @@ def draw_methods(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             low, high = (row["interval"][end] * 100 for end in ("low", "high"))
             accuracy = row["accuracy"] * 100
             panel.errorbar(
-                row[key] / unit, accuracy, yerr=[[accuracy - low], [high - accuracy]], fmt="o", capsize=3,
-                color=palette[place % len(palette)], label=row["title"],
+                row[key] / unit, accuracy, yerr=[[accuracy - low], [high - accuracy]], capsize=3,
+                fmt=_MARKERS[place % len(_MARKERS)], color=palette[place % len(palette)], label=row["title"],
             )  # fmt: skip
         for row in rows:
             if not row["train_time_s"]:
@@ -128,5 +129,5 @@ def draw_methods(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                     row["accuracy"] * 100, color=colours["majority"], linestyle="--", zorder=0, label=row["title"]
                 )
         label_panel(panel, title, "validation accuracy, %")
-    axes[1].legend(fontsize=7, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     save_figure(figure, path)
