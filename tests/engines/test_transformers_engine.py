@@ -69,6 +69,7 @@ def test_the_prompt_is_the_chat_template_with_the_tasks_words(engine) -> None:
 def test_loading_shows_no_bar_but_ours(tiny_qwen: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from transformers.utils import logging
 
+    logging.enable_progress_bar()  # a training run in this process may have switched them off
     build_engine("transformers", str(tiny_qwen), BINARY_SENTIMENT).close()
     shown = capfd.readouterr()
     assert not shown.out
