@@ -6,6 +6,8 @@ A part begins with `<!-- begin NAME ... -->` and ends with `<!-- end NAME -->`, 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from sentifactory.errors import ConfigError
 
@@ -36,3 +38,8 @@ def replace_part(page: str, name: str, body: str, where: str) -> str:
             next_step="mend the marks",
         )
     return changed
+
+
+def name_machine(machine: Mapping[str, Any]) -> str:
+    """Return what a caption says of the machine that a report was made on."""
+    return f"{machine['processor']}, {machine['cores']} cores"

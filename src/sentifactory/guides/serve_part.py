@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sentifactory.evaluation.markdown import build_table
+from sentifactory.guides.parts import name_machine
 from sentifactory.quantities import DASH
 
 HEADERS = {
@@ -41,7 +42,7 @@ def write_serve_part(bench: Mapping[str, Any], language: str) -> str:
         row = [NAMES[language].get(name, f"`{name}`"), f"{closed['per_s']:.1f}"]
         row += [f"{one['latency_ms'][mark]:.0f}" for one in (closed, half) for mark in ("p50", "p99")]
         rows.append([*row, *_list_overload(bench["overload"].get(name))])
-    machine = f"{bench['machine']['processor']}, {bench['machine']['cores']} cores"
+    machine = name_machine(bench["machine"])
     clients = next(iter(bench["load"].values()))["clients"]
     return "\n".join([*build_table(rows), "", CAPTIONS[language].format(clients=clients, machine=machine)])
 

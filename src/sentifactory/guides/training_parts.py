@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sentifactory.evaluation.formats import format_percent, format_range
 from sentifactory.evaluation.markdown import build_table
-from sentifactory.evaluation.verdict import format_percent, format_range
+from sentifactory.evaluation.verdict import Sentence
 from sentifactory.evaluation.wording import read_interval
+from sentifactory.guides.parts import name_machine
 from sentifactory.quantities import DASH
 
 METHOD_HEADERS = {
@@ -35,10 +37,10 @@ SPEED_HEADERS = {
     "zh": ["训练", "每秒样本数", "是原版的几倍", "内存峰值与原版之比", "运算量与原版之比"],
 }
 SPEED_NAMES = {
-    "stock": ("stock LLaMA-Factory", "原版 LLaMA-Factory"),
-    "building": ("ours, first epoch", "我们的，第一轮"),
-    "cached": ("ours, later epochs", "我们的，以后各轮"),
-    "two epochs": ("ours, two epochs", "我们的，两轮合计"),
+    "stock": Sentence("stock LLaMA-Factory", "原版 LLaMA-Factory"),
+    "building": Sentence("ours, first epoch", "我们的，第一轮"),
+    "cached": Sentence("ours, later epochs", "我们的，以后各轮"),
+    "two epochs": Sentence("ours, two epochs", "我们的，两轮合计"),
 }
 SPEED_CAPTIONS = {
     "en": "{recipe}, prompt of the task `{task}`, stock and ours in turns on the same reviews, on a processor with "
@@ -63,12 +65,11 @@ def write_methods_part(bench: Mapping[str, Any], language: str) -> str:
                 DASH if peak is None else f"{peak / 1e9:.1f}",
             ]
         )
-    machine = bench["machine"]
     caption = METHOD_CAPTIONS[language].format(
         recipe=_name_recipe(bench),
         reviews=bench["training_reviews"],
         asked=bench["rows"][0]["reviews"],
-        machine=f"{machine['processor']}, {machine['cores']} cores",
+        machine=name_machine(bench["machine"]),
     )
     return "\n".join([*build_table(rows), "", caption])
 
@@ -80,7 +81,7 @@ def write_speed_part(bench: Mapping[str, Any], language: str) -> str:
     for name, row in bench["rows"].items():
         rows.append(
             [
-                SPEED_NAMES[name][language == "zh"],
+                getattr(SPEED_NAMES[name], language),
                 f"{1 / row['seconds']:.2f}",
                 f"{stock['seconds'] / row['seconds']:.2f}",
                 f"{row['peak_bytes'] / stock['peak_bytes']:.2f}",
