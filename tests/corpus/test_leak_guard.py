@@ -109,6 +109,21 @@ def test_texts_are_read_whatever_their_labels(tmp_path: Path) -> None:
         find_leaks([TrainFile(tmp_path / "train.csv")], [tmp_path / "broken.jsonl"])
 
 
+def test_the_same_reviews_in_two_training_files_are_told_once(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text\n非常好吃的一家店\n再也不会来了\n再也不会来了\n", encoding="utf-8")
+    (tmp_path / "more.jsonl").write_text('{"text": "再也不会来了！"}\n{"text": "菜很新鲜"}\n', encoding="utf-8")
+    (tmp_path / "test.csv").write_text("text\n没有人说过的话\n", encoding="utf-8")
+    train = [TrainFile(tmp_path / "train.csv"), TrainFile(tmp_path / "more.jsonl")]
+    assert (
+        "None of the 1 test reviews stands among the 4 training"
+        in find_leaks(train, [tmp_path / "test.csv"]).summarise()
+    )
+    (tmp_path / "test.csv").write_text("text\n菜很新鲜\n", encoding="utf-8")
+    finding = find_leaks(train, [tmp_path / "test.csv"])
+    assert finding.report is not None
+    assert [str(pair.train.source) for pair in finding.report.pairs] == [f"{tmp_path / 'more.jsonl'}, line 2"]
+
+
 def test_several_test_files_are_told_apart_and_training_is_read_once(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

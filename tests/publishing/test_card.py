@@ -62,6 +62,18 @@ def test_the_evidence_is_on_it(card: str) -> None:
     assert "dataset_dir" not in card
 
 
+def test_how_many_of_the_reviews_were_trained_on(card: str, workshop: Workshop) -> None:
+    run_card = workshop.run / "run.json"
+    values = json.loads(run_card.read_text(encoding="utf-8"))
+    for limit, is_told in ((30, True), (10**6, False)):
+        values["recipe"]["max_samples"] = limit
+        run_card.write_text(json.dumps(values), encoding="utf-8")
+        told = str(publish_model(workshop.options(is_dry_run=True))["card"])
+        assert (f"of which the first {limit} were trained on" in told) is is_told
+        assert (f"其中前 {limit} 条用于训练" in told) is is_told
+    assert "of which the first" not in card
+
+
 def test_prompt_answers_and_code_on_it_can_be_used(card: str) -> None:
     fences = re.findall(r"(`{3,4})(\w+)\n(.*?)\n\1", card, re.DOTALL)
     prompts = [text for _, kind, text in fences if kind == "text"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sentifactory
+from sentifactory.corpus.cleaning import normalise_text
 from sentifactory.corpus.export import MANIFEST
 from sentifactory.corpus.leakage import LeakReport, check_leaks
 from sentifactory.corpus.manifest import hash_file
@@ -22,6 +23,7 @@ from sentifactory.corpus.readers import read_texts
 from sentifactory.corpus.shared_texts import EXACT, NEAR
 from sentifactory.errors import LeakError
 from sentifactory.json_object import read_json_object
+from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT
 
 CLEAN = "clean"
@@ -139,8 +141,7 @@ def find_leaks_by_file(train: Sequence[TrainFile], test: Sequence[Path]) -> list
     to_compare = {file: read_texts(file, BINARY_SENTIMENT) for file in test if not all(proofs[file])}
     whole = LeakReport(0, 0)
     if to_compare:
-        seen = [review for one in train for review in read_texts(one.path, BINARY_SENTIMENT)[: one.max_rows]]
-        whole = check_leaks(seen, [review for reviews in to_compare.values() for review in reviews])
+        whole = check_leaks(_read_seen(train), [review for reviews in to_compare.values() for review in reviews])
     findings = []
     for file in test:
         manifests, report = tuple(dict.fromkeys(map(str, proofs[file]))), None
@@ -150,6 +151,20 @@ def find_leaks_by_file(train: Sequence[TrainFile], test: Sequence[Path]) -> list
             manifests, report = (), LeakReport(whole.n_train, len(to_compare[file]), pairs)
         findings.append(LeakFinding(tuple(str(one.path) for one in train), (str(file),), manifests, report))
     return findings
+
+
+def _read_seen(train: Sequence[TrainFile]) -> list[Review]:
+    """Return the reviews that are trained on; what an earlier file holds is left out of the later ones.
+
+    A comparison is given the CSV and finds the JSONL that the model was trained on: the same reviews, to be told once.
+    """
+    seen: list[Review] = []
+    known: set[str] = set()
+    for one in train:
+        rows = [(normalise_text(row.text), row) for row in read_texts(one.path, BINARY_SENTIMENT)[: one.max_rows]]
+        seen += [row for text, row in rows if text not in known]
+        known.update(text for text, _ in rows)
+    return seen
 
 
 def find_held_out(train_files: Sequence[Path]) -> list[Path]:

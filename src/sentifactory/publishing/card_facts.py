@@ -71,8 +71,9 @@ def list_result_tables(evidence: Evidence, pick: Picker) -> list[dict[str, Any]]
 
 def describe_data(evidence: Evidence, terms: Terms, pick: Picker) -> list[str]:
     """Return a line for each training file: rows, labels, hashes, source and its terms."""
-    lines = []
-    for item in (evidence.card or {}).get("data", ()):
+    lines, card = [], evidence.card or {}
+    limit = (card.get("recipe") or {}).get("max_samples")
+    for item in card.get("data", ()):
         folder, _, name = str(item["file"]).rpartition("/")
         words = [f"`{hide_places(str(item['dataset']))}`", f"sha256 `{item['sha256'][:12]}`"]
         if manifest := evidence.manifests.get(folder):
@@ -80,6 +81,9 @@ def describe_data(evidence: Evidence, terms: Terms, pick: Picker) -> list[str]:
             part = manifest["parts"][name.partition(".")[0]]
             counts = ", ".join(f"{label} {count}" for label, count in part["labels"].items())
             words.append(pick(f"{part['rows']} reviews ({counts})", f"{part['rows']} 条评论（{counts}）"))
+            # LLaMA-Factory takes so many from the beginning of each data set.
+            if limit and limit < part["rows"]:
+                words.append(pick(f"of which the first {limit} were trained on", f"其中前 {limit} 条用于训练"))
             words.append(
                 pick(
                     f"from `{source}`: {rows['in']} rows in, {rows['kept']} kept, {rows['rejected']} left out",
