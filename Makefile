@@ -59,7 +59,7 @@ coverage: setup  ## the whole suite, and which lines and branches it runs: saves
 	$(BIN)/coverage run $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	@mkdir -p saves/bench
-	$(BIN)/coverage report > saves/bench/coverage.txt; status=$$?; tail -n 1 saves/bench/coverage.txt; exit $$status
+	$(BIN)/coverage report > saves/bench/coverage.txt; status=$$?; grep ^TOTAL saves/bench/coverage.txt; exit $$status
 
 # MUTATIONS="--rooms corpus --samples 300 --seed 7": other rooms, more mutants, another sample.
 bench-mutations: setup  ## changed code: do its tests notice? (half an hour): saves/bench/mutations.md
