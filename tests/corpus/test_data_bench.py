@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from rapidfuzz.distance import Levenshtein
 
+from sentifactory.corpus.bench import bench_data_gate
 from sentifactory.corpus.cleaning import normalise_text
 from sentifactory.corpus.planting import (
     EXACT_KINDS,
@@ -64,19 +66,31 @@ def test_generated_reviews_hang_on_the_seed_and_repeat_what_they_say() -> None:
     assert all(set(one.text) <= known for one in made if one.kind == "recombined")
 
 
-def test_the_bench_writes_its_figures(tmp_path: Path, repo_root: Path) -> None:
-    """As its script: the peak of a process begins with what its parent holds, here all that other tests loaded."""
-    script = [sys.executable, str(repo_root / "scripts" / "bench_data_gate.py")]
-    words = ["--sizes", "1000", "--sizes", "2000", "--seed", "2", "--output_dir", str(tmp_path / "bench")]
-    done = subprocess.run([*script, *words], capture_output=True, text=True, encoding="utf-8", check=True)
+def test_the_bench_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench_data_gate([1000, 2000], 2, str(tmp_path / "bench"))
     report = json.loads((tmp_path / "bench" / "data_gate.json").read_text(encoding="utf-8"))
+    assert (report["cpu_cores"], report["seed"]) == (os.cpu_count(), 2)
     assert [run["reviews"] for run in report["runs"]] == [1000, 2000]
     for run in report["runs"]:
         assert run["kept"] + sum(run["rejected_by_reason"].values()) == run["reviews"]
+        assert run["rejected_by_reason"]["repeat"] > 20
         assert run["leaks"] == 0
         assert run["near_repeat_groups"] > 20
-        assert 0.05 < run["peak_rss_gib"] < 4
+        assert run["largest_group"] >= 2
+        assert 0 < run["cpu_s"] < 4 * run["wall_s"]
         assert run["reviews_per_s"] == pytest.approx(run["reviews"] / run["wall_s"], rel=0.02)
     table = (tmp_path / "bench" / "data_gate.md").read_text(encoding="utf-8")
-    assert table.count("\n") == 4
-    assert table.strip() in done.stdout
+    assert table.splitlines()[0].startswith("| reviews | seconds | CPU seconds |")
+    row = table.splitlines()[3].strip("| ").split(" | ")
+    run = report["runs"][1]
+    assert row[:4] == ["2,000", str(run["wall_s"]), str(run["cpu_s"]), f"{run['reviews_per_s']:,}"]
+    assert row[5:] == [str(run["peak_rss_gib"]), f"{run['near_repeat_groups']:,}", "0"]
+    assert table.strip() in capsys.readouterr().out
+
+
+def test_the_peak_is_that_of_the_gate(tmp_path: Path, repo_root: Path) -> None:
+    """As its script: the peak of a process begins with what its parent holds, here all that other tests loaded."""
+    script = [sys.executable, str(repo_root / "scripts" / "bench_data_gate.py")]
+    subprocess.run([*script, "--sizes", "1000", "--output_dir", str(tmp_path)], capture_output=True, check=True)
+    (run,) = json.loads((tmp_path / "data_gate.json").read_text(encoding="utf-8"))["runs"]
+    assert 0.05 < run["peak_rss_gib"] < 4

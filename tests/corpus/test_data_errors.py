@@ -97,6 +97,10 @@ CASES: dict[str, tuple[dict[str, bytes], str]] = {
     "doubt of too few": ({"a.csv": HEAD + b"1,x\n0,y\n"}, "doubt a.csv"),
     "doubt with one fold": ({"a.csv": HEAD + ROWS}, "doubt a.csv --folds 1"),
     "nothing to check": ({"a.csv": HEAD + ROWS}, "check --train a.csv --test b.csv"),
+    "texts that are mostly broken": (
+        {"a.csv": HEAD + ROWS, "b.csv": HEAD + b"1,x\n1,x,y\n0,x,y\n"},
+        "check --train a.csv --test b.csv",
+    ),
     "all was seen": ({"a.csv": HEAD + ROWS}, "check --train a.csv --test a.csv --unseen b.csv"),
     "unseen over the test file": ({"a.csv": HEAD + ROWS}, "check --train a.csv --test a.csv --unseen a.csv"),
     "unseen of two files": ({"a.csv": HEAD + ROWS}, "check --train a.csv --test a.csv --test a.csv --unseen b.csv"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.keys import encode_texts
 from sentifactory.corpus.picture import PictureOptions
 from sentifactory.corpus.prepare import PrepareOptions
-from sentifactory.errors import DataError
+from sentifactory.errors import ConfigError, DataError
 
 LONG = "这家酒店的位置非常方便，出门就是地铁站，房间也打扫得很干净，早餐的种类不少"
 
@@ -46,10 +47,8 @@ def run(words: str) -> str:
     return "".join(f"{line.rstrip()}\n" for line in result.stdout.splitlines())
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the commands write, by the name of the file in `expected`."""
-    folder = tmp_path_factory.mktemp("words")
+def write_words(folder: Path) -> dict[str, str]:
+    """Return what the commands write, by the name of the file in `expected`."""
     write_messy(folder / "shop.csv")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -71,21 +70,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "prepare.txt",
-        "manifest.json",
-        "rejected.csv",
-        "near_repeats.csv",
-        "show.txt",
-        "show_page.txt",
-        "show_pictures.txt",
-        "doubt.txt",
-    ],
-)
-def test_every_word_about_a_messy_file(name: str, written: dict[str, str]) -> None:
-    compare_words(written[name], Path(__file__).parent / "expected" / name)
+def test_every_word_about_a_messy_file(tmp_path: Path) -> None:
+    for name, text in write_words(tmp_path).items():
+        compare_words(text, Path(__file__).parent / "expected" / name)
 
 
 def test_every_option_of_prepare_reaches_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +226,31 @@ def test_a_data_set_that_was_changed_by_hand_says_so(tmp_path: Path, monkeypatch
         names = ("val.csv is", "val.csv, test.csv are")[number]
         assert f"{names} not what the manifest tells of: changed by hand, or left from another run." in shown, shown
         assert f"The files hold {101 + number} rows, the manifest speaks of 100." in shown, shown
+
+
+def test_texts_that_stand_in_two_parts_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_messy(tmp_path / "shop.csv")
+    run("data prepare shop.csv")
+    train, test = ((tmp_path / "data" / "shop" / f"{name}.csv") for name in ("train", "test"))
+    for number, words in enumerate(("1 text of the test part stands", "2 texts of the test part stand"), start=1):
+        repeated = train.read_text(encoding="utf-8").splitlines()[number]
+        test.write_text(f"{test.read_text(encoding='utf-8')}{repeated}\n", encoding="utf-8")
+        shown = " ".join(run("data show shop --skip_doubt").split())
+        assert f"{words} in the training part as well: figures measured on it would be too good." in shown, shown
+
+
+@pytest.mark.parametrize(("name", "package"), [("a.parquet", "pyarrow"), ("a.xlsx", "openpyxl")])
+def test_a_package_that_a_table_needs(
+    name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, package, None)
+    error = CliRunner().invoke(build_app(), ["data", "prepare", str(tmp_path / name)]).exception
+    assert isinstance(error, ConfigError)
+    assert error.what == f"The package {package} is needed to read this file, and it is not installed"
+    assert error.where == str(tmp_path / name)
+    assert error.next_step == f"pip install {package}, or save the reviews as CSV in UTF-8"
 
 
 def test_half_a_surrogate_pair_is_a_character_like_any_other() -> None:

@@ -70,6 +70,13 @@ def test_reviews_are_cut_to_the_limit_and_counted(folder: Path) -> None:
             assert count(folder, text[: len(review.text) + 12]) > max_tokens, "no more was cut than had to be"
 
 
+def test_a_text_that_was_cut_ends_with_a_word(folder: Path) -> None:
+    counter = TokenCounter(folder, BINARY_SENTIMENT)
+    text = "  好" + " " * 40 + "店" * 400
+    room = counter.count(["  好" + " " * 40])[0]
+    assert counter.cut(text, room) == "  好"
+
+
 def test_what_cannot_be_too_long_is_never_said_to_fit_when_it_does_not(folder: Path) -> None:
     counter = TokenCounter(folder, BINARY_SENTIMENT)
     for text in [*TEXTS, *(chr(code) * 10 for code in (0x41, 0xE9, 0x958, 0x4E00, 0x1D160, 0x1F600, 0x10FFFF))]:
