@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from sentifactory.training.checkpoints import MARKER_NAME
 from sentifactory.training.recipe import load_recipe
 from sentifactory.training.sweep_plan import SweepOptions, make_plan
 from sentifactory.training.sweep_report import describe_best, rank_trials, render_markdown
-from sentifactory.training.trial import FAILED, FINISHED, KILLED, run_trial, run_trial_apart
+from sentifactory.training.trial import FAILED, FINISHED, KILLED, REQUEST, run_trial, run_trial_apart
 
 pytestmark = pytest.mark.slow
 DEMO = "examples/train_freeze/gemma3_270m_freeze_demo.yaml"
@@ -178,6 +181,16 @@ def test_a_failed_trial_is_recorded(options: SweepOptions, monkeypatch: pytest.M
     assert result["trials"][0]["status"] == FAILED
     assert "none.csv" in result["trials"][0]["error"]
     assert "none.csv" in (options.output_dir / "sweep.md").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_ends_a_trial_without_a_traceback(tmp_path: Path) -> None:
+    pipe = tmp_path / REQUEST
+    os.mkfifo(pipe)  # it reads what it is to do until the other end is closed
+    command = [sys.executable, "-m", "sentifactory.training.trial", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as trial, pipe.open("w"):
+        trial.send_signal(signal.SIGINT)
+        assert trial.stderr is not None
+        assert (trial.stderr.read(), trial.wait()) == ("", 130)
 
 
 def test_the_best_is_compared_with_the_recipe_as_it_was() -> None:

@@ -193,4 +193,7 @@ def remove_weights(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_trial(Path(sys.argv[1]))
+    try:
+        run_trial(Path(sys.argv[1]))
+    except KeyboardInterrupt:  # the command that started this says so
+        sys.exit(130)
