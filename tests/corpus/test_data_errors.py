@@ -40,6 +40,7 @@ CASES: dict[str, tuple[dict[str, bytes], str]] = {
     "all in conflict": ({"a.csv": HEAD + b"1,x\n0,x\n"}, "prepare a.csv"),
     "no encoding": ({"a.csv": HEAD + b"1,\xff\xfe\xfa\x80\x81\n" * 3}, "prepare a.csv"),
     "cut off in utf-16": ({"a.csv": "label,text\n1,很好\n".encode("utf-16")[:-1]}, "prepare a.csv"),
+    "cut off in utf-32": ({"a.csv": "label,text\n1,很好\n".encode("utf-32")[:-1]}, "prepare a.csv"),
     "an encoding that is none": ({"a.csv": HEAD + ROWS}, "prepare a.csv --encoding utf-99"),
     "lines that are no json": ({"a.jsonl": b"text\nlabel\n"}, "prepare a.jsonl"),
     "a json that breaks off": ({"a.json": b'[{"text": "x", "label": 1},\n {"text"'}, "prepare a.json"),

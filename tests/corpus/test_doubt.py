@@ -57,6 +57,10 @@ def test_planted_errors_are_found_with_the_right_suggestion() -> None:
     assert found.agreement > 0.9
 
 
+def test_there_are_as_many_folds_as_asked() -> None:
+    assert find_doubtful(make_reviews(6, LABELS), LABELS, n_folds=3).n_searched == 6  # five would not fill
+
+
 def test_a_model_that_knows_nothing_is_called_weak() -> None:
     rng = random.Random(3)
     reviews = [replace(review, label=rng.randrange(2)) for review in make_reviews(120, LABELS)]

@@ -52,8 +52,10 @@ def test_all_reviews_when_there_are_no_more(wanted: int | None) -> None:
 
 
 def test_a_sample_of_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--max_samples is 0"):
+    with pytest.raises(ConfigError) as caught:
         take_sample(make({0: 5}), 0, seed=0)
+    assert (caught.value.what, caught.value.expected) == ("--max_samples is 0", "1 or more")
+    assert caught.value.next_step == "leave it out to use every review"
 
 
 def test_rows_without_a_text_are_counted_and_left_out(tmp_path: Path) -> None:

@@ -72,6 +72,13 @@ def test_a_file_is_a_source_with_all_that_was_found(tmp_path: Path) -> None:
     assert (len(loaded.reviews), len(loaded.rejected), loaded.inputs[0].n_rows) == (3, 1, 4)
 
 
+@pytest.mark.parametrize(("mark", "kind"), [("\t", "tsv"), (";", "csv separated by ;")])
+def test_what_parts_the_cells_is_told(tmp_path: Path, mark: str, kind: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"label{mark}text\n1{mark}很好\n0{mark}太差\n", encoding="utf-8")
+    assert load_source(str(path), BINARY_SENTIMENT).format == kind
+
+
 @pytest.mark.parametrize(
     ("source", "address"),
     [
@@ -130,6 +137,13 @@ def test_the_library_of_the_hub_reads_official_splits(tmp_path: Path, hub_cache:
     assert [review.text for review in one.reviews] == ["test 第0条", "test 第1条"]
     with pytest.raises(DataError, match="no such split"):
         load_source(f"{hub}:{folder}@dev", BINARY_SENTIMENT)
+
+
+def test_a_named_set_keeps_its_name(tmp_path: Path, hub_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_splits(tmp_path / "sets", ("train", "test"))
+    monkeypatch.setitem(NAMED_SETS, "chnsenticorp", f"hf:{folder}")
+    assert load_source("chnsenticorp", BINARY_SENTIMENT).name == "chnsenticorp"
+    assert load_source(f"hf:{folder}", BINARY_SENTIMENT).name == "sets"
 
 
 def test_class_names_columns_and_rows_of_a_hub_set(tmp_path: Path, hub_cache: None) -> None:
