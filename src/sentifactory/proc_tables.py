@@ -17,3 +17,11 @@ def read_kilobytes(file: str, key: str) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
+
+
+def read_peak_rss(process: int | str = "self") -> int:
+    """Return the most bytes that a process has held at once since it began; 0 where the system does not tell.
+
+    Unlike the peak that a process is told about itself (getrusage), this one does not begin with that of its parent.
+    """
+    return read_kilobytes(f"/proc/{process}/status", "VmHWM:")

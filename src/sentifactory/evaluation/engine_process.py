@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from sentifactory.errors import EngineError, SentiFactoryError
-from sentifactory.evaluation.memory import read_peak_memory
+from sentifactory.proc_tables import read_peak_rss
 from sentifactory.records import Prediction, Review
 from sentifactory.supervisor import PR_SET_PDEATHSIG, call_prctl
 
@@ -79,7 +79,7 @@ class EngineProcess:
 
     def read_peak_bytes(self) -> int | None:
         """Return the most memory that the process has held so far; None where the system does not tell."""
-        return read_peak_memory(self._process.pid or 0)
+        return read_peak_rss(self._process.pid or 0) or None
 
     def _ask(self, hands: list[list[Review]]) -> tuple[list[Prediction], list[float]]:
         try:

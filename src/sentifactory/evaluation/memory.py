@@ -56,11 +56,3 @@ class MemoryWatch:
 def read_memory(process: int) -> int:
     """Return the bytes that a process holds, shared pages by share; 0 for one that has ended."""
     return read_kilobytes(f"/proc/{process}/smaps_rollup", "Pss:")
-
-
-def read_peak_memory(process: int) -> int | None:
-    """Return the most bytes that a process has held at once since it began; None where the system does not tell.
-
-    Unlike the peak that a process is told about itself (getrusage), this one does not begin with that of its parent.
-    """
-    return read_kilobytes(f"/proc/{process}/status", "VmHWM:") or None

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.errors import ConfigError
-from sentifactory.proc_tables import read_kilobytes
+from sentifactory.proc_tables import read_peak_rss
 from sentifactory.training.answer_loss import find_causal_model
 from sentifactory.training.recipe import load_recipe
 from sentifactory.training.trunk_cache import FOLDER_VARIABLE, read_limit
@@ -162,7 +162,7 @@ def read_peak_memory() -> int:
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return read_kilobytes("/proc/self/status", "VmHWM:")
+    return read_peak_rss()
 
 
 @contextmanager

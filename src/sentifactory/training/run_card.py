@@ -24,7 +24,7 @@ from sentifactory.corpus.leak_guard import LEAKS, LeakFinding
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.json_object import read_json_object
 from sentifactory.masking import is_secret_key, mask_settings, mask_words
-from sentifactory.proc_tables import read_kilobytes
+from sentifactory.proc_tables import read_peak_rss
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.leak_check import warn_of_leaks
 from sentifactory.training.recipe import Recipe
@@ -106,10 +106,8 @@ def read_git_state() -> dict[str, Any] | None:
 
 def measure_peak_memory() -> dict[str, int]:
     """Return the most memory this process has held so far, in bytes, on the CPU and on CUDA where it is used."""
-    # getrusage's figure begins with the peak of the process that started this one.
-    peak = read_kilobytes("/proc/self/status", "VmHWM:")
     unit = 1 if sys.platform == "darwin" else 1024
-    found = {"peak_rss_bytes": peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    found = {"peak_rss_bytes": read_peak_rss() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         found["peak_cuda_bytes"] = torch.cuda.max_memory_allocated()
