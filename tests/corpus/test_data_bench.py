@@ -80,6 +80,7 @@ def test_the_bench_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixt
         assert 0 < run["cpu_s"] < 4 * run["wall_s"]
         assert run["reviews_per_s"] == pytest.approx(run["reviews"] / run["wall_s"], rel=0.02)
     table = (tmp_path / "bench" / "data_gate.md").read_text(encoding="utf-8")
+    assert table.count("\n") == 4
     assert table.splitlines()[0].startswith("| reviews | seconds | CPU seconds |")
     row = table.splitlines()[3].strip("| ").split(" | ")
     run = report["runs"][1]
@@ -91,6 +92,8 @@ def test_the_bench_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_peak_is_that_of_the_gate(tmp_path: Path, repo_root: Path) -> None:
     """As its script: the peak of a process begins with what its parent holds, here all that other tests loaded."""
     script = [sys.executable, str(repo_root / "scripts" / "bench_data_gate.py")]
-    subprocess.run([*script, "--sizes", "1000", "--output_dir", str(tmp_path)], capture_output=True, check=True)
-    (run,) = json.loads((tmp_path / "data_gate.json").read_text(encoding="utf-8"))["runs"]
-    assert 0.05 < run["peak_rss_gib"] < 4
+    words = ["--sizes", "1000", "--sizes", "2000", "--output_dir", str(tmp_path)]
+    subprocess.run([*script, *words], capture_output=True, check=True)
+    runs = json.loads((tmp_path / "data_gate.json").read_text(encoding="utf-8"))["runs"]
+    assert [run["reviews"] for run in runs] == [1000, 2000]
+    assert all(0.05 < run["peak_rss_gib"] < 4 for run in runs)

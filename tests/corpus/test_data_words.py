@@ -71,8 +71,11 @@ def write_words(folder: Path) -> dict[str, str]:
 
 
 def test_every_word_about_a_messy_file(tmp_path: Path) -> None:
-    for name, text in write_words(tmp_path).items():
-        compare_words(text, Path(__file__).parent / "expected" / name)
+    expected = Path(__file__).parent / "expected"
+    written = write_words(tmp_path)
+    assert {*written, "errors.txt"} == {file.name for file in expected.iterdir()}
+    for name, text in written.items():
+        compare_words(text, expected / name)
 
 
 def test_every_option_of_prepare_reaches_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
