@@ -180,7 +180,7 @@ FILES: dict[str, Dirty] = {
         [(4, Reason.MIDDLE_STARS, "'3'")],
         options=ReadOptions(star_threshold=3),
     ),
-    "all labels missing": Dirty(HEAD + ",好\n,差\n", message=["line 2", "label is missing", "1 more bad row"]),
+    "all labels missing": Dirty(HEAD + ",好\n,差\n", message=["line 2", "label is missing", "2 of 2"]),
     "words for missing values": Dirty(
         HEAD + "1,NA\n0,null\n1,None\n0,NaN\n1,#N/A\n0,007\n",
         [("NA", 1, 2), ("null", 0, 3), ("None", 1, 4), ("NaN", 0, 5), ("#N/A", 1, 6), ("007", 0, 7)],

@@ -20,8 +20,9 @@ from sentifactory.corpus.json_files import open_json, open_json_lines
 from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
 from sentifactory.corpus.row_faults import describe_other_labels, describe_rejected, refuse_unsound
-from sentifactory.corpus.table_files import open_excel, open_parquet
+from sentifactory.corpus.table_files import open_parquet
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
+from sentifactory.corpus.workbooks import open_excel
 from sentifactory.errors import DataError
 from sentifactory.records import Review, Source
 from sentifactory.task import Task
@@ -160,7 +161,7 @@ def collect_rows(
     for row in rows:
         source = Source(name, row.line)
         if isinstance(row, BrokenRow):
-            rejected.append(RejectedRow(source, Reason.BROKEN_ROW, show_undecodable(row.shown), row.detail))
+            rejected.append(RejectedRow(source, row.reason, show_undecodable(row.shown), row.detail))
             continue
         _, text, cell, domain = row
         fault = find_bad_character(text, table.is_sound)

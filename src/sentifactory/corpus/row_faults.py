@@ -11,6 +11,8 @@ from sentifactory.errors import DataError
 
 # A file in which more labels than this are unknown is not badly typed: it is labelled in another way.
 _UNKNOWN_LABELS = 0.05
+# A file in which more labels than this are missing has them somewhere else.
+_MISSING_LABELS = 0.5
 _LISTED = 5
 
 
@@ -30,17 +32,38 @@ def refuse_unsound(intake: Intake, name: str, labels: LabelReader) -> None:
     """Refuse a file whose faults are not those of a few rows.
 
     Raises:
-        DataError: when it has no rows, none that can be used, more broken than sound ones, or other labels.
+        DataError: when it has no rows, none that can be used, more broken than sound ones, or other labels, or lacks
+            most of its labels.
     """
     n_rows = len(intake.reviews) + len(intake.rejected)
     if n_rows == 0:
         raise DataError("The file has a header and no rows", where=name, next_step="give a file with a review")
     n_broken = sum(row.reason == Reason.BROKEN_ROW for row in intake.rejected)
     n_unknown = sum(row.reason == Reason.UNKNOWN_LABEL for row in intake.rejected)
+    n_missing = sum(row.reason == Reason.NO_LABEL for row in intake.rejected)
+    n_texts = n_rows - n_broken - sum(review.label is None for review in intake.reviews)
+    if n_missing > _MISSING_LABELS * n_texts:
+        raise _describe_missing_labels(intake.rejected, n_texts)
     if n_unknown > _UNKNOWN_LABELS * (n_rows - n_broken) and not labels.is_mapped:
         raise describe_other_labels(intake.rejected, n_rows, labels)
     if intake.rejected and (n_broken > n_rows - n_broken or not intake.reviews):
         raise describe_rejected(intake.rejected, labels)
+
+
+def _describe_missing_labels(rejected: list[RejectedRow], n_texts: int) -> DataError:
+    missing = [row for row in rejected if row.reason == Reason.NO_LABEL]
+    why = Counter(row.detail for row in missing).most_common(1)[0][0]
+    is_formula = "formula" in why
+    return DataError(
+        f"{len(missing)} of {n_texts} reviews have no label: {why}",
+        where=str(missing[0].source),
+        expected="a label in each row",
+        next_step=(
+            "open the workbook in Excel or WPS and save it, or paste the labels as values"
+            if is_formula
+            else "check which column holds the labels, or give a copy of the file with the labelled rows alone"
+        ),
+    )
 
 
 def describe_other_labels(rejected: list[RejectedRow], n_rows: int, labels: LabelReader) -> DataError:

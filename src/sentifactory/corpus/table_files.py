@@ -1,17 +1,15 @@
-"""Reads Parquet files and Excel workbooks."""
+"""Reads Parquet files."""
 
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sentifactory.corpus.columns import LABEL_COLUMNS, TEXT_COLUMNS, Columns, normalise_name
+from sentifactory.corpus.columns import Columns
 from sentifactory.corpus.manifest import hash_file
-from sentifactory.corpus.tables import BrokenRow, RawRow, Table, make_row, spell_cell
+from sentifactory.corpus.tables import BrokenRow, RawRow, Table, make_row
 from sentifactory.errors import ConfigError, DataError
 
 BATCH_ROWS = 16_384
@@ -33,7 +31,7 @@ def open_parquet(path: Path) -> Table:
         with ParquetFile(path) as file:
             header = list(file.schema_arrow.names)
     except (ArrowException, OSError) as error:
-        raise _describe_broken("a Parquet file", path, error) from error
+        raise describe_broken("a Parquet file", path, error) from error
 
     def iter_rows(columns: Columns) -> Iterator[RawRow | BrokenRow]:
         names = [header[at] for at in (columns.text, columns.label, columns.domain) if at is not None]
@@ -42,7 +40,7 @@ def open_parquet(path: Path) -> Table:
                 batches = file.iter_batches(batch_size=BATCH_ROWS, columns=list(dict.fromkeys(names)))
                 yield from iter_batches(batches, names, has_chats=columns.has_chats)
         except (ArrowException, OSError) as error:
-            raise _describe_broken("a Parquet file", path, error) from error
+            raise describe_broken("a Parquet file", path, error) from error
 
     return Table("parquet", None, header, str(path), True, hash_file(path), iter_rows)
 
@@ -68,84 +66,6 @@ def iter_batches(batches: Any, names: Sequence[str], *, has_chats: bool = False)
             yield make_row(number, text, label, domain)
 
 
-def open_excel(path: Path) -> Table:
-    """Open the sheet of a workbook that has a text and a label column; a row's line is that of the sheet.
-
-    Raises:
-        DataError: when the workbook is broken, of the old kind, or more than one sheet could be meant.
-        ConfigError: when openpyxl is not installed.
-    """
-    try:
-        from openpyxl import load_workbook
-        from openpyxl.utils.exceptions import InvalidFileException
-    except ImportError as error:
-        raise _ask_for_package("openpyxl", path) from error
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
-        sheets = {sheet.title: sheet for sheet in book.worksheets}
-        headers = {title: _read_header(sheet) for title, sheet in sheets.items()}
-    except (InvalidFileException, zipfile.BadZipFile, OSError, KeyError, ValueError, SyntaxError) as error:
-        raise _describe_broken("an Excel workbook", path, error) from error
-    title = _choose_sheet(headers, path)
-    begins_at, header = headers[title]
-    return Table(
-        format="excel",
-        encoding=None,
-        header=header,
-        header_at=f"{path}, sheet {title!r}, line {begins_at}",
-        is_sound=False,
-        sha256=hash_file(path),
-        iter_rows=partial(_iter_sheet, sheets[title], begins_at, len(header)),
-    )
-
-
-def _read_header(sheet: Any) -> tuple[int, list[str]]:
-    """Return the first row that is not empty: its number and its cells; (0, []) where there is none."""
-    for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
-        if any(cell is not None for cell in cells):
-            names = [spell_cell(cell) or "" for cell in cells]
-            while not names[-1]:
-                names.pop()
-            return number, names
-    return 0, []
-
-
-def _choose_sheet(headers: dict[str, tuple[int, list[str]]], path: Path) -> str:
-    filled = [title for title, (number, _) in headers.items() if number]
-    if not filled:
-        raise DataError(
-            "The workbook is empty", where=str(path), expected="a header and reviews, as in label | review"
-        )
-    if len(filled) > 1:
-        usable = [
-            title
-            for title in filled
-            if all({*map(normalise_name, headers[title][1])} & {*known} for known in (TEXT_COLUMNS, LABEL_COLUMNS))
-        ]
-        if len(usable) != 1:
-            raise DataError(
-                f"The workbook has {len(filled)} sheets with data: {', '.join(map(repr, filled[:10]))}",
-                where=str(path),
-                expected="one sheet with a text and a label column",
-                next_step="keep that sheet alone, or save it as CSV in UTF-8",
-            )
-        return usable[0]
-    return filled[0]
-
-
-def _iter_sheet(sheet: Any, header_at: int, width: int, columns: Columns) -> Iterator[RawRow | BrokenRow]:
-    for number, cells in enumerate(sheet.iter_rows(min_row=header_at + 1, values_only=True), start=header_at + 1):
-        if all(cell is None for cell in cells):
-            continue
-        row = [*cells, *[None] * (width - len(cells))]
-        if any(cell is not None for cell in row[width:]):
-            shown = " | ".join(str(cell) for cell in row if cell is not None)
-            yield BrokenRow(number, f"the row has cells beyond the {width} of the header", shown)
-            continue
-        domain = "" if columns.domain is None else row[columns.domain]
-        yield make_row(number, row[columns.text], row[columns.label], domain)
-
-
 def _ask_for_package(package: str, path: Path) -> ConfigError:
     return ConfigError(
         f"The package {package} is needed to read this file, and it is not installed",
@@ -154,7 +74,8 @@ def _ask_for_package(package: str, path: Path) -> ConfigError:
     )
 
 
-def _describe_broken(kind: str, path: Path, error: Exception) -> DataError:
+def describe_broken(kind: str, path: Path, error: Exception) -> DataError:
+    """Return the error for a file that is not of the kind that its name or its first bytes promise."""
     why = " ".join(str(error).split())
     return DataError(
         f"This is not {kind} that can be read ({why[:120]})",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.columns import Columns
 
 # csv refuses cells over 128 KiB by default; a long review is still a review. The largest value every platform takes.
@@ -36,11 +37,13 @@ class BrokenRow(NamedTuple):
         line: as in `RawRow`.
         detail: what is wrong with it, as a clause.
         shown: the row as it stands.
+        reason: the kind of fault.
     """
 
     line: int
     detail: str
     shown: str
+    reason: Reason = Reason.BROKEN_ROW
 
 
 @dataclass(frozen=True, slots=True)
