@@ -173,6 +173,7 @@ def test_leaks_that_were_kept_stand_first() -> None:
     manifest = {
         "name": "n",
         "task": {"labels": ["negative", "positive"]},
+        "inputs": [{"file": "a.csv", "labels": "labels 0/1"}, {"file": "b", "labels": None}],
         "rows": {"in": 9, "kept": 7, "rejected": 2, "rejected_by_reason": {"repeat": 2, "blank": 0}},
         "parts": {"train": {"labels": {"negative": 2, "positive": 3}, "rows": 5, "copies": 1}},
         "near_repeats": {"rows": 2, "groups": 1},
@@ -182,6 +183,7 @@ def test_leaks_that_were_kept_stand_first() -> None:
     assert summary.summarise_manifest(manifest, "data").splitlines() == [
         "LEAKS KEPT AS ASKED: 1 exact and 0 near repeats between the official splits",
         "9 rows read = 7 kept + 2 left out (repeat 2)",
+        "Read as: a.csv: labels 0/1",
         "            negative    positive         all",
         "train              2           3           5  (1 of them copies)",
         "Near repeats: 2 rows in 1 groups, each within one part; leaks between the parts: 1 exact, 0 near",
@@ -243,17 +245,14 @@ def test_texts_that_stand_in_two_parts_are_counted(tmp_path: Path, monkeypatch: 
         assert f"{words} in the training part as well: figures measured on it would be too good." in shown, shown
 
 
-@pytest.mark.parametrize(("name", "package"), [("a.parquet", "pyarrow"), ("a.xlsx", "openpyxl")])
-def test_a_package_that_a_table_needs(
-    name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / name).write_bytes(b"x")
-    monkeypatch.setitem(sys.modules, package, None)
-    error = CliRunner().invoke(build_app(), ["data", "prepare", str(tmp_path / name)]).exception
+def test_a_package_that_a_table_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    error = CliRunner().invoke(build_app(), ["data", "prepare", str(tmp_path / "a.parquet")]).exception
     assert isinstance(error, ConfigError)
-    assert error.what == f"The package {package} is needed to read this file, and it is not installed"
-    assert error.where == str(tmp_path / name)
-    assert error.next_step == f"pip install {package}, or save the reviews as CSV in UTF-8"
+    assert error.what == "The package pyarrow is needed to read this file, and it is not installed"
+    assert error.where == str(tmp_path / "a.parquet")
+    assert error.next_step == "pip install pyarrow, or save the reviews as CSV in UTF-8"
 
 
 def test_half_a_surrogate_pair_is_a_character_like_any_other() -> None:

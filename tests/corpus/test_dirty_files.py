@@ -172,7 +172,7 @@ FILES: dict[str, Dirty] = {
         options=ReadOptions(label_map={"满意": "positive", "不满意": "0"}),
     ),
     "a column of stars": Dirty(
-        "rating,text\n" + "1,差\n" * 40 + "5,好\n", message=["1 of 41 labels", "'5'", "--star_threshold"]
+        "rating,text\n" + "1,差\n" * 40 + "5,好\n", message=["line 1", "'rating'", "1, 5", "--star_threshold 3"]
     ),
     "stars with a threshold": Dirty(
         "rating,text\n1,差\n4.5,好\n3,中\n五星,好\n★★☆☆☆,差\n5 stars,好\n",

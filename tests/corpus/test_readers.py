@@ -175,7 +175,8 @@ def test_stars_and_the_threshold(threshold: float) -> None:
             f"{stars} stars",
         ):
             assert labels.find(word) == expected
-    assert labels.find("positive") == labels.find("11") == labels.find("-1") == Reason.UNKNOWN_LABEL
+    assert labels.find("-1") == labels.find("good") == labels.find_stars("11", 10) == Reason.UNKNOWN_LABEL
+    assert (labels.find("11"), labels.find("positive"), labels.find_stars("positive")) == (1, 1, Reason.UNKNOWN_LABEL)
 
 
 def test_three_stars_are_neutral_where_that_is_a_label(repo_root: Path) -> None:
@@ -201,6 +202,8 @@ def test_options_that_do_not_fit(choices: dict[str, Any], word: str) -> None:
 
 def test_label_maps_as_options() -> None:
     assert parse_label_map(["满意=positive", " 1=2 = 0"]) == {"满意": "positive", "1=2": "0"}
+    assert parse_label_map(["a=1,b=0", "c,d=0,e=1"]) == {"a": "1", "b": "0", "c,d=0,e": "1"}
+    assert parse_label_map(["满意=1，好，真=1"]) == {"满意=1，好，真": "1"}
     assert parse_label_map([]) is None
     for bad in (["满意"], ["=1"], ["满意="], ["a=1", "a=0"]):
         with pytest.raises(ConfigError, match="--label_map"):

@@ -27,6 +27,8 @@ _CONTROL = re.compile(f"[{_CONTROLS}]")
 _INVISIBLE_CHAR = re.compile(
     "(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,8}\U000e007f)" + f"|[{_INVISIBLE}]"
 )
+# In labels and names of columns none of it means anything, nor do selectors of an emoji's form.
+_UNSEEN = re.compile(f"[{_INVISIBLE}\u034f\ufe00-\ufe0f]")
 # Only whole entities: "AT&T", "R&D;" and "&copy" without its semicolon are words as they stand.
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _BLANK_CONTROLS = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"  # they part words as a blank does
@@ -114,6 +116,16 @@ def clean_text(text: str) -> tuple[str, dict[str, int]]:
     if len(stripped) < len(cleaned):
         changes["outer whitespace"] = len(cleaned) - len(stripped)
     return stripped, changes
+
+
+def drop_unseen(word: str) -> str:
+    """Return a label or a name without the characters that nobody sees.
+
+    Example:
+        >>> drop_unseen("\u200b1\ufeff")
+        '1'
+    """
+    return word if word.isascii() else _UNSEEN.sub("", word)
 
 
 def _replace_entities(text: str) -> tuple[str, int]:

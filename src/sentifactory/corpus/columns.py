@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sentifactory.corpus.cleaning import drop_unseen
 from sentifactory.errors import DataError
 
 TEXT_COLUMNS = (
@@ -25,6 +26,22 @@ TEXT_COLUMNS = (
 )
 # Their cells are counts of stars: whoever asks for two labels must say where the line between them is.
 STAR_COLUMNS = ("rating", "ratings", "star", "stars", "score", "评分", "星级", "打分", "星")
+# Other columns that a user names as that of the labels may hold stars as well.
+_STAR_WORDS = (
+    "star",
+    "rating",
+    "rate",
+    "score",
+    "grade",
+    "point",
+    "overall",
+    "星",
+    "评分",
+    "打分",
+    "得分",
+    "分数",
+    "评级",
+)
 LABEL_COLUMNS = (
     *("label", "labels", "sentiment", "polarity", "标签", "情感", "情感标签", "情感倾向", "情感极性"),
     *STAR_COLUMNS,
@@ -82,7 +99,17 @@ def find_columns(
     domain_at = _find_column(header, domain, DOMAIN_COLUMNS, "domain", where, is_needed=False)
     if text_at is None or label_at is None:
         raise RuntimeError("a column that is needed was not found and not reported")
-    return Columns(text_at, label_at, domain_at, normalise_name(header[label_at]) in STAR_COLUMNS)
+    return Columns(text_at, label_at, domain_at, names_stars(header[label_at]))
+
+
+def names_stars(name: str) -> bool:
+    """Whether the name of a column says that it holds stars.
+
+    Example:
+        >>> names_stars("Star Rating"), names_stars("label")
+        (True, False)
+    """
+    return any(word in normalise_name(name) for word in _STAR_WORDS)
 
 
 def normalise_name(name: str) -> str:
@@ -92,7 +119,7 @@ def normalise_name(name: str) -> str:
         >>> normalise_name(" Text-A ")
         'text_a'
     """
-    folded = unicodedata.normalize("NFKC", name).strip().strip("\ufeff").strip().casefold()
+    folded = unicodedata.normalize("NFKC", drop_unseen(name)).casefold()
     return "_".join(folded.replace("-", " ").replace("_", " ").split())
 
 

@@ -119,8 +119,9 @@ def _read_split(name: str, kind: str, dataset: Any, task: Task, options: ReadOpt
             )
 
     table = Table(kind, None, dataset.column_names, name, False, "", iter_rows)
-    reviews, rejected = collect_rows(table, name, task, options, labels)
-    intake = Intake(reviews, rejected, None, kind, [InputFile(name, digest.hexdigest(), len(reviews) + len(rejected))])
+    reviews, rejected, scale = collect_rows(table, name, task, options, labels)
+    inputs = [InputFile(name, digest.hexdigest(), len(reviews) + len(rejected), scale)]
+    intake = Intake(reviews, rejected, None, kind, inputs)
     refuse_unsound(intake, name, labels)
     return intake
 

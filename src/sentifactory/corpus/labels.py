@@ -1,6 +1,6 @@
 """Reads what people write as labels: words and numbers of the task, stars with a threshold, or a mapping of one's own.
 
-Numbers are taken as the task's answer values and as nothing else: whether 1 of 5 stars is good is for the user to say.
+A word says the same in every file. What a number says, a label or stars, `scales` decides for each file.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from sentifactory.corpus.cleaning import Reason
+from sentifactory.corpus.cleaning import Reason, drop_unseen
 from sentifactory.errors import ConfigError
 from sentifactory.task import Task
 
@@ -20,11 +20,11 @@ _ALIASES = {
 }
 # pandas writes whole numbers as 1.0 when another cell of the column is missing.
 _WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
+_SIGNS = str.maketrans("−–", "--")
 _STARS = re.compile(r"(\d+(?:\.\d+)?) ?(?:星|星级|分|颗星|stars?|points?)?")
+_COMMA = re.compile("[,\uff0c]")
 _CHINESE_DIGITS = str.maketrans("一二三四五", "12345")
-_MAX_STARS = 10
-# A label column has few words. One that has more is no label column, and need not be remembered.
-_MAX_REMEMBERED = 4096
+MAX_STARS = 100
 
 
 class LabelReader:
@@ -34,11 +34,13 @@ class LabelReader:
         task: the labels there are.
         label_map: label by the word in the file; then no other word is accepted.
         star_threshold: stars above it are positive, below it negative, and exactly so many neutral where the task has
-            such a label; then nothing but stars is accepted.
+            such a label.
 
     Attributes:
         is_mapped: whether the user said which words count; all others are left out on purpose then.
-        wants_threshold: whether stars are no labels of the task unless the user states a threshold.
+        has_moods: whether stars can be turned into labels: there are a negative and a positive one.
+        threshold: of stars, or None.
+        names: of the labels.
 
     Raises:
         ConfigError: when the map or the threshold does not fit the task.
@@ -47,12 +49,12 @@ class LabelReader:
     def __init__(
         self, task: Task, label_map: Mapping[str, str] | None = None, star_threshold: float | None = None
     ) -> None:
-        self._index = build_label_index(task)
-        self._threshold = star_threshold
+        self._index = self._own = build_label_index(task)
+        self.names = task.labels
         self._by_stars: tuple[int, int | Reason, int] | None = None
-        self._remembered: dict[str, int | Reason] = {}
         self.is_mapped = label_map is not None
-        self.wants_threshold = not self.is_mapped and star_threshold is None and "positive" in self._index
+        self.has_moods = {"negative", "positive"} <= {*self._index}
+        self.threshold = star_threshold
         if label_map is not None and star_threshold is not None:
             raise ConfigError("Both a label map and a star threshold are given", expected="one of them")
         if label_map is not None:
@@ -61,36 +63,37 @@ class LabelReader:
             self._by_stars = self._check_stars(star_threshold, task)
 
     def find(self, cell: str) -> int | Reason:
-        """Return the label index that a cell states, or why it states none."""
-        found = self._remembered.get(cell)
-        if found is None:
-            found = self._find(cell)
-            if len(self._remembered) < _MAX_REMEMBERED:
-                self._remembered[cell] = found
-        return found
+        """Return the label index that a cell states, or why it states none; with a threshold stars are stars."""
+        found = self.find_stars(cell)
+        return self.find_word(cell) if found == Reason.UNKNOWN_LABEL else found
+
+    def find_word(self, cell: str) -> int | Reason:
+        """Return the label index that a cell states as a word or a number of the task, or why it states none."""
+        word = normalise_label(cell)
+        return self._index.get(word, Reason.UNKNOWN_LABEL) if word else Reason.NO_LABEL
+
+    def find_own(self, cell: str) -> int | Reason:
+        """Return the same by the words of the task, whatever the user's map says."""
+        word = normalise_label(cell)
+        return self._own.get(word, Reason.UNKNOWN_LABEL) if word else Reason.NO_LABEL
+
+    def find_stars(self, cell: str, most: float = MAX_STARS) -> int | Reason:
+        """Return the label index that a cell states as stars, of so many at most, or why it states none."""
+        stars = count_stars(cell)
+        if stars is None or stars > most or self._by_stars is None or self.threshold is None:
+            return Reason.UNKNOWN_LABEL if normalise_label(cell) else Reason.NO_LABEL
+        below, middle, above = self._by_stars
+        return above if stars > self.threshold else below if stars < self.threshold else middle
 
     def describe(self) -> str:
         """Return what is accepted, for messages."""
-        if self._by_stars is not None:
-            return f"stars from 0 to {_MAX_STARS}, such as 4, 4.5, 4星 or ★★★★"
-        return describe_labels(self._index)
-
-    def _find(self, cell: str) -> int | Reason:
-        word = _normalise_label(cell)
-        if not word:
-            return Reason.NO_LABEL
-        if self._by_stars is None:
-            return self._index.get(word, Reason.UNKNOWN_LABEL)
-        stars = count_stars(word)
-        if stars is None or self._threshold is None:
-            return Reason.UNKNOWN_LABEL
-        below, middle, above = self._by_stars
-        return above if stars > self._threshold else below if stars < self._threshold else middle
+        stars = "stars, such as 4, 4.5, 4星 or ★★★★; or " if self._by_stars else ""
+        return stars + describe_labels(self._index)
 
     @staticmethod
     def _check_map(label_map: Mapping[str, str], task: Task) -> dict[str, int]:
         index = build_label_index(task)
-        unknown = sorted({label for label in label_map.values() if _normalise_label(label) not in index})
+        unknown = sorted({label for label in label_map.values() if normalise_label(label) not in index})
         if unknown or not label_map:
             raise ConfigError(
                 f"The task {task.name} has no label {', '.join(map(repr, unknown))}"
@@ -101,8 +104,8 @@ class LabelReader:
             )
         found: dict[str, int] = {}
         for word, label in label_map.items():
-            position = index[_normalise_label(label)]
-            if found.setdefault(_normalise_label(word), position) != position:
+            position = index[normalise_label(label)]
+            if found.setdefault(normalise_label(word), position) != position:
                 raise ConfigError(f"The word {word!r} stands for two labels", where="--label_map")
         return found
 
@@ -115,17 +118,23 @@ class LabelReader:
                 where="--star_threshold",
                 next_step="leave the threshold out, or choose another --task",
             )
-        if not 0 < threshold < _MAX_STARS:
+        if not 0 < threshold < MAX_STARS:
             raise ConfigError(
                 f"The threshold is {threshold:g}",
                 where="--star_threshold",
-                expected=f"more than 0, less than {_MAX_STARS}",
+                expected=f"more than 0, less than {MAX_STARS}",
             )
         return index["negative"], index.get("neutral", Reason.MIDDLE_STARS), index["positive"]
 
 
-def _normalise_label(word: str) -> str:
-    word = unicodedata.normalize("NFKC", word).strip().casefold()
+def normalise_label(word: str) -> str:
+    """Return a label in the form in which labels are compared: as read aloud, whatever signs it was written in.
+
+    Example:
+        >>> normalise_label("\u200b１.0 "), normalise_label("Positive\ufeff")
+        ('1', 'positive')
+    """
+    word = unicodedata.normalize("NFKC", drop_unseen(word)).strip().casefold().translate(_SIGNS)
     match = _WHOLE_NUMBER.fullmatch(word)
     return match[1] if match else word
 
@@ -138,13 +147,13 @@ def build_label_index(task: Task) -> dict[str, int]:
     """
     index: dict[str, int] = {}
     for position, value in enumerate(task.answer_values):
-        index.setdefault(_normalise_label(str(value)), position)
+        index.setdefault(normalise_label(str(value)), position)
     for position, name in enumerate(task.labels):
-        index.setdefault(_normalise_label(name), position)
+        index.setdefault(normalise_label(name), position)
     for words_of in (dict(zip(task.labels, task.synonyms, strict=False)), _ALIASES):
         for position, name in enumerate(task.labels):
             for word in words_of.get(name, ()):
-                index.setdefault(_normalise_label(word), position)
+                index.setdefault(normalise_label(word), position)
     return index
 
 
@@ -156,7 +165,7 @@ def find_label(word: str, index: dict[str, int]) -> int | None:
         >>> find_label(" Positive ", build_label_index(BINARY_SENTIMENT))
         1
     """
-    return index.get(_normalise_label(word))
+    return index.get(normalise_label(word))
 
 
 def count_stars(word: str) -> float | None:
@@ -166,37 +175,41 @@ def count_stars(word: str) -> float | None:
         >>> count_stars("4.5 stars"), count_stars("五星"), count_stars("★★★☆☆"), count_stars("good")
         (4.5, 5.0, 3.0, None)
     """
-    word = _normalise_label(word)
+    word = normalise_label(word)
     if word and not word.strip("★☆"):
         return float(word.count("★"))
     match = _STARS.fullmatch(word.translate(_CHINESE_DIGITS) if len(word) > 1 else word)
-    if match is None or float(match[1]) > _MAX_STARS:
+    if match is None or float(match[1]) > MAX_STARS:
         return None
     return float(match[1])
 
 
-def parse_label_map(pairs: Sequence[str] | None) -> dict[str, str] | None:
+def parse_label_map(options: Sequence[str] | None) -> dict[str, str] | None:
     """Return what the options `--label_map word=label` state together; None where none is given.
+
+    An option may hold several pairs, between commas.
 
     Raises:
         ConfigError: when one is no pair, or a word is given twice.
 
     Example:
-        >>> parse_label_map(["满意=positive", "1=2=0"])
-        {'满意': 'positive', '1=2': '0'}
+        >>> parse_label_map(["满意=positive,不满意=negative", "1=2=0"])
+        {'满意': 'positive', '不满意': 'negative', '1=2': '0'}
     """
-    if not pairs:
+    if not options:
         return None
     meanings: dict[str, str] = {}
-    for pair in pairs:
-        word, sign, label = (piece.strip() for piece in pair.rpartition("="))
-        if not (word and sign and label) or word in meanings:
-            raise ConfigError(
-                f"The pair is {pair!r}" + (", and its word was given before" if word in meanings else ""),
-                where="--label_map",
-                expected="a word of the file and a label of the task, as in 好评=positive",
-            )
-        meanings[word] = label
+    for option in options:
+        pairs = _COMMA.split(option)
+        for pair in pairs if all("=" in piece for piece in pairs) else [option]:  # else the comma is part of the word
+            word, sign, label = (piece.strip() for piece in pair.rpartition("="))
+            if not (word and sign and label) or word in meanings:
+                raise ConfigError(
+                    f"The pair is {pair!r}" + (", and its word was given before" if word in meanings else ""),
+                    where="--label_map",
+                    expected="a word of the file and a label of the task, as in 好评=positive",
+                )
+            meanings[word] = label
     return meanings
 
 

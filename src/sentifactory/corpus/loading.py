@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sentifactory.corpus.intake import ReadOptions
+from sentifactory.corpus.scales import refuse_mixed
 from sentifactory.corpus.sources import LoadedSource, load_source
 from sentifactory.errors import ConfigError
 from sentifactory.records import Review
@@ -18,9 +19,11 @@ def load_sources(sources: Sequence[str], task: Task, options: ReadOptions) -> li
 
     Raises:
         DataError: when one cannot be used.
-        ConfigError: when one of several has official splits, or an option does not fit.
+        ConfigError: when one of several has official splits, or an option does not fit, or not all of them.
     """
     loaded = [load_source(source, task, options) for source in sources]
+    scales = [(file.file, file.scale) for one in loaded for file in one.inputs if file.scale is not None]
+    refuse_mixed(scales, options.star_threshold, options.label_map)
     if len(loaded) == 1:
         return loaded
     for one in loaded:
@@ -46,6 +49,7 @@ def list_inputs(loaded: Sequence[LoadedSource]) -> list[dict[str, Any]]:
             "rows": file.n_rows,
             "format": one.format,
             "encoding": one.encoding,
+            "labels": file.scale.said if file.scale else None,
         }
         for one in loaded
         for file in one.inputs

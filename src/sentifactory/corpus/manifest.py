@@ -13,6 +13,7 @@ from typing import Any
 
 import sentifactory
 from sentifactory.corpus.cleaning import Reason
+from sentifactory.corpus.scales import Scale
 from sentifactory.records import Review
 from sentifactory.task import Task
 
@@ -28,11 +29,13 @@ class InputFile:
         file: its name as the user gave it, or within its package.
         sha256: of its bytes.
         n_rows: rows read from it, empty ones included.
+        scale: what its label column holds; None for a package, whose labels are known.
     """
 
     file: str
     sha256: str
     n_rows: int
+    scale: Scale | None = None
 
 
 def hash_file(path: Path) -> str:

@@ -7,6 +7,7 @@ are reviews like any other.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from sentifactory.corpus.intake import Intake, ReadOptions, RejectedRow
 from sentifactory.corpus.json_files import open_json, open_json_lines
 from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
-from sentifactory.corpus.row_faults import describe_other_labels, describe_rejected, refuse_unsound
+from sentifactory.corpus.row_faults import describe_rejected, refuse_unsound
+from sentifactory.corpus.scales import Column, Scale, read_cells
 from sentifactory.corpus.table_files import open_parquet
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.corpus.workbooks import open_excel
@@ -112,8 +114,8 @@ def read_texts(path: str | Path, task: Task, options: ReadOptions | None = None)
 def _read_file(path: Path, name: str, task: Task, options: ReadOptions) -> tuple[Intake, LabelReader]:
     labels = LabelReader(task, options.label_map, options.star_threshold)
     table = _open_file(path, options)
-    reviews, rejected = collect_rows(table, name, task, options, labels)
-    inputs = [InputFile(name, table.sha256, len(reviews) + len(rejected))]
+    reviews, rejected, scale = collect_rows(table, name, task, options, labels)
+    inputs = [InputFile(name, table.sha256, len(reviews) + len(rejected), scale)]
     return Intake(reviews, rejected, table.encoding, table.format, inputs), labels
 
 
@@ -140,8 +142,8 @@ def _open_file(path: Path, options: ReadOptions) -> Table:
 
 def collect_rows(
     table: Table, name: str, task: Task, options: ReadOptions, labels: LabelReader
-) -> tuple[list[Review], list[RejectedRow]]:
-    """Return the rows of a table as reviews and rejected rows.
+) -> tuple[list[Review], list[RejectedRow], Scale]:
+    """Return the rows of a table as reviews and rejected rows, and what its label column holds.
 
     Args:
         table: an open file of any format.
@@ -151,13 +153,16 @@ def collect_rows(
         labels: reads the label cells.
 
     Raises:
-        DataError: when the columns cannot be found.
+        DataError: when the columns cannot be found, or what the label column holds cannot be told.
+        ConfigError: when the threshold is none of its scale.
     """
-    rows, has_stars = _open_rows(table, task, options)
+    opened, column = _open_rows(table, task, options)
+    rows = list(opened)
+    cells = Counter(row.label for row in rows if isinstance(row, RawRow) and row.text and not row.text.isspace())
+    meanings, scale = read_cells(cells, column, labels)
     reviews: list[Review] = []
     rejected: list[RejectedRow] = []
     domains: dict[str, str | None] = {"": None}  # one string for each name, however many rows carry it
-    find_label = labels.find
     for row in rows:
         source = Source(name, row.line)
         if isinstance(row, BrokenRow):
@@ -168,7 +173,7 @@ def collect_rows(
         if fault:
             rejected.append(RejectedRow(source, Reason.BROKEN_ROW, show_undecodable(text), fault))
             continue
-        found = find_label(cell)
+        found = meanings[cell] if cell in meanings else labels.find(cell)
         label = found if isinstance(found, int) else None
         if not isinstance(found, int) and text and not text.isspace():
             rejected.append(RejectedRow(source, found, text, _describe_label(found, cell)))
@@ -176,18 +181,16 @@ def collect_rows(
         if domain not in domains:
             domains[domain] = show_undecodable(domain.strip()) or None
         reviews.append(Review(text, label, source, domains[domain]))
-    if has_stars and labels.wants_threshold and any(row.reason == Reason.UNKNOWN_LABEL for row in rejected):
-        raise describe_other_labels(rejected, len(reviews) + len(rejected), labels)  # 1 of 5 stars is not positive
-    return reviews, rejected
+    return reviews, rejected, scale
 
 
 def _open_rows(
     table: Table, task: Task, options: ReadOptions, *, needs_label: bool = True
-) -> tuple[Iterator[RawRow | BrokenRow], bool]:
-    """Return the rows of a table, and whether the name of its label column says that it holds stars."""
+) -> tuple[Iterator[RawRow | BrokenRow], Column]:
+    """Return the rows of a table, and its label column."""
     rows = find_chat_reader(table, task, options.text_column, options.label_column)
     if rows is not None:
-        return rows, False
+        return rows, Column(None, False, table.header_at)
     columns = find_columns(
         table.header,
         table.header_at,
@@ -196,7 +199,7 @@ def _open_rows(
         domain=options.domain_column,
         needs_label=needs_label,
     )
-    return table.iter_rows(columns), columns.has_stars
+    return table.iter_rows(columns), Column(table.header[columns.label], columns.has_stars, table.header_at)
 
 
 def find_bad_character(text: str, is_sound: bool) -> str:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections import Counter
+from collections.abc import Sequence
 
-from sentifactory.corpus.cleaning import Reason
+from sentifactory.corpus.cleaning import Reason, drop_unseen
 from sentifactory.corpus.intake import Intake, RejectedRow
 from sentifactory.corpus.labels import LabelReader, count_stars
+from sentifactory.corpus.scales import FEW_CELLS, Scale
 from sentifactory.errors import DataError
 
-# A file in which more labels than this are unknown is not badly typed: it is labelled in another way.
-_UNKNOWN_LABELS = 0.05
 # A file in which more labels than this are missing has them somewhere else.
 _MISSING_LABELS = 0.5
 _LISTED = 5
+# A column of more words, or of longer ones, is probably not that of the labels.
+_MOST_WORDS = 8
+_LONGEST_WORD = 30
+# Of two words that are unknown, the one that looks like this is bad.
+_LOOKS_BAD = re.compile(
+    "[不非没无差坏踩否反错劣输]|un|dis|not|non|no$|n$|bad|fals|f$|down|sad|hate|poor|-", re.IGNORECASE
+)
 
 
 def describe_rejected(rejected: list[RejectedRow], labels: LabelReader) -> DataError:
@@ -44,8 +53,10 @@ def refuse_unsound(intake: Intake, name: str, labels: LabelReader) -> None:
     n_texts = n_rows - n_broken - sum(review.label is None for review in intake.reviews)
     if n_missing > _MISSING_LABELS * n_texts:
         raise _describe_missing_labels(intake.rejected, n_texts)
-    if n_unknown > _UNKNOWN_LABELS * (n_rows - n_broken) and not labels.is_mapped:
-        raise describe_other_labels(intake.rejected, n_rows, labels)
+    if n_unknown > FEW_CELLS * (n_rows - n_broken) and not labels.is_mapped:
+        raise _describe_other_labels(intake, n_rows, labels)
+    if n_unknown and labels.is_mapped and not any(review.label is not None for review in intake.reviews):
+        raise _describe_other_labels(intake, n_rows, labels)
     if intake.rejected and (n_broken > n_rows - n_broken or not intake.reviews):
         raise describe_rejected(intake.rejected, labels)
 
@@ -66,25 +77,37 @@ def _describe_missing_labels(rejected: list[RejectedRow], n_texts: int) -> DataE
     )
 
 
-def describe_other_labels(rejected: list[RejectedRow], n_rows: int, labels: LabelReader) -> DataError:
-    """Return the error for a file whose labels are those of another task, or stars.
-
-    Args:
-        rejected: the rejected rows, of which some have unknown labels.
-        n_rows: rows in all.
-        labels: says what is accepted.
-    """
-    unknown = [row for row in rejected if row.reason == Reason.UNKNOWN_LABEL]
+def _describe_other_labels(intake: Intake, n_rows: int, labels: LabelReader) -> DataError:
+    """Return the error for a file whose labels are those of another task, or words that are not known."""
+    unknown = [row for row in intake.rejected if row.reason == Reason.UNKNOWN_LABEL]
     words = Counter(row.detail.removeprefix("the label is ") for row in unknown)
     listed = ", ".join(f"{word} ({n} times)" for word, n in words.most_common(_LISTED))
-    is_stars = all(count_stars(word.strip("'")) is not None for word in words)
+    is_stars = not labels.is_mapped and all(count_stars(word.strip("'")) is not None for word in words)
+    if is_stars and labels.has_moods and labels.threshold is None:
+        next_step = "run data prepare with --star_threshold 3 if these are stars, or choose another --task"
+    else:
+        next_step = suggest_map([scale for file in intake.inputs if (scale := file.scale)], labels)
     return DataError(
-        f"{len(unknown)} of {n_rows} labels are not those of the task: {listed}" + ", ..." * (len(words) > _LISTED),
+        f"{len(unknown)} of {n_rows} labels are not those of the "
+        f"{'map' if labels.is_mapped else 'task'}: {listed}" + ", ..." * (len(words) > _LISTED),
         where=str(unknown[0].source),
         expected=labels.describe(),
-        next_step=(
-            "say where the line between bad and good is, as in --star_threshold 3"
-            if is_stars
-            else "say what they mean, as in --label_map 满意=positive,不满意=negative, or choose another --task"
-        ),
+        next_step=next_step,
     )
+
+
+def suggest_map(scales: Sequence[Scale], labels: LabelReader) -> str:
+    """Return the next step where words are unknown: options that can be pasted, with the words of the file."""
+    common = dict(pair for scale in scales for pair in scale.common)
+    known = {word: label for word, label in common.items() if label is not None}
+    others = [word for word in common if word not in known and drop_unseen(word).isprintable() and len(word) <= _LONGEST_WORD]
+    if not others or len(common) > _MOST_WORDS:
+        return "check which column holds the labels, or choose another --task"
+    free = [label for label in labels.names if label not in known.values()] or list(labels.names)
+    if {"negative", "positive"} <= {*free}:
+        bad = next((word for word in others[:2] if _LOOKS_BAD.match(word.strip())), others[0])
+        others = [bad, *(word for word in others if word != bad)]
+        free = ["negative", "positive"]
+    pairs = [*known.items(), *zip(others, free, strict=False)]
+    options = " ".join(f"--label_map {shlex.quote(f'{drop_unseen(word).strip()}={label}')}" for word, label in pairs)
+    return f"run data prepare with {options} if that is what they mean, or choose another --task"
