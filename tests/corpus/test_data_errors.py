@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 from expected_words import compare_words
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.errors import SentiFactoryError
+from sentifactory.errors import DataError, SentiFactoryError
 
 HEAD = b"label,text\n"
 ROWS = "".join(f"{n % 2},第{n}家{'好' if n % 2 else '差'}\n" for n in range(40)).encode()
@@ -35,6 +39,21 @@ CASES: dict[str, tuple[dict[str, bytes], str]] = {
     "a broken header": ({"a.csv": b'"label,text\n1,x\n'}, "prepare a.csv"),
     "rows of three cells": ({"a.csv": HEAD + b"1,x,y\n0,x,y\n"}, "prepare a.csv"),
     "stars": ({"a.csv": HEAD + b"".join(b"%d,x%d\n" % (n % 5 + 1, n) for n in range(30))}, "prepare a.csv"),
+    "a map that names none": (
+        {"a.csv": HEAD + b"".join(b"%s,x%d\n" % (b"so", n) for n in range(30))},
+        "prepare a.csv --label_map yes=positive",
+    ),
+    "no labels": ({"a.csv": HEAD + ROWS + b"".join(b",y%d\n" % n for n in range(60))}, "prepare a.csv"),
+    "stars or labels": ({"a.csv": b"rating,text\n" + b"".join(b"1,x%d\n" % n for n in range(9))}, "prepare a.csv"),
+    "labels or stars": (
+        {"a.csv": HEAD + b"".join(b"1,x%d\n" % n for n in range(9))},
+        "prepare a.csv --star_threshold 3",
+    ),
+    "stars without a line": ({"a.csv": b"rating,text\n1,x\n5,y\n"}, "prepare a.csv"),
+    "a line beyond the stars": ({"a.csv": b"rating,text\n1,x\n5,y\n"}, "prepare a.csv --star_threshold 5"),
+    "a line where no stars are": ({"a.csv": HEAD + ROWS}, "prepare a.csv --star_threshold 3"),
+    "shares": ({"a.csv": b"score,text\n0.91,x\n0.07,y\n"}, "prepare a.csv"),
+    "minus one": ({"a.csv": HEAD + ROWS + b"-1,x\n"}, "prepare a.csv"),
     "other words": ({"a.csv": HEAD + b"".join(b"%s,x%d\n" % (b"so", n) for n in range(30))}, "prepare a.csv"),
     "one label alone": ({"a.csv": HEAD + b"".join(b"1,x%d\n" % n for n in range(30))}, "prepare a.csv"),
     "all in conflict": ({"a.csv": HEAD + b"1,x\n0,x\n"}, "prepare a.csv"),
@@ -108,6 +127,12 @@ CASES: dict[str, tuple[dict[str, bytes], str]] = {
 }
 
 
+def list_options(command: str) -> set[str]:
+    """Return the options of one of the commands on data."""
+    group = get_command(build_app()).commands["data"]  # type: ignore[attr-defined]
+    return {option for parameter in group.commands[command].params for option in parameter.opts}
+
+
 def tell(folder: Path, files: dict[str, bytes], words: str) -> str:
     """Return what a command says of some files, as a line each for what, where, expected and next step."""
     for name, content in files.items():
@@ -118,6 +143,8 @@ def tell(folder: Path, files: dict[str, bytes], words: str) -> str:
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == before, "something was left behind"
     error = result.exception
     assert isinstance(error, SentiFactoryError), result.output
+    command = "prepare" if "data prepare" in error.next_step else words.split()[0]
+    assert {*re.findall(r"--\w+", error.next_step)} <= list_options(command), error.next_step
     parts = [error.what, error.where, error.expected, error.next_step]
     return "\n".join(f"  {part}" for part in parts if part).replace(str(folder), "FOLDER")
 
@@ -130,3 +157,34 @@ def test_every_fault_has_its_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.chdir(folder)
         told.append(f"{name}: sentifactory data {words}\n{tell(folder, files, words)}\n")
     compare_words("\n".join(told), Path(__file__).parent / "expected" / "errors.txt")
+
+
+@pytest.mark.parametrize(
+    ("words", "negative"),
+    [
+        (("满意", "不满意"), "不满意"),
+        (("good one", "not good"), "not good"),
+        (("A", "B"), "A"),
+        (("好,真好", "差,真差"), "差,真差"),
+        (("it's ok", 'so "bad"'), "it's ok"),
+        (("-", "+"), "-"),
+        (("\u200b满意", "不满意 "), "不满意 "),
+        (("1", "不好"), "不好"),
+        (("false", "true"), "false"),
+        (("$HOME", "a=b"), "$HOME"),
+    ],
+)
+def test_the_options_that_are_named_can_be_pasted(
+    words: tuple[str, str], negative: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Path("a.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("label", "text"), *((words[n % 2], f"第{n}家店") for n in range(40))])
+    error = CliRunner().invoke(build_app(), ["data", "prepare", "a.csv"]).exception
+    assert isinstance(error, DataError)
+    pasted = shlex.split(error.next_step.partition(" with ")[2].partition(" if ")[0])
+    result = CliRunner().invoke(build_app(), ["data", "prepare", "a.csv", *pasted])
+    assert result.exit_code == 0, (error.next_step, result.output, result.exception)
+    with Path("data/a/train.csv").open(encoding="utf-8", newline="") as stream:
+        found = {(int(row["text"][1:-2]) % 2, row["label"]) for row in csv.DictReader(stream)}
+    assert found == {(words.index(negative), "0"), (1 - words.index(negative), "1")}

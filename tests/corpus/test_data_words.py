@@ -173,7 +173,7 @@ def test_leaks_that_were_kept_stand_first() -> None:
     manifest = {
         "name": "n",
         "task": {"labels": ["negative", "positive"]},
-        "inputs": [{"file": "a.csv", "labels": "labels 0/1"}, {"file": "b", "labels": None}],
+        "inputs": [{"file": "a.csv", "read_as": "labels 0/1"}, {"file": "b", "read_as": None}],
         "rows": {"in": 9, "kept": 7, "rejected": 2, "rejected_by_reason": {"repeat": 2, "blank": 0}},
         "parts": {"train": {"labels": {"negative": 2, "positive": 3}, "rows": 5, "copies": 1}},
         "near_repeats": {"rows": 2, "groups": 1},
@@ -183,7 +183,7 @@ def test_leaks_that_were_kept_stand_first() -> None:
     assert summary.summarise_manifest(manifest, "data").splitlines() == [
         "LEAKS KEPT AS ASKED: 1 exact and 0 near repeats between the official splits",
         "9 rows read = 7 kept + 2 left out (repeat 2)",
-        "Read as: a.csv: labels 0/1",
+        "Read as labels 0/1 (a.csv)",
         "            negative    positive         all",
         "train              2           3           5  (1 of them copies)",
         "Near repeats: 2 rows in 1 groups, each within one part; leaks between the parts: 1 exact, 0 near",

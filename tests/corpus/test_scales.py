@@ -174,8 +174,8 @@ def test_each_file_has_a_scale_of_its_own(tmp_path: Path) -> None:
     labels.write_text(labels.read_text(encoding="utf-8").replace("条", "个"), encoding="utf-8")
     both, output_dir = [str(stars), str(labels)], str(tmp_path / "data")
     manifest = prepare_reviews(both, output_dir=output_dir, read=ReadOptions(star_threshold=3))
-    assert [one["labels"] for one in manifest["inputs"]] == ["stars 1-5, above 3 positive", "labels 0/1"]
-    assert f"{labels}: labels 0/1" in summarise_manifest(manifest, output_dir)
+    assert [one["read_as"] for one in manifest["inputs"]] == ["stars 1-5, above 3 positive", "labels 0/1"]
+    assert f"labels 0/1 ({labels})" in summarise_manifest(manifest, output_dir)
     with (tmp_path / "data" / manifest["name"] / "train.csv").open(encoding="utf-8", newline="") as stream:
         found = {
             (row["domain"], int(row["text"].strip("第条个评论")) % 2, row["label"]) for row in csv.DictReader(stream)

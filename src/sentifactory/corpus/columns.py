@@ -150,13 +150,18 @@ def _find_column(
         raise DataError(
             f"More than one column could be the {kind} column: {_show_names(candidates)}",
             where=where,
-            next_step="give each column a name of its own" if is_repeated else f"say which with {option}",
+            next_step=(
+                "give each column a name of its own"
+                if is_repeated
+                else f"say which with {option} (data prepare takes it), or give only one of them such a name"
+            ),
         )
     raise DataError(
         f"The columns are {_show_names(header)}, and none of them is a {kind} column",
         where=where,
         expected=f"one column named {', '.join(known[:4])}, {known[-3]}, ...",
-        next_step=f"name the columns in the first line, as in label,review, or say which one it is with {option}",
+        next_step=f"name the columns in the first line, as in label,review, or say which one it is with {option} "
+        "(data prepare takes it)",
     )
 
 

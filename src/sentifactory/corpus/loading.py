@@ -49,7 +49,7 @@ def list_inputs(loaded: Sequence[LoadedSource]) -> list[dict[str, Any]]:
             "rows": file.n_rows,
             "format": one.format,
             "encoding": one.encoding,
-            "labels": file.scale.said if file.scale else None,
+            "read_as": file.scale.said if file.scale else None,
         }
         for one in loaded
         for file in one.inputs

@@ -19,6 +19,7 @@ _LISTED = 5
 # A column of more words, or of longer ones, is probably not that of the labels.
 _MOST_WORDS = 8
 _LONGEST_WORD = 30
+_PLAIN = re.compile(r"[\w=+.,:@%/-]+")
 # Of two words that are unknown, the one that looks like this is bad.
 _LOOKS_BAD = re.compile(
     "[不非没无差坏踩否反错劣输]|un|dis|not|non|no$|n$|bad|fals|f$|down|sad|hate|poor|-", re.IGNORECASE
@@ -100,7 +101,9 @@ def suggest_map(scales: Sequence[Scale], labels: LabelReader) -> str:
     """Return the next step where words are unknown: options that can be pasted, with the words of the file."""
     common = dict(pair for scale in scales for pair in scale.common)
     known = {word: label for word, label in common.items() if label is not None}
-    others = [word for word in common if word not in known and drop_unseen(word).isprintable() and len(word) <= _LONGEST_WORD]
+    others = [
+        word for word in common if word not in known and drop_unseen(word).isprintable() and len(word) <= _LONGEST_WORD
+    ]
     if not others or len(common) > _MOST_WORDS:
         return "check which column holds the labels, or choose another --task"
     free = [label for label in labels.names if label not in known.values()] or list(labels.names)
@@ -109,5 +112,10 @@ def suggest_map(scales: Sequence[Scale], labels: LabelReader) -> str:
         others = [bad, *(word for word in others if word != bad)]
         free = ["negative", "positive"]
     pairs = [*known.items(), *zip(others, free, strict=False)]
-    options = " ".join(f"--label_map {shlex.quote(f'{drop_unseen(word).strip()}={label}')}" for word, label in pairs)
+    options = " ".join(f"--label_map {_quote(f'{drop_unseen(word).strip()}={label}')}" for word, label in pairs)
     return f"run data prepare with {options} if that is what they mean, or choose another --task"
+
+
+def _quote(option: str) -> str:
+    """Return an option as a shell takes it; `shlex` alone quotes all that is not ASCII."""
+    return option if _PLAIN.fullmatch(option) else shlex.quote(option)

@@ -175,7 +175,7 @@ class _Cells:
             return
         has_zero = 0 in self.both
         raise DataError(
-            f"The column {self._column.name!r} holds -1 ({self.n_minus} rows) beside {self._list_numbers()}"
+            f"The column {self._column.name!r} holds -1 ({self.n_minus} row{'s' * (self.n_minus > 1)}) beside {self._list_numbers()}"
             + (": 0 is negative and -1 unlabelled, or -1 is negative and 0 neutral" if has_zero else ""),
             where=self._column.where,
             expected="labels of one meaning",
@@ -246,8 +246,8 @@ class _Cells:
         names = [self._labels.find_own(f"{number:g}") for number in sorted(self.both)]
         labels = ", ".join(self._labels.names[label] for label in names if isinstance(label, int))
         return DataError(
-            f"The column {self._column.name!r} holds nothing but {numbers}: stars, the worst that there are, or the "
-            f"label {labels}",
+            f"The column {self._column.name!r} holds nothing but {numbers}, which can be low star ratings or the "
+            f"label{'s' * (len(self.both) > 1)} {labels}",
             where=self._column.where,
             expected="numbers that can be told apart, as 0 and 1, or 1 to 5",
             next_step=(

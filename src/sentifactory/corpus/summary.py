@@ -19,9 +19,12 @@ def summarise_manifest(manifest: dict[str, Any], output_dir: str) -> str:
             f"LEAKS KEPT AS ASKED: {leaks['exact']} exact and {leaks['near']} near repeats between the official splits"
         )
     lines.append(f"{rows['in']} rows read = {rows['kept']} kept + {rows['rejected']} left out ({reasons})")
-    scales = [f"{one['file']}: {one['labels']}" for one in manifest["inputs"] if one["labels"]]
-    if scales:
-        lines.append(f"Read as: {'; '.join(scales)}")
+    files: dict[str, list[str]] = {}
+    for one in manifest["inputs"]:
+        if one["read_as"]:
+            files.setdefault(one["read_as"], []).append(one["file"])
+    if files:
+        lines.append("Read as " + "; ".join(f"{said} ({', '.join(names)})" for said, names in files.items()))
     width = max(8, *(len(part) + 1 for part in parts))
     lines.append(" " * width + "".join(f"{label:>12}" for label in [*labels, "all"]))
     for part, counts in parts.items():
