@@ -241,7 +241,63 @@ FILES: dict[str, Dirty] = {
         encoding=None,
         suffix=".xlsx",
     ),
-    "no workbook": Dirty("label,text\n1,很好\n", message=["not an Excel workbook"], suffix=".xlsx"),
+    "no workbook": Dirty("很好\n太差\n", message=["not an Excel workbook"], suffix=".xlsx"),
+    "a broken workbook": Dirty(b"PK\x03\x04" + bytes(99), message=["not an Excel workbook"], suffix=".xlsx"),
+    # one kind of file under the name of another
+    **{
+        f"a workbook called {suffix}": Dirty(
+            workbook(("label", "text"), (1, "很好"), (0, "太差")), TWO, encoding=None, suffix=suffix
+        )
+        for suffix in (".csv", ".CSV", ".txt", ".xls", ".jsonl")
+    },
+    "Parquet called .csv": Dirty(parquet(text=["好"], label=[1]), [("好", 1, 1)], encoding=None),
+    "commas in an .xls": Dirty(HEAD + GOOD, TWO, suffix=".xls"),
+    "commas in an .xlsx": Dirty(HEAD + GOOD, TWO, suffix=".xlsx"),
+    "tabs in an .xls": Dirty(
+        "label\ttext,标签\n1\t很好\n0\t太差\n", TWO, suffix=".xls", options=ReadOptions(text_column="text,标签")
+    ),
+    "Excel's Unicode text": Dirty(
+        "label\ttext\r\n1\t很好\r\n0\t太差\r\n".encode("utf-16"), TWO, encoding="utf-16", suffix=".xls"
+    ),
+    "GBK in an .xls": Dirty((HEAD + GOOD).encode("gbk"), TWO, encoding="gb18030", suffix=".xls"),
+    "a web page called .xls": Dirty(
+        "\ufeff<html><table><tr><td>好</td></tr></table>", message=["a web page", "save it as .xlsx"], suffix=".xls"
+    ),
+    "a web page in UTF-16": Dirty("<HTML>\n".encode("utf-16"), message=["a web page"]),
+    "a workbook of 2003 as XML": Dirty(
+        '<?xml version="1.0"?>\n<Workbook/>', message=["markup", "save it as .xlsx"], suffix=".xls"
+    ),
+    "an old workbook called .csv": Dirty(
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), message=["workbook of the old kind", "password"]
+    ),
+    "an archive": Dirty(b"PK\x05\x06" + bytes(18), message=["not an Excel workbook", "something else"]),
+    "compressed": Dirty(b"\x1f\x8b\x08" + bytes(9), message=["gzip", "unpack"]),
+    # the line by which Excel learns what separates the cells
+    **{
+        f"{mark + line!r}": Dirty(
+            f"{mark}{line}\n" + (HEAD + GOOD).replace(",", sign),
+            [(text, label, n + 1) for text, label, n in TWO],
+            encoding="utf-8-sig" if mark else "utf-8",
+        )
+        for line, sign in (
+            ("sep=,", ","),
+            ("SEP=;", ";"),
+            ("sep=\t", "\t"),
+            ("Sep=^\r", "^"),
+            ('"sep=,"', ","),
+            ("sep=;;", ";"),
+            ("sep=|", "|"),
+        )
+        for mark in ("", "\ufeff")
+    },
+    "sep= alone": Dirty("sep=,\n", message=["The file is empty"]),
+    # signs that nobody sees
+    "invisible signs": Dirty(
+        "\u200blabel\u2060,te\u200dxt,Ｌabel 2\u00ad\n\u200b1 ,很好,\n\ufeff负\u200e面\u00a0,太差,\n",
+        TWO,
+        options=ReadOptions(label_column="label"),
+    ),
+    "a label of invisible signs": Dirty(HEAD + GOOD + "\u200b\u00ad,中\n", TWO, [(4, MISSING, "missing")]),
     "an empty workbook": Dirty(workbook(), message=["The workbook is empty"], suffix=".xlsx"),
     "Parquet": Dirty(
         parquet(text=["很好", None, "太差", "None"], label=[1.0, 1.0, 0.0, None], n=[1, 2, 3, 4]),
@@ -251,7 +307,7 @@ FILES: dict[str, Dirty] = {
         suffix=".parquet",
     ),
     "no Parquet": Dirty("label,text\n1,很好\n", message=["not a Parquet file"], suffix=".parquet"),
-    "an old workbook": Dirty(b"\xd0\xcf\x11\xe0", message=["'.xls'", "save the workbook as .xlsx"], suffix=".xls"),
+    "an old workbook": Dirty(b"\xd0\xcf\x11\xe0", message=["(.xls)", "save it as .xlsx"], suffix=".xls"),
 }
 
 

@@ -139,6 +139,27 @@ def test_several_files_are_domains(source: Path, tmp_path: Path) -> None:
     check_accounts(manifest, tmp_path / "books_hotels")
 
 
+def test_files_of_one_name_are_domains_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("jd/train.csv", "tb/train.csv", "tb/a.v2.csv", "tb/a.v2.jsonl")):
+        Path(name).parent.mkdir(exist_ok=True)
+        write_generated(Path(name), 300, number + 20)
+    with Path("tb/a.v2.jsonl").open(encoding="utf-8") as stream:
+        rows = [json.dumps({"text": row["text"], "label": row["label"]}) for row in csv.DictReader(stream)]
+    Path("tb/a.v2.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    manifest = prepare_reviews(["jd/train.csv", "tb/train.csv"], output_dir="data", holdout_domains=("jd/train",))
+    assert manifest["name"] == "jd_train_tb_train"
+    assert list(manifest["parts"]["test"]["domains"]) == ["jd/train"]
+    assert list(manifest["parts"]["train"]["domains"]) == ["tb/train"]
+    monkeypatch.chdir("tb")
+    files = ["train.csv", "../jd/train.csv", "a.v2.csv", "a.v2.jsonl"]
+    parts = prepare_reviews(files, output_dir="data")["parts"]
+    assert list(parts["train"]["domains"]) == ["a.v2.csv", "a.v2.jsonl", "jd/train", "tb/train"]
+    for twice in ("train.csv", "../tb/train.csv"):
+        with pytest.raises(ConfigError, match="given twice"):
+            prepare_reviews(["train.csv", twice], output_dir="data")
+
+
 def test_what_the_first_search_missed_is_found_on_the_outputs(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

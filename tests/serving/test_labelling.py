@@ -151,6 +151,10 @@ def test_what_cannot_be_labelled_is_refused_and_nothing_is_written(tmp_path: Pat
         run(source, tmp_path / "out.parquet")
     with pytest.raises(DataError, match="no such file"):
         run(tmp_path / "none.csv", tmp_path / "out.csv")
+    for content in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1", b"<html>"):
+        source.write_bytes(content + bytes(99))
+        with pytest.raises(DataError, match="This is a"):
+            run(source, tmp_path / "out.csv")
     source.write_text("text,label,predicted_label\n好,1,1\n")
     with pytest.raises(ConfigError, match="twice already"):
         run(source, tmp_path / "out.csv")

@@ -1,13 +1,14 @@
 """Reads CSV and TSV row by row. A row that is broken is told, and reading goes on with the line after its first.
 
-Covered: commas, tabs, semicolons and bars between cells; quoted cells with line breaks; a quote that is never closed,
-or closed and followed by text; cells too many or too few. Tab-separated files are often written without quoting, so in
-them a quote that does not make sense as a quote is a character like any other.
+Covered: commas, tabs, semicolons and bars between cells, and what Excel's line `sep=` states; quoted cells with line
+breaks; a quote that is never closed, or closed and followed by text; cells too many or too few. Tab-separated files
+are often written without quoting, so in them a quote that does not make sense as a quote is a character like others.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,9 @@ from sentifactory.corpus.tables import MAX_CELL_CHARS, BrokenRow, RawRow, Table
 from sentifactory.errors import DataError
 
 _DELIMITERS = ",\t;|"
+_TABBED = (".tsv", ".tab", ".xls", ".xlsx", ".xlsm")
+# The line by which Excel learns what separates the cells; saved again, it has that sign behind it.
+_SEPARATOR_LINE = re.compile('\ufeff*"?sep=([^"\\r\\n])"?\\1*[\\r\\n]*', re.IGNORECASE)
 _QUOTE_HINT = "put the review in double quotes if it holds a {} or a line break"
 
 Record = tuple[int, list[str]] | BrokenRow
@@ -65,7 +69,9 @@ def _find_delimiter(text: TextFile) -> str:
         first = next((line for line in stream if line.strip()), None)
     if first is None:
         refuse_empty(text.path)
-    promised = "\t" if text.path.suffix.lower() in (".tsv", ".tab") else ","
+    if stated := _SEPARATOR_LINE.fullmatch(first):
+        return stated[1]
+    promised = "\t" if text.path.suffix.lower() in _TABBED else ","
     return next((char for char in promised + _DELIMITERS if char in first), promised)
 
 
@@ -152,6 +158,8 @@ class _Lines:
 def _iter_records(stream: Iterator[str], delimiter: str) -> Iterator[Record]:
     """Yield the line on which each record begins (from 1) and its cells; blank lines are no records."""
     lines = _Lines(stream)
+    if not _SEPARATOR_LINE.fullmatch(next(lines, "")):
+        lines.go_back_to(0)
     return _iter_tsv(lines) if delimiter == "\t" else _iter_csv(lines, delimiter)
 
 

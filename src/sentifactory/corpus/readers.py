@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sentifactory.corpus.chat_rows import find_chat_reader
-from sentifactory.corpus.cleaning import Reason
+from sentifactory.corpus.cleaning import Reason, drop_unseen
 from sentifactory.corpus.columns import find_columns
 from sentifactory.corpus.delimited import open_delimited
 from sentifactory.corpus.encodings import inspect_text, show_undecodable
+from sentifactory.corpus.file_kinds import EXCEL, PARQUET, TEXT, find_kind
 from sentifactory.corpus.intake import Intake, ReadOptions, RejectedRow
 from sentifactory.corpus.json_files import open_json, open_json_lines
 from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
 from sentifactory.corpus.row_faults import describe_rejected, refuse_unsound
 from sentifactory.corpus.scales import Column, Scale, read_cells
-from sentifactory.corpus.table_files import open_parquet
+from sentifactory.corpus.table_files import describe_broken, open_parquet
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.corpus.workbooks import open_excel
 from sentifactory.errors import DataError
@@ -34,18 +35,17 @@ _TEXT_OPENERS: dict[str, Callable[..., Table]] = {
     **dict.fromkeys((".jsonl", ".ndjson"), open_json_lines),
     ".json": open_json,
 }
-_BINARY_OPENERS: dict[str, Callable[[Path], Table]] = {
-    **dict.fromkeys((".parquet", ".pq"), open_parquet),
-    **dict.fromkeys((".xlsx", ".xlsm"), open_excel),
-}
-FILE_SUFFIXES = frozenset({*_TEXT_OPENERS, *_BINARY_OPENERS})
+_BINARY_OPENERS: dict[str, Callable[[Path], Table]] = {PARQUET: open_parquet, EXCEL: open_excel}
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+_EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xls")
+FILE_SUFFIXES = frozenset({*_TEXT_OPENERS, *_PARQUET_SUFFIXES, *_EXCEL_SUFFIXES})
 
 
 def read_source(source: str | Path, task: Task, options: ReadOptions | None = None) -> Intake:
     """Read a file as reviews and rejected rows.
 
     Args:
-        source: a .csv, .tsv, .txt, .jsonl, .json, .parquet or .xlsx file.
+        source: a .csv, .tsv, .txt, .jsonl, .json, .parquet or .xlsx file, or one of them under another's name.
         task: says which labels there are.
         options: what the user says about it.
 
@@ -131,13 +131,32 @@ def _open_file(path: Path, options: ReadOptions) -> Table:
             f"Files of the kind {path.suffix or 'without an ending'!r} are not read",
             where=str(path),
             expected=f"a {kinds} file",
-            next_step="save the workbook as .xlsx" if suffix == ".xls" else "export the reviews as CSV in UTF-8",
+            next_step="export the reviews as CSV in UTF-8",
         )
     if path.stat().st_size == 0:
         raise DataError("The file is empty", where=str(path), expected="a header and reviews, as in label,review")
-    if suffix in _BINARY_OPENERS:
-        return _BINARY_OPENERS[suffix](path)
+    kind = find_kind(path)
+    if kind == TEXT and suffix in _EXCEL_SUFFIXES:
+        return _open_text_of_workbook(path, options)
+    kind = PARQUET if suffix in _PARQUET_SUFFIXES else kind
+    if kind in _BINARY_OPENERS:
+        return _BINARY_OPENERS[kind](path)
     return _TEXT_OPENERS[suffix](inspect_text(path, options.encoding))
+
+
+def _open_text_of_workbook(path: Path, options: ReadOptions) -> Table:
+    """Open a table of text that a program called a workbook, so that Excel opens it.
+
+    Raises:
+        DataError: when it is no table.
+    """
+    try:
+        table = open_delimited(inspect_text(path, options.encoding))
+    except DataError:
+        table = None
+    if table is None or len(table.header) == 1:
+        raise describe_broken("an Excel workbook", path, ValueError("nor is it a table of text"))
+    return table
 
 
 def collect_rows(
@@ -179,7 +198,7 @@ def collect_rows(
             rejected.append(RejectedRow(source, found, text, _describe_label(found, cell)))
             continue
         if domain not in domains:
-            domains[domain] = show_undecodable(domain.strip()) or None
+            domains[domain] = show_undecodable(drop_unseen(domain).strip()) or None
         reviews.append(Review(text, label, source, domains[domain]))
     return reviews, rejected, scale
 

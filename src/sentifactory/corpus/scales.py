@@ -175,7 +175,8 @@ class _Cells:
             return
         has_zero = 0 in self.both
         raise DataError(
-            f"The column {self._column.name!r} holds -1 ({self.n_minus} row{'s' * (self.n_minus > 1)}) beside {self._list_numbers()}"
+            f"The column {self._column.name!r} holds -1 ({self.n_minus} of {self.n_all} labels) beside "
+            + self._list_numbers()
             + (": 0 is negative and -1 unlabelled, or -1 is negative and 0 neutral" if has_zero else ""),
             where=self._column.where,
             expected="labels of one meaning",

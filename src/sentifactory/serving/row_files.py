@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from sentifactory.corpus.columns import find_columns
 from sentifactory.corpus.delimited import iter_whole_rows, read_layout
 from sentifactory.corpus.encodings import TextFile, inspect_text, show_undecodable
+from sentifactory.corpus.file_kinds import EXCEL, PARQUET, find_kind
 from sentifactory.corpus.json_files import HEADER_ROWS, collect_keys, iter_objects
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import find_bad_character
@@ -98,6 +99,17 @@ def open_rows(path: Path, text_column: str | None, encoding: str | None) -> RowF
         raise DataError("There is no such file", where=str(path), expected=_KINDS, next_step="check the path")
     if suffix not in (*_DELIMITED, *_JSON_LINES, *_PARQUET):
         raise DataError(f"Files of the kind {suffix!r} are not labelled", where=str(path), expected=_KINDS)
+    kind = find_kind(path)
+    if kind == EXCEL or (kind == PARQUET and suffix not in _PARQUET):
+        is_excel = kind == EXCEL
+        raise DataError(
+            "This is a workbook, whatever its name, and workbooks are not labelled"
+            if is_excel
+            else "This is a Parquet file, whatever its name",
+            where=str(path),
+            expected=_KINDS,
+            next_step="open it in Excel or WPS and save it as CSV in UTF-8" if is_excel else "name a copy .parquet",
+        )
     if suffix in _PARQUET:
         return _open_parquet(path, text_column)
     text = inspect_text(path, encoding)
