@@ -126,7 +126,7 @@ ASKED: dict[str, tuple[str, list[str], float | None, str]] = {
     "a threshold on shares": ("score", ["0.93", "0.12"], 3, "--star_threshold 0.5,"),
     "a share on stars": ("score", ["1", "5"], 0.5, "--star_threshold 3,"),
     "a threshold of ten on five stars": ("score", ["1", "5"], 6, "--star_threshold 3,"),
-    "three classes beside stars": ("label", ["0", "1", "2"], 3, "choose another --task"),
+    "three classes beside stars": ("label", ["0", "1", "2"], 3, "choose the --task that has these labels"),
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sentifactory.corpus.cleaning import Reason, drop_unseen
 from sentifactory.corpus.intake import Intake, RejectedRow
 from sentifactory.corpus.labels import LabelReader, count_stars
-from sentifactory.corpus.scales import FEW_CELLS, Scale
+from sentifactory.corpus.scales import FEW_CELLS, Scale, are_classes, suggest_line
 from sentifactory.errors import DataError
 
 # A file in which more labels than this are missing has them somewhere else.
@@ -19,6 +19,7 @@ _LISTED = 5
 # A column of more words, or of longer ones, is probably not that of the labels.
 _MOST_WORDS = 8
 _LONGEST_WORD = 30
+_NUMBER = re.compile(r"\d+")
 _PLAIN = re.compile(r"[\w=+.,:@%/-]+")
 # Of two words that are unknown, the one that looks like this is bad.
 _LOOKS_BAD = re.compile(
@@ -83,11 +84,15 @@ def _describe_other_labels(intake: Intake, n_rows: int, labels: LabelReader) -> 
     unknown = [row for row in intake.rejected if row.reason == Reason.UNKNOWN_LABEL]
     words = Counter(row.detail.removeprefix("the label is ") for row in unknown)
     listed = ", ".join(f"{word} ({n} times)" for word, n in words.most_common(_LISTED))
-    is_stars = not labels.is_mapped and all(count_stars(word.strip("'")) is not None for word in words)
-    if is_stars and labels.has_moods and labels.threshold is None:
-        next_step = "run data prepare with --star_threshold 3 if these are stars, or choose another --task"
+    scales = [scale for file in intake.inputs if (scale := file.scale)]
+    numbers = frozenset[float]().union(*(scale.numbers for scale in scales))
+    if labels.is_mapped or not all(count_stars(word.strip("'")) is not None for word in words):
+        next_step = suggest_map(scales, labels)
+    elif labels.has_moods and labels.threshold is None and not are_classes(numbers):
+        line = suggest_line(numbers)
+        next_step = f"run data prepare with --star_threshold {line:g} if these are stars, or choose another --task"
     else:
-        next_step = suggest_map([scale for file in intake.inputs if (scale := file.scale)], labels)
+        next_step = "choose the --task that has these labels"
     return DataError(
         f"{len(unknown)} of {n_rows} labels are not those of the "
         f"{'map' if labels.is_mapped else 'task'}: {listed}" + ", ..." * (len(words) > _LISTED),
@@ -106,14 +111,23 @@ def suggest_map(scales: Sequence[Scale], labels: LabelReader) -> str:
     ]
     if not others or len(common) > _MOST_WORDS:
         return "check which column holds the labels, or choose another --task"
-    free = [label for label in labels.names if label not in known.values()] or list(labels.names)
+    free = [label for label in labels.names if label not in known.values()]
     if {"negative", "positive"} <= {*free}:
-        bad = next((word for word in others[:2] if _LOOKS_BAD.match(word.strip())), others[0])
-        others = [bad, *(word for word in others if word != bad)]
+        others = [*_sort_bad_first(others[:2]), *others[2:]]
         free = ["negative", "positive"]
     pairs = [*known.items(), *zip(others, free, strict=False)]
     options = " ".join(f"--label_map {_quote(f'{drop_unseen(word).strip()}={label}')}" for word, label in pairs)
+    if not free:
+        return f"choose the --task that has these labels, or run data prepare with {options} to leave the others out"
     return f"run data prepare with {options} if that is what they mean, or choose another --task"
+
+
+def _sort_bad_first(words: list[str]) -> list[str]:
+    """Return two words, the one that seems to be the worse first: the lower number, or what looks like a no."""
+    numbers = {word: int(match[0]) for word in words if (match := _NUMBER.search(word))}
+    if len(numbers) == len(words):
+        return sorted(words, key=numbers.__getitem__)
+    return sorted(words, key=lambda word: not _LOOKS_BAD.match(word.strip()))
 
 
 def _quote(option: str) -> str:

@@ -7,7 +7,7 @@ and the user's threshold decide together; what they leave open is asked, not gue
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sentifactory.corpus.cleaning import Reason
@@ -18,7 +18,7 @@ from sentifactory.errors import ConfigError, DataError
 FEW_CELLS = 0.05
 _TOPS = (5, 10, MAX_STARS)
 # A line between bad and good to name in a hint, by the most stars that there are.
-_USUAL_LINES = {1: 0.5, 5: 3, 10: 5, MAX_STARS: 60}
+_USUAL_LINES: dict[int, float] = {1: 0.5, 5: 3, 10: 5, MAX_STARS: 60}
 _COMMON_CELLS = 10
 _LISTED = 6
 
@@ -147,8 +147,7 @@ class _Cells:
                 raise self._ask_for_threshold("stars")
             return False
         is_few = n_stars <= self._few and says_labels
-        is_classes = 0 in self.both and max(self.numbers) <= 2
-        return names_stars or not (is_few or is_classes)
+        return names_stars or not (is_few or are_classes(self.numbers))
 
     def find_top(self) -> float | None:
         """Return how many stars there are at most, None where the column does not show it.
@@ -160,7 +159,9 @@ class _Cells:
         top = self._find_limit()
         is_known = highest == top or top != _TOPS[0]
         threshold = self._labels.threshold or 0
-        if threshold <= min(1, lowest) or (is_known and threshold >= top):
+        # Nobody draws a line at 3 of 100: it was meant for another file.
+        least = _TOPS[1] if top == MAX_STARS else min(1, lowest)
+        if threshold <= least or (is_known and threshold >= top):
             raise ConfigError(
                 f"The threshold is {threshold:g}, and the column {self._column.name!r} holds {self._say_range()}",
                 where=self._column.where,
@@ -221,8 +222,7 @@ class _Cells:
 
     def _find_limit(self) -> int:
         """Return the top of the scale to which the most stars belong."""
-        _, highest = self._find_range()
-        return 1 if self._is_share else next(top for top in _TOPS if highest <= top)
+        return 1 if self._is_share else _find_top(self._find_range()[1])
 
     def _say_range(self) -> str:
         lowest, highest = self._find_range()
@@ -259,6 +259,20 @@ class _Cells:
                 f"{labels.split(', ')[0]}, if they are labels"
             ),
         )
+
+
+def are_classes(numbers: Collection[float]) -> bool:
+    """Whether numbers are those of three classes, which count from 0, rather than stars."""
+    return 0 in numbers and max(numbers) <= 2
+
+
+def suggest_line(numbers: Collection[float]) -> float:
+    """Return a line between bad and good on the scale of some stars."""
+    return _USUAL_LINES[_find_top(max(numbers))]
+
+
+def _find_top(highest: float) -> int:
+    return next(top for top in _TOPS if highest <= top)
 
 
 def refuse_mixed(
