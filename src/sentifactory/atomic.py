@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.file_lock import lock_file
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -102,13 +102,14 @@ def _make_temporary_folder(target: Path) -> Iterator[Path]:
     """
     parent = os.open(target.parent, os.O_RDONLY)
     try:
-        fcntl.flock(parent, fcntl.LOCK_EX)  # so that nobody takes a folder that is not locked yet for a leftover
-        for leftover in target.parent.glob(f".{target.name}.*.part"):
+        # So that nobody takes a folder that is not locked yet for a leftover. Without locks nobody knows a leftover.
+        is_locked = lock_file(parent, target, waits=True)
+        for leftover in target.parent.glob(f".{target.name}.*.part") if is_locked else ():
             if leftover.is_dir() and not _is_held(leftover):
                 shutil.rmtree(leftover, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
         descriptor = os.open(temporary, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock_file(descriptor, target, waits=True)
     finally:
         os.close(parent)
     try:
@@ -124,12 +125,11 @@ def _is_held(folder: Path) -> bool:
     except FileNotFoundError:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return not lock_file(descriptor, folder, tells=False)
     except BlockingIOError:
         return True
     finally:
         os.close(descriptor)
-    return False
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from sentifactory.errors import SentiFactoryError
 from sentifactory.evaluation import commands as evaluation
 from sentifactory.evaluation import distill_commands as distilling
 from sentifactory.evaluation import ladder_commands as ladder
+from sentifactory.file_lock import explain_missing_locks, lacks_locks
 from sentifactory.missing_package import explain_missing_package
 from sentifactory.models import commands as models
 from sentifactory.publishing import commands as publishing
@@ -90,6 +91,10 @@ def _run_with_packages(run: Callable[[], Any]) -> None:
         if (explained := explain_missing_package(error)) is None:
             raise
         raise explained from error
+    except OSError as error:  # ours go on without; the libraries' own do not
+        if not lacks_locks(error):
+            raise
+        raise explain_missing_locks(error) from error
 
 
 def run_script(command: Callable[..., Any]) -> None:

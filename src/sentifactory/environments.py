@@ -10,7 +10,6 @@ and is continued by the same command.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import os
 import shutil
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sentifactory.errors import EXIT_BAD_INPUT, ConfigError, SentiFactoryError
+from sentifactory.file_lock import lock_file
 
 STAMP_NAME = ".sentifactory-stamp"
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -170,10 +170,10 @@ def hold_lock(root: Path) -> Iterator[None]:
     """Let one set-up work in a checkout at a time; a second one waits."""
     with (root / ".set-up.lock").open("w") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(stream, root / stream.name)
         except BlockingIOError:
             say("another set-up is at work in this folder: waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock_file(stream, root / stream.name, waits=True)
         yield
 
 

@@ -7,7 +7,6 @@ and the rows are asked again: none is lost and none stands twice.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import IO, Any, Self
 
 from sentifactory.atomic import write_json
 from sentifactory.errors import ConfigError
+from sentifactory.file_lock import lock_file
 
 _SAME_COMMAND = "give the same command to continue it, or add --overwrite to begin anew"
 
@@ -65,7 +65,7 @@ class Spool:
 
     def _lock(self) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._file, self.out)
         except BlockingIOError:
             self._open_files.close()
             raise ConfigError(
