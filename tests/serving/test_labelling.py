@@ -47,9 +47,9 @@ def test_csv_keeps_every_cell_and_gets_three_more(tmp_path: Path) -> None:
         rows = list(csv.reader(stream))
     assert rows[0] == ["id", "review", "note", "label", "probability", "model"]
     assert [row[:3] for row in rows[1:]] == cells
-    assert [row[3] for row in rows[1:]] == [name_of(row[1]) for row in cells]
+    assert [row[3] for row in rows[1:]] == [name_of(row[1].strip()) for row in cells]
     assert [float(row[4]) for row in rows[1:]] == pytest.approx(
-        [max(script_answer(row[1], 2).probabilities or ()) for row in cells], abs=1e-6
+        [max(script_answer(row[1].strip(), 2).probabilities or ()) for row in cells], abs=1e-6
     )
     assert {row[5] for row in rows[1:]} == {"scripted"}
     assert summary["labelled"] == 4

@@ -43,12 +43,14 @@ class TextFile:
         encoding: as Python names it.
         is_sound: whether every byte fits the encoding; if not, `open` shows the others as lone surrogates.
         sha256: of its bytes.
+        has_mark: whether it begins with a byte order mark.
     """
 
     path: Path
     encoding: str
     is_sound: bool
     sha256: str
+    has_mark: bool = False
 
     def open(self, newline: str = "") -> TextIO:
         """Open it for reading; lines keep their ends."""
@@ -96,7 +98,8 @@ def inspect_text(path: Path, encoding: str | None = None) -> TextFile:
             where=str(path),
             next_step="save it again, as UTF-8 if you can",
         )
-    return TextFile(path, encoding, is_sound, found.sha256)
+    has_mark = any(found.head.startswith(mark) for mark, _ in _MARKS)
+    return TextFile(path, encoding, is_sound, found.sha256, has_mark)
 
 
 def _check_name(encoding: str) -> str:

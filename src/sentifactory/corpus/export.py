@@ -6,14 +6,17 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from sentifactory.atomic import open_atomic
-from sentifactory.corpus.cleaning import Rejected
+from sentifactory.corpus.cleaning import Rejected, clean_text
 from sentifactory.corpus.intake import RejectedRow
+from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.tables import MAX_CELL_CHARS
 from sentifactory.errors import ConfigError
+from sentifactory.json_object import read_json_object
 from sentifactory.records import Review
 from sentifactory.task import Task
 
@@ -93,6 +96,27 @@ def read_texts_back(folder: Path, parts: Sequence[str]) -> dict[str, list[str]]:
             at = next(rows).index("text")
             texts[part] = [row[at] for row in rows]
     return texts
+
+
+def clean_as_trained(reviews: Sequence[Review], path: str | Path) -> list[Review]:
+    """Return the reviews of a file with the texts that training sees: cleaned, unless `data prepare` wrote the file.
+
+    An entity that was escaped twice stands in such a file as a plain one, and must stay so.
+    """
+    if _is_prepared(Path(path).absolute()):
+        return list(reviews)
+    cleaned = ((review, clean_text(review.text)[0]) for review in reviews)
+    return [review if text == review.text else replace(review, text=text) for review, text in cleaned]
+
+
+def _is_prepared(path: Path) -> bool:
+    """Whether a file is a part that the manifest in its folder, or in the one above, names with its present bytes."""
+    for folder in path.parents[:2]:
+        outputs = (read_json_object(folder / MANIFEST) or {}).get("outputs")
+        entry = outputs.get(path.relative_to(folder).as_posix()) if isinstance(outputs, dict) else None
+        if isinstance(entry, dict) and entry.get("sha256") == hash_file(path):
+            return True
+    return False
 
 
 def write_reviews(path: Path, reviews: Sequence[Review], task: Task) -> None:
