@@ -62,7 +62,7 @@ def test_csv_keeps_every_cell_and_gets_three_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rows"),
     [
-        ("in.csv", ['"id",review,note', '"001",很好,"a,b"', '"002","他说""差""\n真的",', "003,'行',"]),
+        ("in.csv", ["id,review,note", '"001",很好,"a,b"', '"002","他说""差""\n真的",', "003,'行',"]),
         ("in.tsv", ["id\treview\tnote", '1\t他说"差"真的\t尾', '2\t"两\t格"\t""']),
         ("in.jsonl", ['{"review": "很好"}', '{"review": "差"}']),
     ],
@@ -75,11 +75,12 @@ def test_mark_line_ends_and_quotes_stay(
     run(source, out)
     content = out.read_bytes()
     assert content.startswith(codecs.BOM_UTF8) == (encoding in ("utf-8-sig", "utf-16"))
-    lines = content.decode("utf-8-sig").split(line_end)
-    assert lines.pop() == ""
-    assert len(lines) == len(rows)
-    for line, row in zip(lines, rows, strict=True):
-        assert line.startswith(row.rstrip("}"))
+    written, place = content.decode("utf-8-sig"), 0
+    for row in rows:
+        kept = row.rstrip("}")
+        assert written.startswith(kept, place)
+        place = written.index(line_end, place + len(kept)) + len(line_end)
+    assert place == len(written)
 
 
 def test_empty_cells_beyond_the_header_do_not_move_the_added_ones(tmp_path: Path) -> None:
@@ -242,3 +243,12 @@ def test_however_often_killed_every_row_comes_out_once_and_in_order(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir() if "cache" not in path.name) == sorted(
         [source.name, out.name]
     )
+
+
+def test_garbled_texts_are_labelled_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\n很好\n" + "房间很干净\n".encode().decode("latin-1").replace("\x85", ""), encoding="utf-8")
+    summary = run(source, out)
+    assert summary["labelled"] == 2
+    assert "1 of 2 texts (50.0%) look garbled" in (told := capsys.readouterr().err)
+    assert f"{source}, line 3" in told

@@ -100,7 +100,8 @@ def iter_whole_rows(text: TextFile, delimiter: str, width: int, lines: list[str]
         text: the file.
         delimiter: what separates its cells.
         width: how many cells the header has; a row of fewer, or of more that are not empty, is broken.
-        lines: always holds the lines of the row that was yielded last, as they stand in the file.
+        lines: always holds the lines of the row that was yielded last, as they stand in the file; none where empty
+            cells beyond the header were cut off it.
     """
     with text.open() as stream:
         records = _iter_records(stream, delimiter, lines)
@@ -113,6 +114,8 @@ def iter_whole_rows(text: TextFile, delimiter: str, width: int, lines: list[str]
             if len(cells) != width and (len(cells) < width or any(cells[width:])):
                 yield _describe_ragged(line, cells, width, delimiter)
             else:
+                if lines is not None and len(cells) > width:
+                    lines.clear()
                 yield line, cells[:width]
 
 

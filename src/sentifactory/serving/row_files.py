@@ -163,10 +163,7 @@ def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
                 yield record
                 continue
             line, cells = record
-            row = "".join(lines).rstrip("\r\n")
-            # Empty cells beyond the header would push the added ones out of their columns.
-            is_longer = row.endswith((delimiter, f'{delimiter}""')) and row.count(delimiter) >= len(header)
-            whole = write(cells) if is_longer else row
+            whole = "".join(lines).rstrip("\r\n") or write(cells)
             yield _check_text(line, cells[at], partial(delimiter.join, cells), text.is_sound, whole)
 
     def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
