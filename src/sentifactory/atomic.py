@@ -64,6 +64,8 @@ def _keep_new_parents(target: Path) -> Iterator[None]:
 def open_atomic(path: str | Path, *, newline: str | None = None) -> Iterator[IO[str]]:
     """Open a UTF-8 text file that appears under `path` only when the block ends without an error.
 
+    Bytes of a file name that are not UTF-8 are written as escapes, which JSON and YAML read back as the same name.
+
     Raises:
         ConfigError: when the disk is full or the place may not be written.
     """
@@ -72,7 +74,7 @@ def open_atomic(path: str | Path, *, newline: str | None = None) -> Iterator[IO[
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         temporary = Path(name)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline=newline) as stream:
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline=newline) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -157,7 +157,7 @@ def _write_jsonl(path: Path, reviews: Sequence[Review], task: Task, formatting: 
 
 def write_rejected(folder: Path, rejected: Sequence[Rejected | RejectedRow], task: Task) -> str:
     """Write the rows that are in no part, in the order of the files, and return the name of the file."""
-    with (folder / REJECTED).open("w", encoding="utf-8", newline="") as stream:
+    with (folder / REJECTED).open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         stream.write("file,line,reason,detail,label,text\n")
         rows = sorted((_list_rejected(item, task) for item in rejected), key=lambda row: row[:2])
         csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
@@ -174,7 +174,7 @@ def _list_rejected(item: Rejected | RejectedRow, task: Task) -> tuple[str, int, 
 
 def write_near_repeats(folder: Path, rows: Sequence[tuple[int, str, Review]], task: Task) -> str:
     """Write groups of near repeats for a person to look at: number of the group, part and review of each row."""
-    with (folder / NEAR_REPEATS).open("w", encoding="utf-8", newline="") as stream:
+    with (folder / NEAR_REPEATS).open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         stream.write("group,part,label,file,line,text\n")
         writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         for group, part, review in rows:

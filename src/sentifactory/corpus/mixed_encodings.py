@@ -57,7 +57,8 @@ class LineKinds:
 
 def judge_lines(path: Path) -> LineKinds:
     """Return how many lines of a file are in which encoding."""
-    counts, first = dict.fromkeys((UTF8, GBK, BROKEN), 0), {}
+    counts = dict.fromkeys((UTF8, GBK, BROKEN), 0)
+    first: dict[str, int] = {}
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if kind := _judge_line(line):

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
-from sentifactory.atomic import write_json
+from sentifactory.atomic import make_parents, write_json
 from sentifactory.errors import ConfigError
 from sentifactory.file_lock import lock_file
 
@@ -46,7 +46,7 @@ class Spool:
         self._has_bad = False
         self.n_rows = 0
         self.counts: dict[str, int] = {}
-        out.parent.mkdir(parents=True, exist_ok=True)
+        self._made_folders = make_parents(out)
         self._open_files = ExitStack()
         try:
             self._file = self._open_files.enter_context(self._part.open("ab"))
@@ -166,8 +166,14 @@ class Spool:
         """Return the spool."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Let others in."""
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        """Let others in; what failed before the first row, such as an engine that did not start, leaves nothing."""
+        if kind is not None and self.n_rows == 0 and not self._is_complete:
+            self._journal.unlink(missing_ok=True)
+            self._remove_parts()
+            with suppress(OSError):
+                for folder in self._made_folders:
+                    folder.rmdir()
         with suppress(OSError):  # a full disk has been told already
             self._open_files.close()
 
