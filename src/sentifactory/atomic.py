@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.file_lock import lock_file
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -64,6 +64,8 @@ def _keep_new_parents(target: Path) -> Iterator[None]:
 def open_atomic(path: str | Path, *, newline: str | None = None) -> Iterator[IO[str]]:
     """Open a UTF-8 text file that appears under `path` only when the block ends without an error.
 
+    Bytes of a file name that are not UTF-8 are written as escapes, which JSON and YAML read back as the same name.
+
     Raises:
         ConfigError: when the disk is full or the place may not be written.
     """
@@ -72,7 +74,7 @@ def open_atomic(path: str | Path, *, newline: str | None = None) -> Iterator[IO[
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         temporary = Path(name)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline=newline) as stream:
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline=newline) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -102,13 +104,14 @@ def _make_temporary_folder(target: Path) -> Iterator[Path]:
     """
     parent = os.open(target.parent, os.O_RDONLY)
     try:
-        fcntl.flock(parent, fcntl.LOCK_EX)  # so that nobody takes a folder that is not locked yet for a leftover
-        for leftover in target.parent.glob(f".{target.name}.*.part"):
+        # So that nobody takes a folder that is not locked yet for a leftover. Without locks nobody knows a leftover.
+        is_locked = lock_file(parent, target, waits=True)
+        for leftover in target.parent.glob(f".{target.name}.*.part") if is_locked else ():
             if leftover.is_dir() and not _is_held(leftover):
                 shutil.rmtree(leftover, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
         descriptor = os.open(temporary, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock_file(descriptor, target, waits=True)
     finally:
         os.close(parent)
     try:
@@ -124,12 +127,11 @@ def _is_held(folder: Path) -> bool:
     except FileNotFoundError:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return not lock_file(descriptor, folder, tells=False)
     except BlockingIOError:
         return True
     finally:
         os.close(descriptor)
-    return False
 
 
 @contextmanager

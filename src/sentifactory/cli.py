@@ -6,6 +6,10 @@ are loaded by the commands that need them.
 
 from __future__ import annotations
 
+import codecs
+import io
+import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,18 +20,23 @@ from sentifactory.corpus import commands as corpus
 from sentifactory.corpus import inspect_commands as inspection
 from sentifactory.doctor import commands as health
 from sentifactory.engines import commands as engines
-from sentifactory.errors import SentiFactoryError
+from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.evaluation import commands as evaluation
 from sentifactory.evaluation import distill_commands as distilling
 from sentifactory.evaluation import ladder_commands as ladder
+from sentifactory.file_lock import explain_missing_locks, lacks_locks
 from sentifactory.missing_package import explain_missing_package
 from sentifactory.models import commands as models
+from sentifactory.network_settings import exempt_this_machine, find_bad_proxy
 from sentifactory.publishing import commands as publishing
 from sentifactory.publishing import onnx_commands as exporting
 from sentifactory.serving import commands as serving
 from sentifactory.training import commands as training
 from sentifactory.training import tuning_commands as tuning
 from sentifactory.ui import commands as page
+
+_ESCAPING = "sentifactory_json_escapes"
+_SHOWN_CHARS = 200
 
 
 def build_app() -> typer.Typer:
@@ -73,8 +82,10 @@ def build_app() -> typer.Typer:
 
 def run_guarded(run: Callable[[], Any]) -> None:
     """Run an entry point; a user's mistake becomes its sentence on stderr and its exit code."""
+    escape_unprintable()
+    exempt_this_machine()
     try:
-        _run_with_packages(run)
+        _run_explained(run)
     except SentiFactoryError as error:
         print(f"Error: {error.describe()}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -83,13 +94,58 @@ def run_guarded(run: Callable[[], Any]) -> None:
         sys.exit(130)
 
 
-def _run_with_packages(run: Callable[[], Any]) -> None:
+def escape_unprintable() -> None:
+    """Show what a terminal's encoding lacks, and bytes of a file name that are not UTF-8, as JSON escapes.
+
+    The encoding stays what the user's terminal has. A reader of `--json` finds the same strings in the escapes. Python
+    programs below this one print in the same way, but for the form of the escapes.
+    """
+    codecs.register_error(_ESCAPING, _escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors=_ESCAPING)
+    encoding, _, handler = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    if handler in ("", "strict", "surrogateescape"):
+        os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+def _run_explained(run: Callable[[], Any]) -> None:
     try:
         run()
-    except ModuleNotFoundError as error:
-        if (explained := explain_missing_package(error)) is None:
+    except SentiFactoryError:
+        raise
+    except Exception as error:
+        if (explained := explain_set_up(error)) is None:
             raise
         raise explained from error
+
+
+def explain_set_up(error: Exception) -> ConfigError | None:
+    """Return the sentence for what a library raised because of the machine's set-up; None for a defect."""
+    if isinstance(error, ModuleNotFoundError):
+        return explain_missing_package(error)
+    if isinstance(error, UnicodeEncodeError):
+        return _explain_name(error)
+    if isinstance(error, OSError) and lacks_locks(error):  # ours go on without
+        return explain_missing_locks(error)
+    words = f"{type(error).__name__} {error}".lower()
+    return find_bad_proxy() if any(sign in words for sign in ("proxy", "socks", "invalidurl")) else None
+
+
+def _explain_name(error: UnicodeEncodeError) -> ConfigError | None:
+    if not any("\udc80" <= char <= "\udcff" for char in error.object):
+        return None
+    return ConfigError(
+        "A name holds bytes that are not UTF-8, and a library that is given it cannot write it down",
+        where=error.object[:_SHOWN_CHARS],
+        next_step="rename the file or folder",
+    )
 
 
 def run_script(command: Callable[..., Any]) -> None:

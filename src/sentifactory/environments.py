@@ -10,7 +10,6 @@ and is continued by the same command.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import os
 import shutil
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sentifactory.errors import EXIT_BAD_INPUT, ConfigError, SentiFactoryError
+from sentifactory.file_lock import lock_file
 
 STAMP_NAME = ".sentifactory-stamp"
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -46,7 +46,7 @@ def has_nvidia_gpu() -> bool:
         return wish == "cuda"
     if shutil.which("nvidia-smi") is None:
         return False
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, errors="replace", check=False)
     return listing.returncode == 0 and "GPU " in listing.stdout
 
 
@@ -67,7 +67,7 @@ def locks_for(name: str, root: Path) -> list[Path]:
 
 def compute_stamp(name: str, root: Path) -> str:
     """Return a hash of all that an environment is made from: locks, Python, and for `train` our pyproject.toml."""
-    digest = hashlib.sha256(f"{name} {sys.version} {root}".encode())
+    digest = hashlib.sha256(os.fsencode(f"{name} {sys.version} {root}"))
     for file in locks_for(name, root) + ([root / "pyproject.toml"] if name == "train" else []):
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -79,7 +79,9 @@ def read_pip_settings(python: Path) -> dict[str, str]:
     uv does not read pip's configuration, and a user behind a mirror has it there. pip's find-links stay out: a CPU
     build of torch that lies there would be taken for the build that torchvision and torchaudio need.
     """
-    listing = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    listing = subprocess.run(
+        [python, "-m", "pip", "config", "list"], capture_output=True, errors="replace", check=False
+    )
     settings: dict[str, str] = {}
     for line in listing.stdout.splitlines():
         key, _, value = line.partition("=")
@@ -140,7 +142,7 @@ def install_torch_cpu(python: Path, root: Path) -> None:
     """
     lock = root / "requirements" / "torch-cpu.txt"
     wanted = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", str(lock)]
-    first = subprocess.run(wanted, capture_output=True, text=True, check=False)
+    first = subprocess.run(wanted, capture_output=True, errors="replace", check=False)
     if first.returncode == 0:
         return
     if "No matching distribution" not in first.stderr:
@@ -170,10 +172,10 @@ def hold_lock(root: Path) -> Iterator[None]:
     """Let one set-up work in a checkout at a time; a second one waits."""
     with (root / ".set-up.lock").open("w") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(stream, root / stream.name)
         except BlockingIOError:
             say("another set-up is at work in this folder: waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock_file(stream, root / stream.name, waits=True)
         yield
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sentifactory.corpus.prepare import prepare_reviews
 from sentifactory.corpus.sampling import read_labelled, take_sample
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.records import Review, Source
@@ -73,3 +74,15 @@ def test_a_file_without_any_text_is_refused(tmp_path: Path) -> None:
     path.write_text('label,text\n1,""\n', encoding="utf-8")
     with pytest.raises(DataError, match="No row has a text"):
         read_labelled(path, BINARY_SENTIMENT)
+
+
+def test_texts_are_cleaned_as_for_training_unless_they_were_prepared(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.csv"
+    rows = [f"{number % 2},第{number}间房&amp;lt;好\u200b吗" for number in range(20)]
+    raw.write_text("\n".join(["label,text", "1,\u200b&nbsp;", *rows]), encoding="utf-8")
+    reviews, n_empty = read_labelled(raw, BINARY_SENTIMENT)
+    assert {review.text for review in reviews} == {f"第{number}间房&lt;好吗" for number in range(20)}
+    assert n_empty == 1
+    prepare_reviews(str(raw), name="set", output_dir=tmp_path / "data", val_size=0, test_size=0)
+    prepared, _ = read_labelled(tmp_path / "data" / "set" / "train.csv", BINARY_SENTIMENT)
+    assert {review.text for review in prepared} <= {review.text for review in reviews}

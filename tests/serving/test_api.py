@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from live_service import KEY, build_service, read_metric, serve_live
 
+from sentifactory.corpus.cleaning import VISIBLE, clean_text
 from sentifactory.engines.base import ClosingEngine, OnAnswer, tell_answers
 from sentifactory.records import Prediction, Review
 from sentifactory.serving.api import build_app
@@ -64,6 +66,20 @@ def test_one_text_gets_label_probabilities_and_time(client: httpx.Client) -> Non
     assert answer["latency_ms"] > 0
 
 
+def test_a_text_is_asked_as_training_texts_are_and_comes_back_as_it_was(client: httpx.Client) -> None:
+    text = "\u200b房间&amp;服务 "
+    answer = client.post("/predict", json={"text": text}).json()
+    assert answer["text"] == text
+    assert answer["score"] == pytest.approx(max(script_answer("房间&服务", 2).probabilities or ()), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text", ["好", "🏴\U000e0067\U000e007f", "\u200b", "\u200d \u200f\x85", "\ufeff", "\U000e0041", "\0"]
+)
+def test_the_described_pattern_and_the_cleaning_agree_on_what_is_blank(text: str) -> None:
+    assert (re.search(VISIBLE, text) is not None) == bool(clean_text(text)[0])
+
+
 def test_a_list_comes_back_in_order_and_each_text_has_its_own_result_or_error(client: httpx.Client) -> None:
     answers = client.post("/predict", json=["甲", " ", {"text": f"乙{BROKEN}"}, 7, {"text": f"丙{SILENT}"}]).json()
     assert answers[0]["text"] == "甲"
@@ -86,6 +102,8 @@ def test_a_list_comes_back_in_order_and_each_text_has_its_own_result_or_error(cl
         (b'{"text": ""}', 400, "blank_text"),
         (b'{"text": " \\u3000\\n"}', 400, "blank_text"),
         (b'{"text": "\\ufeff\\u001c\\u0085"}', 400, "blank_text"),
+        (b'{"text": "\\u200b\\u200d\\u2060\\ufeff"}', 400, "blank_text"),
+        (b'{"text": "&nbsp;&#8203; "}', 400, "blank_text"),
         (b'{"text": "\\ud83d"}', 400, "broken_text"),
         (b"7", 422, "wrong_form"),
         (b"{}", 422, "wrong_form"),

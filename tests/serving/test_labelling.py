@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
@@ -47,13 +48,63 @@ def test_csv_keeps_every_cell_and_gets_three_more(tmp_path: Path) -> None:
         rows = list(csv.reader(stream))
     assert rows[0] == ["id", "review", "note", "label", "probability", "model"]
     assert [row[:3] for row in rows[1:]] == cells
-    assert [row[3] for row in rows[1:]] == [name_of(row[1]) for row in cells]
+    assert [row[3] for row in rows[1:]] == [name_of(row[1].strip()) for row in cells]
     assert [float(row[4]) for row in rows[1:]] == pytest.approx(
-        [max(script_answer(row[1], 2).probabilities or ()) for row in cells], abs=1e-6
+        [max(script_answer(row[1].strip(), 2).probabilities or ()) for row in cells], abs=1e-6
     )
     assert {row[5] for row in rows[1:]} == {"scripted"}
     assert summary["labelled"] == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("in.csv", ["id,review,note", '"001",很好,"a,b"', '"002","他说""差""\n真的",', "003,'行',"]),
+        ("in.tsv", ["id\treview\tnote", '1\t他说"差"真的\t尾', '2\t"两\t格"\t""']),
+        ("in.jsonl", ['{"review": "很好"}', '{"review": "差"}']),
+    ],
+)
+def test_mark_line_ends_and_quotes_stay(
+    tmp_path: Path, name: str, rows: list[str], line_end: str, encoding: str
+) -> None:
+    source, out = tmp_path / name, tmp_path / f"out{Path(name).suffix}"
+    source.write_bytes(line_end.join([*rows, ""]).encode(encoding))
+    run(source, out)
+    content = out.read_bytes()
+    assert content.startswith(codecs.BOM_UTF8) == (encoding in ("utf-8-sig", "utf-16"))
+    written, place = content.decode("utf-8-sig"), 0
+    for row in rows:
+        kept = row.rstrip("}")
+        assert written.startswith(kept, place)
+        place = written.index(line_end, place + len(kept)) + len(line_end)
+    assert place == len(written)
+
+
+def test_empty_cells_beyond_the_header_do_not_move_the_added_ones(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text('text,n\n好,1,,\n差,2,""\n"好,",\n', encoding="utf-8")
+    run(source, out)
+    rows = list(csv.DictReader(out.open(encoding="utf-8", newline="")))
+    assert [(row["text"], row["n"], row["label"]) for row in rows] == [
+        (text, n, name_of(text)) for text, n in [("好", "1"), ("差", "2"), ("好,", "")]
+    ]
+
+
+def test_texts_are_asked_as_training_texts_are_and_invisible_ones_are_blank(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    texts = ["房间&amp;服务&#128077;", "\u200b很好\ufeff", "\u200b\u200d\ufeff", "&nbsp;&#8203;", "很好"]
+    source.write_text("".join(f"{text}\n" for text in ["text", *texts]), encoding="utf-8")
+    engine = FailingEngine(100)
+    summary = run(source, out, engine)
+    assert engine.asked == ["很好", "\u200b很好\ufeff".strip("\u200b\ufeff"), "房间&服务👍"]
+    rows = list(csv.DictReader(out.open(encoding="utf-8", newline="")))
+    assert [row["text"] for row in rows] == [texts[0], texts[1], texts[4]]
+    bad = [json.loads(line) for line in (tmp_path / "out.csv.bad.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["line"] for row in bad] == [4, 5]
+    assert summary["labelled"] == 3
 
 
 def test_bad_rows_go_to_a_side_file_with_line_and_reason(tmp_path: Path) -> None:
@@ -196,3 +247,12 @@ def test_however_often_killed_every_row_comes_out_once_and_in_order(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir() if "cache" not in path.name) == sorted(
         [source.name, out.name]
     )
+
+
+def test_garbled_texts_are_labelled_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\n很好\n" + "房间很干净\n".encode().decode("latin-1").replace("\x85", ""), encoding="utf-8")
+    summary = run(source, out)
+    assert summary["labelled"] == 2
+    assert "1 of 2 texts (50.0%) look garbled" in (told := capsys.readouterr().err)
+    assert f"{source}, line 3" in told

@@ -97,7 +97,7 @@ def test_only_what_is_in_the_lists_is_opened(tmp_path: Path) -> None:
 
 
 def test_texts_are_taken_line_by_line_and_not_without_end() -> None:
-    assert [review.text for review in split_texts(" 很好 \n\n太差\r\n")] == ["很好", "太差"]
+    assert [review.text for review in split_texts(" 很好 \n\n\u200b\n&nbsp;\n太差\r\n")] == ["很好", "太差"]
     for texts in ("", " \n ", "好\n" * 201, "好" * 2001):
         with pytest.raises(DataError, match="1 to 200 reviews"):
             split_texts(texts)

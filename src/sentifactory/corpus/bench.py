@@ -66,7 +66,8 @@ def time_gate(n_reviews: int, seed: int) -> dict[str, Any]:
             wall_s = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise RuntimeError(f"data prepare ended with {process.returncode}: {(folder / 'log.txt').read_text()}")
+            said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+            raise RuntimeError(f"data prepare ended with {process.returncode}: {said}")
         manifest = json.loads((folder / "data" / "bench" / "manifest.json").read_text(encoding="utf-8"))
     unit = 1 if sys.platform == "darwin" else 1024
     return {

@@ -20,7 +20,10 @@ _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 # What is visible nowhere: C0 and C1 controls but tab and line ends, soft hyphen, zero-width signs, direction marks,
 # and the tag letters in which text can be hidden from people and shown to models.
 _CONTROLS = "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f"
-_INVISIBLE = "\\xad\\u180e\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\U000e0000-\\U000e007f"
+_INVISIBLE = "\\xad\\u180e\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\U000e0000-\U000e007f"
+# A sign that is there when a text is not blank, entities aside; a pattern for JSON Schema as well, which counts other
+# signs as white space than Python does.
+VISIBLE = f"[^\\s\\x85{_CONTROLS}{_INVISIBLE}]"
 _SUSPECT = re.compile(f"[&{_CONTROLS}{_INVISIBLE}]")
 _CONTROL = re.compile(f"[{_CONTROLS}]")
 # A flag of a region is a black flag and tag letters: the first group, which stays.

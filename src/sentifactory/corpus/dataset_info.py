@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any
 from sentifactory.atomic import write_json
 from sentifactory.corpus.export import ALPACA, SHAREGPT, is_registered
 from sentifactory.errors import DataError
+from sentifactory.file_lock import lock_file
 
 DATASET_INFO = "dataset_info.json"
 _OUR_PLACE = re.compile(r"(fold_\d+/)?(train|val)\.jsonl")
@@ -118,7 +118,7 @@ def _hold_folder(folder: Path) -> Iterator[None]:
     """Let one process at a time read, change and write in a folder, so that no entry is lost between two."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock_file(descriptor, folder / DATASET_INFO, waits=True)
         yield
     finally:
         os.close(descriptor)

@@ -99,16 +99,18 @@ def _iter_rows(text: TextFile, delimiter: str, width: int, columns: Columns) -> 
         yield RawRow(line, cells[columns.text], cells[columns.label], domain)
 
 
-def iter_whole_rows(text: TextFile, delimiter: str, width: int) -> Iterator[Record]:
+def iter_whole_rows(text: TextFile, delimiter: str, width: int, lines: list[str] | None = None) -> Iterator[Record]:
     """Yield the line on which each row below the header begins (from 1) and all its cells.
 
     Args:
         text: the file.
         delimiter: what separates its cells.
         width: how many cells the header has; a row of fewer, or of more that are not empty, is broken.
+        lines: always holds the lines of the row that was yielded last, as they stand in the file; none where empty
+            cells beyond the header were cut off it.
     """
     with text.open() as stream:
-        records = _iter_records(stream, delimiter)
+        records = _iter_records(stream, delimiter, lines)
         next(records)
         for record in records:
             if isinstance(record, BrokenRow):
@@ -118,6 +120,8 @@ def iter_whole_rows(text: TextFile, delimiter: str, width: int) -> Iterator[Reco
             if len(cells) != width and (len(cells) < width or any(cells[width:])):
                 yield _describe_ragged(line, cells, width, delimiter)
             else:
+                if lines is not None and len(cells) > width:
+                    lines.clear()
                 yield line, cells[:width]
 
 
@@ -132,10 +136,10 @@ class _Lines:
 
     __slots__ = ("_again", "_stream", "number", "taken")
 
-    def __init__(self, stream: Iterator[str]) -> None:
+    def __init__(self, stream: Iterator[str], taken: list[str] | None = None) -> None:
         self._stream = stream
         self._again: list[str] = []
-        self.taken: list[str] = []
+        self.taken: list[str] = [] if taken is None else taken
         self.number = 0
 
     def __iter__(self) -> _Lines:
@@ -155,9 +159,9 @@ class _Lines:
         del self.taken[n_taken:]
 
 
-def _iter_records(stream: Iterator[str], delimiter: str) -> Iterator[Record]:
+def _iter_records(stream: Iterator[str], delimiter: str, taken: list[str] | None = None) -> Iterator[Record]:
     """Yield the line on which each record begins (from 1) and its cells; blank lines are no records."""
-    lines = _Lines(stream)
+    lines = _Lines(stream, taken)
     if not _SEPARATOR_LINE.fullmatch(next(lines, "")):
         lines.go_back_to(0)
     return _iter_tsv(lines) if delimiter == "\t" else _iter_csv(lines, delimiter)

@@ -4,7 +4,7 @@ In this order, which on short Chinese files is right more often than asking the 
 of the file is UTF-8; bytes of zero (UTF-16 without a mark); nearly all of it is UTF-8 (a few broken bytes); and for
 the rest charset-normalizer decides between GB18030, Big5 and Western European. Left to choose among all encodings it
 knows, it takes one Chinese review in three for Korean; between these three it erred in 1 of 240 files of one review.
-Not covered: single-byte encodings, which cannot be told apart; they must be named.
+A file in UTF-8 and GBK is refused. Not covered: single-byte encodings, which cannot be told apart; they must be named.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from sentifactory.corpus.mixed_encodings import GBK, UTF8, LineKinds, is_decodable, judge_lines
 from sentifactory.errors import ConfigError, DataError
 
 _CHUNK_BYTES = 1 << 20
@@ -27,6 +28,7 @@ _MARKS = (  # the longer ones first: the mark of UTF-32 begins with that of UTF-
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_OF_GB = ("gb2312", "gbk", "gb18030")
 _CANDIDATES = ("gb18030", "big5", "cp1252")
 # Above these shares zero bytes are the upper halves of UTF-16. ASCII in UTF-16 is valid UTF-8, half of it zeros.
 _ZEROS_IN_UTF8 = 0.2
@@ -43,12 +45,14 @@ class TextFile:
         encoding: as Python names it.
         is_sound: whether every byte fits the encoding; if not, `open` shows the others as lone surrogates.
         sha256: of its bytes.
+        has_mark: whether it begins with a byte order mark.
     """
 
     path: Path
     encoding: str
     is_sound: bool
     sha256: str
+    has_mark: bool = False
 
     def open(self, newline: str = "") -> TextIO:
         """Open it for reading; lines keep their ends."""
@@ -81,12 +85,12 @@ def inspect_text(path: Path, encoding: str | None = None) -> TextFile:
     """Return a text file with its encoding, found or given.
 
     Raises:
-        DataError: when the file cannot be read, or its encoding cannot be found.
+        DataError: when the file cannot be read, its encoding cannot be found, or it has two.
         ConfigError: when there is no encoding of the given name.
     """
     try:
         found = _scan_bytes(path)
-        encoding = _find_encoding(path, found) if encoding is None else _check_name(encoding)
+        encoding = _find_encoding(path, found) if encoding is None else _check_given(path, found, encoding)
         is_sound = found.bad_at is None if encoding in ("utf-8", "utf-8-sig") else _is_decodable(path, encoding)
     except OSError as error:
         raise DataError(f"The file cannot be read ({error.strerror})", where=str(path)) from error
@@ -96,7 +100,8 @@ def inspect_text(path: Path, encoding: str | None = None) -> TextFile:
             where=str(path),
             next_step="save it again, as UTF-8 if you can",
         )
-    return TextFile(path, encoding, is_sound, found.sha256)
+    has_mark = any(found.head.startswith(mark) for mark, _ in _MARKS)
+    return TextFile(path, encoding, is_sound, found.sha256, has_mark)
 
 
 def _check_name(encoding: str) -> str:
@@ -108,6 +113,21 @@ def _check_name(encoding: str) -> str:
             f"There is no encoding {encoding!r}", where="--encoding", expected="utf-8, gb18030, utf-16, big5, ..."
         ) from None
     return "utf-8-sig" if name == "utf-8" else name  # the same, and a byte order mark is no part of the text
+
+
+def _check_given(path: Path, found: _Bytes, encoding: str) -> str:
+    """Return Python's name of the encoding that the user gave, unless rows would be garbled by it."""
+    name = _check_name(encoding)
+    if name in (*_OF_GB, "utf-8-sig"):
+        kinds = judge_lines(path)
+        kinds.refuse_mixed(path)
+        if name in _OF_GB and kinds.counts[UTF8] and not kinds.counts[GBK]:
+            raise DataError(
+                f"The file is in UTF-8, and not in {encoding}",
+                where=f"{path}, line {kinds.first[UTF8]}",
+                next_step="leave out --encoding",
+            )
+    return name
 
 
 def _scan_bytes(path: Path) -> _Bytes:
@@ -140,6 +160,8 @@ def _scan_bytes(path: Path) -> _Bytes:
 def _find_encoding(path: Path, found: _Bytes) -> str:
     for mark, encoding in _MARKS:
         if found.head.startswith(mark):
+            if encoding == "utf-8-sig" and found.bad_at is not None:
+                judge_lines(path).refuse_mixed(path)
             return encoding
     is_utf8 = found.bad_at is None
     if found.n_zeros > found.n_bytes * (_ZEROS_IN_UTF8 if is_utf8 else _ZEROS_ELSEWHERE):
@@ -148,9 +170,13 @@ def _find_encoding(path: Path, found: _Bytes) -> str:
             return wide
         if not is_utf8:
             raise _describe_unknown(path, found)
-    if is_utf8 or found.is_cut or _is_nearly_utf8(found.around):
+    if is_utf8 or found.is_cut:
         return "utf-8"
-    return _ask_library(path, found)
+    kinds = judge_lines(path)
+    kinds.refuse_mixed(path)
+    if kinds.counts[UTF8] or _is_nearly_utf8(found.around):
+        return "utf-8"
+    return _ask_library(path, found, kinds)
 
 
 def _find_byte_order(head: bytes) -> str | None:
@@ -172,18 +198,21 @@ def _is_nearly_utf8(around: bytes) -> bool:
     return n_good >= _GOOD_FOR_ONE_BAD * n_bad
 
 
-def _ask_library(path: Path, found: _Bytes) -> str:
+def _ask_library(path: Path, found: _Bytes, kinds: LineKinds) -> str:
     from charset_normalizer import from_bytes
 
     lines = found.around.splitlines(keepends=True)
     if len(found.around) < found.n_bytes and len(lines) > 2:
         lines = lines[1:-1]  # the first may begin, and the last may end, within a character
+    if kinds.is_nearly_gbk:  # a broken byte shall not decide; Big5 reads as GBK, and stays in the sample
+        lines = [line for line in lines if is_decodable(line, "gb18030")]
     sample = b"".join(lines)
-    if _is_gb2312(sample) and _is_decodable(path, "gb18030"):
+    # In Big5 two bytes of five are low, and no byte of GB2312 is.
+    if is_decodable(sample, "gb2312") and (kinds.is_nearly_gbk or _is_decodable(path, "gb18030")):
         return "gb18030"
     best = from_bytes(sample, cp_isolation=list(_CANDIDATES)).best()
     guess = best.encoding if best else "gb18030"  # undecided: by far the commonest of the three
-    if guess == "cp1252" or (best is None and not _is_decodable(path, guess)):
+    if guess == "cp1252" or (best is None and not kinds.is_nearly_gbk and not _is_decodable(path, guess)):
         raise _describe_unknown(path, found)
     return guess
 
@@ -195,15 +224,6 @@ def _describe_unknown(path: Path, found: _Bytes) -> DataError:
         where=f"{path}, line {number}",
         next_step="name the encoding with --encoding, or save the file as UTF-8",
     )
-
-
-def _is_gb2312(sample: bytes) -> bool:
-    """Whether a sample is of the 6,763 usual characters, whose both bytes are high: in Big5 two of five are not."""
-    try:
-        sample.decode("gb2312")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _is_decodable(path: Path, encoding: str) -> bool:

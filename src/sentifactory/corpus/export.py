@@ -6,14 +6,17 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from sentifactory.atomic import open_atomic
-from sentifactory.corpus.cleaning import Rejected
+from sentifactory.corpus.cleaning import Rejected, clean_text
 from sentifactory.corpus.intake import RejectedRow
+from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.tables import MAX_CELL_CHARS
 from sentifactory.errors import ConfigError
+from sentifactory.json_object import read_json_object
 from sentifactory.records import Review
 from sentifactory.task import Task
 
@@ -95,6 +98,27 @@ def read_texts_back(folder: Path, parts: Sequence[str]) -> dict[str, list[str]]:
     return texts
 
 
+def clean_as_trained(reviews: Sequence[Review], path: str | Path) -> list[Review]:
+    """Return the reviews of a file with the texts that training sees: cleaned, unless `data prepare` wrote the file.
+
+    An entity that was escaped twice stands in such a file as a plain one, and must stay so.
+    """
+    if _is_prepared(Path(path).absolute()):
+        return list(reviews)
+    cleaned = ((review, clean_text(review.text)[0]) for review in reviews)
+    return [review if text == review.text else replace(review, text=text) for review, text in cleaned]
+
+
+def _is_prepared(path: Path) -> bool:
+    """Whether a file is a part that the manifest in its folder, or in the one above, names with its present bytes."""
+    for folder in path.parents[:2]:
+        outputs = (read_json_object(folder / MANIFEST) or {}).get("outputs")
+        entry = outputs.get(path.relative_to(folder).as_posix()) if isinstance(outputs, dict) else None
+        if isinstance(entry, dict) and entry.get("sha256") == hash_file(path):
+            return True
+    return False
+
+
 def write_reviews(path: Path, reviews: Sequence[Review], task: Task) -> None:
     """Write reviews as one CSV file in the form of the parts; raises what `atomic.open_atomic` raises."""
     with open_atomic(path, newline="") as stream:
@@ -133,7 +157,7 @@ def _write_jsonl(path: Path, reviews: Sequence[Review], task: Task, formatting: 
 
 def write_rejected(folder: Path, rejected: Sequence[Rejected | RejectedRow], task: Task) -> str:
     """Write the rows that are in no part, in the order of the files, and return the name of the file."""
-    with (folder / REJECTED).open("w", encoding="utf-8", newline="") as stream:
+    with (folder / REJECTED).open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         stream.write("file,line,reason,detail,label,text\n")
         rows = sorted((_list_rejected(item, task) for item in rejected), key=lambda row: row[:2])
         csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
@@ -150,7 +174,7 @@ def _list_rejected(item: Rejected | RejectedRow, task: Task) -> tuple[str, int, 
 
 def write_near_repeats(folder: Path, rows: Sequence[tuple[int, str, Review]], task: Task) -> str:
     """Write groups of near repeats for a person to look at: number of the group, part and review of each row."""
-    with (folder / NEAR_REPEATS).open("w", encoding="utf-8", newline="") as stream:
+    with (folder / NEAR_REPEATS).open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         stream.write("group,part,label,file,line,text\n")
         writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         for group, part, review in rows:

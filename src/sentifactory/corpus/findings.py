@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sentifactory.corpus.garbled import word_garbled
 from sentifactory.corpus.wording import count, format_share, name_label, name_part, name_reason
 
 BAD, NOTE, GOOD = "bad", "note", "good"
 # From this ratio on, accuracy alone says little.
 UNEQUAL_RATIO = 1.5
+# A larger share of garbled texts is no accident of a few rows.
+MANY_SUSPECT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ def build_findings(picture: Mapping[str, Any]) -> dict[str, Any]:
         *_judge_files(picture),
         *_judge_leaks(picture),
         *_judge_repeats(picture),
+        *_judge_texts(picture),
         *_judge_rows(picture),
         *_judge_balance(picture),
         *_judge_doubtful(picture),
@@ -157,6 +161,12 @@ def _judge_repeats(picture: Mapping[str, Any]) -> list[Finding]:
             )
         )
     return found
+
+
+def _judge_texts(picture: Mapping[str, Any]) -> list[Finding]:
+    suspect = picture["suspect_texts"]
+    is_bad = any(one["rows"] > MANY_SUSPECT * one["of"] for one in suspect.values())
+    return [Finding(BAD if is_bad else NOTE, en, zh) for en, zh in word_garbled(suspect)]
 
 
 def _judge_rows(picture: Mapping[str, Any]) -> list[Finding]:

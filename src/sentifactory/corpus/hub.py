@@ -28,6 +28,7 @@ from sentifactory.corpus.table_files import BATCH_ROWS, iter_batches
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.environments import wants_modelscope
 from sentifactory.errors import ConfigError, DataError
+from sentifactory.network_settings import find_network_fault
 from sentifactory.progress import say
 from sentifactory.task import Task
 
@@ -169,8 +170,10 @@ def _download_from_modelscope(address: HubAddress) -> str:
         raise _describe_failure(address, error) from error
 
 
-def _describe_failure(address: HubAddress, error: Exception) -> DataError:
+def _describe_failure(address: HubAddress, error: Exception) -> DataError | ConfigError:
     """Return an error that says whether the network, the name, the configuration or the set itself is at fault."""
+    if not Path(address.name).is_dir() and (fault := find_network_fault()):
+        return fault
     why = " ".join(str(error).split())
     first = why.split(". ")[0][:200]
     hub = "ModelScope" if address.hub == "ms" else "The Hugging Face hub"

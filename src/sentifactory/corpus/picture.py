@@ -15,6 +15,7 @@ from typing import Any
 
 import sentifactory
 from sentifactory.corpus.doubt import DEFAULT_FOLDS, DEFAULT_SEED, find_doubtful
+from sentifactory.corpus.garbled import describe_garbled
 from sentifactory.corpus.inspected import InspectedData, LeftOut
 from sentifactory.corpus.lengths import build_histogram, count_tokens, describe_lengths
 from sentifactory.corpus.manifest import count_labels
@@ -77,6 +78,7 @@ def build_picture(data: InspectedData, options: PictureOptions | None = None) ->
         "lengths": _describe_all_lengths(data, options),
         "repeats": describe_repeats(data, groups),
         "leaks": describe_leaks(data),
+        "suspect_texts": describe_garbled(data.reviews()),
         "rejected_examples": _pick_rejected(data.left_out),
         "doubtful": _describe_doubtful(data, groups, options),
         "samples": _pick_samples(data, options.seed),

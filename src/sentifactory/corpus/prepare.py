@@ -16,6 +16,7 @@ from sentifactory.corpus.arranging import Arrangement
 from sentifactory.corpus.balance import WEIGHTS, compute_class_weights
 from sentifactory.corpus.cleaning import Reason, Rejected
 from sentifactory.corpus.dataset_info import read_dataset_info, register_datasets
+from sentifactory.corpus.garbled import describe_garbled
 from sentifactory.corpus.gate import Gate
 from sentifactory.corpus.gate_options import GateOptions
 from sentifactory.corpus.intake import ReadOptions, RejectedRow
@@ -160,6 +161,8 @@ def _finish(
         "parts": parts,
         "leak_check": leak_check,
     }
+    if suspect := describe_garbled(review for one in gate.loaded for review in one.reviews):
+        chapters["suspect_texts"] = suspect
     if settings["balance"] == WEIGHTS:
         chapters["class_weights"] = {
             part: compute_class_weights(count_labels(reviews, task))

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from sentifactory.corpus.export import clean_as_trained
 from sentifactory.corpus.readers import read_reviews
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.records import Review
@@ -14,7 +15,7 @@ from sentifactory.task import Task
 
 
 def read_labelled(path: str | Path, task: Task, limit: int | None = None) -> tuple[list[Review], int]:
-    """Read a CSV file of labelled reviews, leaving out the rows without a text.
+    """Read a CSV file of labelled reviews, cleaned as for training, without the rows that have no text.
 
     Args:
         path: the file.
@@ -27,7 +28,7 @@ def read_labelled(path: str | Path, task: Task, limit: int | None = None) -> tup
     Raises:
         DataError: when the file cannot be used or no row of it holds a text.
     """
-    rows = read_reviews(path, task)[:limit]
+    rows = clean_as_trained(read_reviews(path, task)[:limit], path)
     reviews = [row for row in rows if row.text.strip() and row.label is not None]
     if not reviews:
         raise DataError("No row has a text", where=str(path), expected="at least one review under the header")

@@ -6,6 +6,7 @@ from typing import Any
 
 from sentifactory.corpus.dataset_info import name_dataset
 from sentifactory.corpus.export import is_registered
+from sentifactory.corpus.garbled import word_garbled
 
 
 def summarise_manifest(manifest: dict[str, Any], output_dir: str) -> str:
@@ -18,6 +19,7 @@ def summarise_manifest(manifest: dict[str, Any], output_dir: str) -> str:
         lines.append(
             f"LEAKS KEPT AS ASKED: {leaks['exact']} exact and {leaks['near']} near repeats between the official splits"
         )
+    lines += [f"Warning: {english}" for english, _ in word_garbled(manifest.get("suspect_texts", {}))]
     lines.append(f"{rows['in']} rows read = {rows['kept']} kept + {rows['rejected']} left out ({reasons})")
     files: dict[str, list[str]] = {}
     for one in manifest["inputs"]:

@@ -76,7 +76,7 @@ def list_gpus() -> list[dict[str, Any]]:
         return []
     command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits"]
     try:
-        listing = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        listing = subprocess.run(command, capture_output=True, errors="replace", check=False, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return []
     rows = [line.split(", ") for line in listing.stdout.splitlines()] if listing.returncode == 0 else []

@@ -24,6 +24,7 @@ from sentifactory.engines.openai_errors import (
     read_retry_after,
 )
 from sentifactory.errors import EngineError
+from sentifactory.network_settings import is_this_machine, refuse_unusable_proxies
 from sentifactory.records import Review
 
 if TYPE_CHECKING:
@@ -189,9 +190,16 @@ class ServerAddress:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Connection]:
-        """Give a connection for the length of the block."""
+        """Give a connection for the length of the block.
+
+        Raises:
+            ConfigError: when the server is elsewhere, and the environment names a proxy that cannot be used.
+        """
         import httpx
 
+        is_here = is_this_machine(httpx.URL(self.address).host)
+        if not is_here:
+            refuse_unusable_proxies()
         timeout_s = self.patience.timeout_s
         connect_s = CONNECT_TIMEOUT_S if timeout_s is None else min(CONNECT_TIMEOUT_S, timeout_s)
         async with httpx.AsyncClient(
@@ -199,7 +207,7 @@ class ServerAddress:
             timeout=httpx.Timeout(timeout_s, connect=connect_s),
             limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
             # No proxy stands between us and this machine, whatever HTTP_PROXY says.
-            trust_env=httpx.URL(self.address).host not in ("127.0.0.1", "localhost", "::1"),
+            trust_env=not is_here,
         ) as client:
             yield Connection(client, self.address, self.patience)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, MODES, Engine, Mode
 from sentifactory.engines.calibration import CalibratedEngine, find_calibration
 from sentifactory.errors import ConfigError
 from sentifactory.models.weights import list_weights
+from sentifactory.network_settings import is_this_machine, refuse_unusable_proxies
 from sentifactory.task import Task
 
 LOCAL_KINDS = ("vllm", "transformers", "encoder", "onnx")
@@ -32,9 +34,12 @@ def check_engine(kind: str, model: str) -> None:
     """Refuse an engine or a model that cannot work, in less than a second and without starting anything.
 
     Raises:
-        ConfigError: when there is no such engine, or the model's folder is not there or is not a whole checkpoint.
+        ConfigError: when there is no such engine, the model's folder is not there or is not a whole checkpoint, or the
+            way to a server elsewhere is by a proxy that cannot be used.
     """
     if is_address(kind):
+        if not is_this_machine(urlsplit(kind).hostname or ""):
+            refuse_unusable_proxies()
         return
     if kind not in (*LOCAL_KINDS, AUTO):
         raise ConfigError(

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sentifactory.corpus.readers import read_reviews, read_texts
+from sentifactory.corpus.cleaning import clean_text
+from sentifactory.corpus.encodings import inspect_text
+from sentifactory.corpus.export import clean_as_trained
+from sentifactory.corpus.readers import find_bad_character, read_reviews, read_texts
 from sentifactory.engines.calibration import CalibratedEngine, Calibration
 from sentifactory.engines.registry import build_engine, check_engine
 from sentifactory.engines.tfidf import TfidfEngine
-from sentifactory.errors import ConfigError
+from sentifactory.errors import ConfigError, DataError
 from sentifactory.model_task import read_model_task
 from sentifactory.models.published import fetch_published
 from sentifactory.models.weights import list_weights
@@ -33,20 +37,37 @@ def collect_texts(texts: Sequence[str], file: Path | None, task: Task) -> list[R
     """Return the texts that were typed, and after them those of a file; a .txt file holds one a line.
 
     Raises:
-        ConfigError: when there is none.
+        ConfigError: when there is none, or one of those that were typed is blank.
         DataError: when the file cannot be read.
     """
     reviews = [Review(text) for text in texts]
+    for number, text in enumerate(texts, start=1):
+        if not clean_text(text)[0] and len(texts) > 1:
+            raise ConfigError(f"Text {number} of {len(texts)} is empty", next_step="leave it out")
     if file is not None and file.suffix.lower() == ".txt" and file.is_file():
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        reviews += [Review(line) for line in lines if line.strip()]
+        reviews += [Review(line) for line in read_lines(file) if clean_text(line)[0]]
     elif file is not None:
-        reviews += [review for review in read_texts(file, task) if review.text.strip()]
-    if not any(review.text.strip() for review in reviews):
+        reviews += [review for review in read_texts(file, task) if clean_text(review.text)[0]]
+    if not any(clean_text(review.text)[0] for review in reviews):
         raise ConfigError(
             "No text is given", expected="one text or more in quotes, or --file", next_step='add "这家饭店真贴心"'
         )
     return reviews
+
+
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a text file in any encoding that is recognised.
+
+    Raises:
+        DataError: when its encoding is not, or a byte does not fit it.
+    """
+    text = inspect_text(file)
+    with text.open() as stream:
+        lines = [line.rstrip("\r\n") for line in stream]
+    for number, line in enumerate(lines, start=1):
+        if fault := find_bad_character(line, text.is_sound):
+            raise DataError(fault[0].upper() + fault[1:], where=f"{file}, line {number}", next_step="correct the line")
+    return lines
 
 
 def answer_side_by_side(
@@ -76,17 +97,18 @@ def answer_side_by_side(
         )
     if len(set(models)) < len(models):
         raise ConfigError("A model is given twice", where="--model", expected="different models")
+    asked_about = [replace(review, text=clean_text(review.text)[0]) for review in reviews]  # as training texts are
     columns: list[list[dict[str, Any]]] = []
     for model, place in [(model, find_place(model, engine)) for model in models]:
         asked = task or read_model_task(place) or BINARY_SENTIMENT
         with build_engine(engine, place, asked, name=Path(model).name, mode="score") as running:
             calibration = running.calibration if isinstance(running, CalibratedEngine) else None
-            answers = running.predict(reviews)
+            answers = running.predict(asked_about)
         columns.append([describe_answer(model, answer, asked, calibration) for answer in answers])
     if train_csv is not None:
         asked = task or BINARY_SENTIMENT
-        with TfidfEngine(asked).fit(read_reviews(train_csv, asked)) as running:
-            columns.append([describe_answer(TFIDF, answer, asked) for answer in running.predict(reviews)])
+        with TfidfEngine(asked).fit(clean_as_trained(read_reviews(train_csv, asked), train_csv)) as running:
+            columns.append([describe_answer(TFIDF, answer, asked) for answer in running.predict(asked_about)])
     return [
         {"text": review.text, "answers": list(answers)}
         for review, answers in zip(reviews, zip(*columns, strict=True), strict=True)

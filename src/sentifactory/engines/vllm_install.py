@@ -79,7 +79,7 @@ def inspect_install(python: Path) -> VllmInstall:
     """
     next_step = f"run `make setup` again, or point {PYTHON_VARIABLE} to a Python that has vLLM"
     try:
-        answer = subprocess.run([python, "-c", _PROBE], capture_output=True, text=True, check=True, timeout=60)
+        answer = subprocess.run([python, "-c", _PROBE], capture_output=True, errors="replace", check=True, timeout=60)
         found = json.loads(answer.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise ConfigError(f"This Python cannot be run ({error})", where=str(python), next_step=next_step) from error

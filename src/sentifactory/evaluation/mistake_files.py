@@ -32,7 +32,7 @@ def write_mistakes(report: Mapping[str, Any], folder: Path) -> None:
     }
     with replace_directory(folder) as place:
         for name, (header, rows) in tables.items():
-            with (place / name).open("w", encoding="utf-8", newline="") as stream:
+            with (place / name).open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
                 writer = csv.writer(stream, lineterminator="\n")
                 writer.writerow(header)
                 writer.writerows(rows)

@@ -8,7 +8,6 @@ same time; the second is refused.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import time
@@ -22,6 +21,7 @@ from typing import IO, Any, Self
 from sentifactory.atomic import make_parents
 from sentifactory.engines.base import Engine
 from sentifactory.errors import ConfigError, EngineError
+from sentifactory.file_lock import lock_file
 from sentifactory.progress import say
 from sentifactory.records import Prediction, Review
 
@@ -74,7 +74,7 @@ class PredictionJournal:
         try:
             self._made_folders = make_parents(self.path)
             self._stream = self.path.open("a+b")
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._stream, self.path)
         except OSError as error:
             self.close()
             is_held = isinstance(error, BlockingIOError)

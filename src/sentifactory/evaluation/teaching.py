@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sentifactory
 from sentifactory.atomic import write_json
+from sentifactory.corpus.export import clean_as_trained
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import read_texts
 from sentifactory.corpus.sampling import take_sample
@@ -109,7 +110,8 @@ def read_distinct(files: Sequence[str], task: Task) -> list[Review]:
     Raises:
         DataError: when a file cannot be used, or no text is left.
     """
-    texts = {review.text: review for name in files for review in read_texts(name, task) if review.text.strip()}
+    rows = [review for name in files for review in clean_as_trained(read_texts(name, task), name)]
+    texts = {review.text: review for review in rows if review.text.strip()}
     if not texts:
         raise DataError("No row has a text", where=", ".join(files), expected="at least one review")
     return list(texts.values())

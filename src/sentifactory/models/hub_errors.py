@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.network_settings import find_network_fault
 
 HUGGING_FACE, MODELSCOPE = "huggingface", "modelscope"
 HUBS = (HUGGING_FACE, MODELSCOPE)
@@ -45,6 +46,8 @@ def explain_hub_error(error: Exception, hub: str, repo_id: str) -> ConfigError:
     status = next((found for one in chain if (found := _find_status(one)) is not None), None)
     if status is not None:
         return _explain_status(status, error, hub, repo_id)
+    if fault := find_network_fault():
+        return fault
     name = HUB_NAMES[hub]
     if any("offlinemode" in type(one).__name__.lower() for one in chain):
         return ConfigError("HF_HUB_OFFLINE is set: no hub is asked", where=repo_id, next_step="unset HF_HUB_OFFLINE")

@@ -6,7 +6,6 @@ a seal that fits is left alone; a folder without one is somebody else's and is n
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 
 from sentifactory import atomic
 from sentifactory.errors import ConfigError
+from sentifactory.file_lock import lock_file
 from sentifactory.json_object import read_json_object
 from sentifactory.models.registry import DTYPES, PretrainedModel, get_model
 from sentifactory.progress import say
@@ -132,10 +132,10 @@ def _hold_folder(folder: Path) -> Iterator[None]:
         ) from error
     with stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_locked = lock_file(stream, folder)
         except BlockingIOError:
             say(f"another process is building {folder}: waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        for leftover in folder.parent.glob(f".{folder.name}.*.part"):
+            is_locked = lock_file(stream, folder, waits=True)
+        for leftover in folder.parent.glob(f".{folder.name}.*.part") if is_locked else ():
             shutil.rmtree(leftover, ignore_errors=True)
         yield

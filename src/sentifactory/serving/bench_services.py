@@ -70,7 +70,7 @@ def run_service_process(command: list[str]) -> Iterator[RunningService]:
     Raises:
         EngineError: when it ends before it is ready.
     """
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, errors="replace")
     try:
         yield RunningService(process, f"http://127.0.0.1:{_read_port(process, command)}")
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sentifactory.corpus.encodings import show_undecodable
+from sentifactory.corpus.garbled import GarbledCount, word_garbled
 from sentifactory.corpus.tables import BrokenRow
 from sentifactory.engines.base import Engine
 from sentifactory.errors import ConfigError
@@ -83,7 +84,7 @@ def label_file(
             expected=f"a name that ends in {source.suffix}",
         )
     rows = open_rows(source, options.text_column, options.encoding)
-    n_rows = sum(1 for _ in rows.iter_rows())
+    n_rows = _count_rows(rows, source)
     with Spool(out, describe_settings(rows, reporter, engine_name), rows.head, overwrite=options.overwrite) as spool:
         if spool.n_rows:
             say(f"{spool.n_rows} of {n_rows} rows are done already")
@@ -102,6 +103,19 @@ def label_file(
         "labelled": n_rows - spool.counts.get(BAD, 0),
         "counts": spool.counts,
     }
+
+
+def _count_rows(rows: RowFile, source: Path) -> int:
+    """Return how many rows there are, and warn of garbled texts."""
+    n_rows = 0
+    suspect = GarbledCount()
+    for row in rows.iter_rows():
+        n_rows += 1
+        if isinstance(row, WholeRow):
+            suspect.add(row.text, Source(str(source), row.line))
+    for english, _ in word_garbled(suspect.describe()):
+        say(f"Warning: {english}")
+    return n_rows
 
 
 def describe_settings(rows: RowFile, reporter: Reporter, engine_name: str) -> dict[str, Any]:

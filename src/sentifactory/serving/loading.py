@@ -99,10 +99,11 @@ def open_engine(choice: ModelChoice, task: Task, name: str) -> Engine:
     """
     choice.check()
     if choice.engine_kind == TFIDF:
+        from sentifactory.corpus.export import clean_as_trained
         from sentifactory.corpus.readers import read_reviews
         from sentifactory.engines.tfidf import TfidfEngine
 
-        return TfidfEngine(task, name=name).fit(read_reviews(choice.model, task))
+        return TfidfEngine(task, name=name).fit(clean_as_trained(read_reviews(choice.model, task), choice.model))
     # The reporter corrects the probabilities, because it knows the threshold as well.
     return build_engine(
         choice.engine_kind,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import sentifactory
+from sentifactory.corpus.cleaning import VISIBLE
 from sentifactory.serving.problems import CODES
-from sentifactory.serving.service import HAS_WORDS
 from sentifactory.serving.settings import Limits
 from sentifactory.task import Task
 
@@ -80,7 +80,7 @@ def describe_schemas(task: Task, limits: Limits) -> dict[str, Any]:
         "type": "string",
         "minLength": 1,
         "maxLength": limits.text_chars,
-        "pattern": HAS_WORDS,
+        "pattern": VISIBLE,
         "examples": ["房间干净，服务也好"],
     }
     either = {"type": "number", "minimum": 0, "maximum": 1}

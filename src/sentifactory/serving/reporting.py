@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sentifactory.corpus.encodings import show_undecodable
 from sentifactory.engines.calibration import Calibration, find_calibration
 from sentifactory.errors import ConfigError
 from sentifactory.records import Prediction
@@ -91,7 +92,8 @@ def name_model(model: str) -> str:
         ('demo', 'org/some-model-that-is-not-here')
     """
     place = Path(model).expanduser()
-    return place.resolve().name if place.exists() or place.parent.is_dir() or model.count("/") > 1 else model
+    called = place.resolve().name if place.exists() or place.parent.is_dir() or model.count("/") > 1 else model
+    return show_undecodable(called)  # it is written into answers and files
 
 
 def build_reporter(model: str, task: Task, threshold: str | None, name: str | None = None) -> Reporter:

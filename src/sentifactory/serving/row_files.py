@@ -1,12 +1,14 @@
 """Files whose rows are kept whole: each row comes with its text, and goes out again with what was found out about it.
 
-CSV and TSV keep their separator and become UTF-8; objects of JSON lines keep their keys; Parquet keeps its types. What
-is added stands in three more columns, which are called label, probability and model, or predicted_label and so on
+Rows of CSV and TSV stay as they stand, with their separator, quotes and line ends; objects of JSON lines keep their
+keys; Parquet keeps its types. Text files become UTF-8, and begin with a byte order mark where the input did. What is
+added stands in three more columns, which are called label, probability and model, or predicted_label and so on
 where the file has such a column already.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -17,6 +19,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sentifactory.corpus.cleaning import clean_text
 from sentifactory.corpus.columns import find_columns
 from sentifactory.corpus.delimited import iter_whole_rows, read_layout
 from sentifactory.corpus.encodings import TextFile, inspect_text, show_undecodable
@@ -27,6 +30,7 @@ from sentifactory.corpus.readers import find_bad_character
 from sentifactory.corpus.table_files import BATCH_ROWS, open_parquet
 from sentifactory.corpus.tables import BrokenRow, spell_cell
 from sentifactory.errors import ConfigError, DataError
+from sentifactory.progress import say
 
 ADDED = ("label", "probability", "model")
 _PREFIX = "predicted_"
@@ -42,7 +46,7 @@ class WholeRow(NamedTuple):
 
     Attributes:
         line: the line on which it begins, from 1; of Parquet its number.
-        text: the review.
+        text: the review, cleaned as for training.
         content: all of the row, in the form that its file's `encode` takes.
     """
 
@@ -113,6 +117,8 @@ def open_rows(path: Path, text_column: str | None, encoding: str | None) -> RowF
     if suffix in _PARQUET:
         return _open_parquet(path, text_column)
     text = inspect_text(path, encoding)
+    if text.encoding not in ("utf-8", "utf-8-sig"):
+        say(f"{path} is in {text.encoding.upper()}; the output is written in UTF-8")
     return _open_delimited(text, text_column) if suffix in _DELIMITED else _open_json_lines(text, text_column)
 
 
@@ -137,38 +143,51 @@ def name_added(header: Sequence[str], where: str) -> tuple[str, str, str]:
 def _check_text(line: int, text: str | None, show: Callable[[], str], is_sound: bool, content: Any) -> Row:
     if text is None:
         return BrokenRow(line, "the text is no text", show())
-    if not text or text.isspace():
-        return BrokenRow(line, "the text is empty", show())
-    fault = find_bad_character(text, is_sound)
-    return BrokenRow(line, fault, show()) if fault else WholeRow(line, text, content)
+    cleaned = clean_text(text)[0]
+    fault = find_bad_character(text, is_sound) if cleaned else "the text is empty"
+    return BrokenRow(line, fault, show()) if fault else WholeRow(line, cleaned, content)
 
 
 def _rename(spool: Path, out: Path) -> None:
     spool.replace(out)
 
 
+def _read_line_end(text: TextFile) -> str:
+    with text.open() as stream:
+        return "\r\n" if stream.readline().endswith("\r\n") else "\n"
+
+
 def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
     delimiter, begins_at, header = read_layout(text)
     at = find_columns(header, f"{text.path}, line {begins_at}", text=text_column, needs_label=False).text
 
-    def write(rows: Iterator[list[str]]) -> bytes:
+    line_end = _read_line_end(text)
+
+    def write(cells: Sequence[str]) -> str:
         stream = io.StringIO()
-        csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows(rows)
-        return show_undecodable(stream.getvalue()).encode()
+        csv.writer(stream, delimiter=delimiter, lineterminator="").writerow(cells)
+        return stream.getvalue()
 
     def iter_rows() -> Iterator[Row]:
-        for record in iter_whole_rows(text, delimiter, len(header)):
+        lines: list[str] = []
+        for record in iter_whole_rows(text, delimiter, len(header), lines):
             if isinstance(record, BrokenRow):
                 yield record
                 continue
             line, cells = record
-            yield _check_text(line, cells[at], partial(delimiter.join, cells), text.is_sound, cells)
+            whole = "".join(lines).rstrip("\r\n") or write(cells)
+            yield _check_text(line, cells[at], partial(delimiter.join, cells), text.is_sound, whole)
 
     def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
-        return write([*row.content, *_spell(answer)] for row, answer in zip(rows, answers, strict=True))
+        lines = [
+            f"{row.content}{delimiter}{write(_spell(answer))}{line_end}"
+            for row, answer in zip(rows, answers, strict=True)
+        ]
+        return show_undecodable("".join(lines)).encode()
 
-    added = name_added(header, str(text.path))
-    return RowFile(text.path, text.sha256, write(iter([[*header, *added]])), iter_rows, encode, _rename)
+    head = write([*header, *name_added(header, str(text.path))]) + line_end
+    mark = codecs.BOM_UTF8 if text.has_mark else b""
+    return RowFile(text.path, text.sha256, mark + show_undecodable(head).encode(), iter_rows, encode, _rename)
 
 
 def _spell(answer: Answer) -> list[str]:
@@ -185,6 +204,7 @@ def _open_json_lines(text: TextFile, text_column: str | None) -> RowFile:
         )
     key = header[find_columns(header, str(text.path), text=text_column, needs_label=False).text]
     added = name_added(header, str(text.path))
+    line_end = _read_line_end(text).encode()
 
     def iter_rows() -> Iterator[Row]:
         with text.open(newline="\n") as stream:
@@ -206,9 +226,10 @@ def _open_json_lines(text: TextFile, text_column: str | None) -> RowFile:
                 lines.append(line.encode())
             except UnicodeEncodeError:  # half a character in another field
                 lines.append(json.dumps(whole).encode())
-        return b"".join(line + b"\n" for line in lines)
+        return b"".join(line + line_end for line in lines)
 
-    return RowFile(text.path, text.sha256, b"", iter_rows, encode, _rename)
+    mark = codecs.BOM_UTF8 if text.has_mark else b""
+    return RowFile(text.path, text.sha256, mark, iter_rows, encode, _rename)
 
 
 def _open_parquet(path: Path, text_column: str | None) -> RowFile:

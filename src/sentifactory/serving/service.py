@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from typing import Any
 
+from sentifactory.corpus.cleaning import clean_text
 from sentifactory.engines.openai_errors import ReviewRefusedError
 from sentifactory.errors import EngineError
 from sentifactory.progress import say
@@ -21,8 +21,6 @@ from sentifactory.serving.settings import Limits
 
 RETRY_NOT_READY_S = 5.0
 TEXT_KEY = "text"
-# Anything but blanks. Python and JSON Schema count different signs as blanks: all of both are named.
-HAS_WORDS = r"[^\s\x1c-\x1f\x85\ufeff]"
 _SERVER_ERROR = 500
 
 
@@ -91,7 +89,7 @@ class PredictionService:
         start = time.monotonic()
         try:
             async with asyncio.timeout(self.limits.request_s):
-                prediction = await self.backend.ask(Review(text))
+                prediction = await self.backend.ask(Review(clean_text(text)[0]))  # as training texts are
         except TimeoutError:
             raise Problem(
                 "too_slow", f"there was no answer within {self.limits.request_s:g} s", retry_after_s=RETRY_NOT_READY_S
@@ -129,7 +127,7 @@ def check_text(body: Any, limits: Limits) -> str:
         raise Problem("wrong_form", "the field text must be a string")
     if len(text) > limits.text_chars:
         raise Problem("text_too_long", f"the text has {len(text)} characters; {limits.text_chars} are taken")
-    if not re.search(HAS_WORDS, text):
+    if not clean_text(text)[0]:
         raise Problem("blank_text", "the text is empty")
     try:
         text.encode()

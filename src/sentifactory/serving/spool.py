@@ -7,7 +7,6 @@ and the rows are asked again: none is lost and none stands twice.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
-from sentifactory.atomic import write_json
+from sentifactory.atomic import make_parents, write_json
 from sentifactory.errors import ConfigError
+from sentifactory.file_lock import lock_file
 
 _SAME_COMMAND = "give the same command to continue it, or add --overwrite to begin anew"
 
@@ -46,7 +46,7 @@ class Spool:
         self._has_bad = False
         self.n_rows = 0
         self.counts: dict[str, int] = {}
-        out.parent.mkdir(parents=True, exist_ok=True)
+        self._made_folders = make_parents(out)
         self._open_files = ExitStack()
         try:
             self._file = self._open_files.enter_context(self._part.open("ab"))
@@ -65,7 +65,7 @@ class Spool:
 
     def _lock(self) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._file, self.out)
         except BlockingIOError:
             self._open_files.close()
             raise ConfigError(
@@ -166,8 +166,14 @@ class Spool:
         """Return the spool."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Let others in."""
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        """Let others in; what failed before the first row, such as an engine that did not start, leaves nothing."""
+        if kind is not None and self.n_rows == 0 and not self._is_complete:
+            self._journal.unlink(missing_ok=True)
+            self._remove_parts()
+            with suppress(OSError):
+                for folder in self._made_folders:
+                    folder.rmdir()
         with suppress(OSError):  # a full disk has been told already
             self._open_files.close()
 

@@ -9,7 +9,6 @@ none that counts, or one that counts and is half removed.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from typing import IO, Any
 
 from sentifactory.atomic import write_json
 from sentifactory.errors import ConfigError
+from sentifactory.file_lock import lock_file
 from sentifactory.json_object import read_json_object
 from sentifactory.progress import say
 from sentifactory.training.run_card import read_card
@@ -181,7 +181,7 @@ def _open_locked(output_dir: Path) -> IO[str]:
         output_dir.mkdir(parents=True, exist_ok=True)
         stream = (output_dir / LOCK_NAME).open("w")
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(stream, output_dir / LOCK_NAME)
         except BlockingIOError as error:
             stream.close()
             raise ConfigError(

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sentifactory.corpus.export import clean_as_trained
 from sentifactory.corpus.readers import read_reviews
 from sentifactory.engines.transformers import split_by_length
 from sentifactory.errors import DataError
@@ -30,7 +31,7 @@ def load_reviews(settings: EncoderSettings, key: str, task: Task) -> list[Review
     """
     limit = settings.max_samples if key == "dataset" else None
     files = list_review_files(settings, key)
-    rows = [review for file in files for review in read_reviews(file, task)[:limit]]
+    rows = [review for file in files for review in clean_as_trained(read_reviews(file, task)[:limit], file)]
     reviews = [review for review in rows if review.text.strip() and review.label is not None]
     missing = [label for at, label in enumerate(task.labels) if all(review.label != at for review in reviews)]
     if files and (not reviews or (key == "dataset" and missing)):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.network_settings import find_network_fault
 from sentifactory.training.recipe import NEXT_STEP, Recipe
 
 _DISK_FULL_WORDS = ("No space left", "Disk quota exceeded", "PytorchStreamWriter failed", "os error 28")
@@ -79,6 +80,9 @@ def explain_failure(
             next_step="lower per_device_train_batch_size (and raise gradient_accumulation_steps alike), "
             f"{trainer.memory_keys}",
         )
+    is_fetched = not Path(str(recipe.settings.get("model_name_or_path", ""))).expanduser().is_dir()
+    if is_fetched and not has_begun and (fault := find_network_fault()):
+        return fault
     frames = traceback.extract_tb(error.__traceback__)
     is_theirs = any(_stands_in(frame.filename, trainer.package) for frame in frames)
     is_ours = bool(frames) and _stands_in(frames[-1].filename, "sentifactory")

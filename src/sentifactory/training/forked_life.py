@@ -86,7 +86,7 @@ def mount_small_disk(folder: Path, size_bytes: int) -> Iterator[str]:
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, errors="replace", check=False)
         problem = done.stderr.strip() if done.returncode else ""
     except OSError as error:
         problem = str(error)

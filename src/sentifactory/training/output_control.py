@@ -50,7 +50,7 @@ def collect_chatter(log_file: Path | None) -> Iterator[None]:
             yield
         return
     with (
-        log_file.open("a", encoding="utf-8", buffering=1) as stream,
+        log_file.open("a", encoding="utf-8", errors="backslashreplace", buffering=1) as stream,
         divert_stdout(stream),
         point_log_handlers(stream),
     ):

@@ -7,7 +7,6 @@ reviews that stayed the same find theirs.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.file_lock import lacks_locks, lock_file
 from sentifactory.training.trunk_storage import FileStorage, MemoryStorage, Storage
 
 FOLDER_VARIABLE = "SENTIFACTORY_CACHE_DIR"
@@ -135,8 +135,8 @@ def open_storage(find_name: Callable[[], str], needed_bytes: int, limit_bytes: i
         reason = "the disk is nearly full"
     except BlockingIOError:
         reason = "another run uses the file"
-    except OSError:
-        reason = f"{folder} cannot be written"
+    except OSError as error:
+        reason = f"the file system of {folder} has no locks" if lacks_locks(error) else f"{folder} cannot be written"
     return MemoryStorage(min(limit_bytes, _read_free_memory() // 4)), f"in memory, as {reason}{share}"
 
 
@@ -147,9 +147,10 @@ def _remove_oldest(folder: Path, own: Path, room: int) -> None:
     for path in others:
         if total <= room:
             return
-        with path.open("rb") as stream:
+        with path.open("r+b") as stream:  # NFS locks only what may be written
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not lock_file(stream, path, tells=False):
+                    return  # nobody knows which are in use
             except OSError:
                 continue  # in use
             total -= path.stat().st_size

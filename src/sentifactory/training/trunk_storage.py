@@ -7,12 +7,14 @@ in the system's page cache; a memory map would die of a full disk.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import struct
 import zlib
 from pathlib import Path
 from typing import Protocol
+
+from sentifactory.file_lock import lock_file
 
 _HEADER = struct.Struct("<4s16sQI")  # mark, hash of the token ids, bytes of the states, their CRC-32
 _MARK = b"STR1"
@@ -61,7 +63,7 @@ class FileStorage:
     """Keeps bytes in one file that grows at its end; only one process at a time may hold it.
 
     Raises:
-        OSError: when the file cannot be made, or another process holds it (BlockingIOError).
+        OSError: when the file cannot be made or locked, or another process holds it (BlockingIOError).
     """
 
     def __init__(self, path: Path, limit_bytes: int) -> None:
@@ -71,7 +73,8 @@ class FileStorage:
         self._is_writable = True
         self._stream = path.open("a+b", buffering=0)
         try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock_file(self._stream, path, tells=False):  # runs share it unasked: not safe without a lock
+                raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(path))
         except OSError:
             self._stream.close()
             raise

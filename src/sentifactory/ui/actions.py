@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sentifactory.corpus.cleaning import clean_text
 from sentifactory.corpus.readers import FILE_SUFFIXES
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.records import Review
@@ -226,7 +227,7 @@ def split_texts(texts: str) -> list[Review]:
     Raises:
         DataError: when there is none, or there are too many or too long ones.
     """
-    lines = [line.strip() for line in texts.splitlines() if line.strip()]
+    lines = [line.strip() for line in texts.splitlines() if clean_text(line)[0]]
     longest = max(map(len, lines), default=0)
     if not lines or len(lines) > MOST_TEXTS or longest > MOST_CHARS:
         raise DataError(

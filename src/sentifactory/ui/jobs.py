@@ -2,13 +2,13 @@
 
 The child is `sentifactory train` on a recipe that was written for it. It inherits the descriptor of a locked file and
 holds the lock as long as it lives, in whatever way it ends: so no page, and no second page on the same workspace,
-starts another one meanwhile, and nobody takes a foreign process that got an old number for the training.
+starts another one meanwhile, and nobody takes a foreign process that got an old number for the training. Where the
+file system has no locks, the process of the newest job is looked for by its number and its recipe.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -24,6 +24,7 @@ from typing import Any
 
 from sentifactory.atomic import write_json, write_text
 from sentifactory.errors import ConfigError
+from sentifactory.file_lock import lock_file
 from sentifactory.training.run_card import read_card, read_now
 from sentifactory.ui.workspace import Workspace
 
@@ -171,7 +172,7 @@ def _hold_lock(workspace: Workspace) -> Iterator[int]:
     descriptor = os.open(workspace.root / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + _LOCK_PATIENCE_S
-        while not _try_lock(descriptor, fcntl.LOCK_EX):
+        while not _try_lock(workspace, descriptor):
             if time.monotonic() > deadline:
                 raise ConfigError("A training is running already", next_step="wait for its end, or stop it")
             time.sleep(0.05)
@@ -183,14 +184,24 @@ def _hold_lock(workspace: Workspace) -> Iterator[int]:
 def _is_held(workspace: Workspace) -> bool:
     descriptor = os.open(workspace.root / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        return not _try_lock(descriptor, fcntl.LOCK_SH)
+        return not _try_lock(workspace, descriptor, is_shared=True)
     finally:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int, kind: int) -> bool:
+def _try_lock(workspace: Workspace, descriptor: int, *, is_shared: bool = False) -> bool:
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        return lock_file(descriptor, workspace.root / LOCK_NAME, is_shared=is_shared) or not _has_process(workspace)
     except BlockingIOError:
         return False
-    return True
+
+
+def _has_process(workspace: Workspace) -> bool:
+    """Whether the process of the newest job lives on this machine."""
+    folder = _find_newest(workspace)
+    pid = None if folder is None else _read_facts(folder)["pid"]
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return folder is not None and os.fsencode(folder / RECIPE_NAME) in words

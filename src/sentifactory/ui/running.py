@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.network_settings import leave_out_proxies, refuse_unusable_proxies
 from sentifactory.serving.server import bind_socket, format_address
 from sentifactory.serving.settings import Access
 from sentifactory.ui.actions import PageActions
@@ -49,17 +51,25 @@ def launch_page(actions: PageActions, access: PageAccess, port: int) -> Any:
     """Start the server of the page in a thread of its own and return the page.
 
     Raises:
-        ConfigError: when gradio is missing.
+        ConfigError: when gradio is missing, or a public address is wanted and a proxy cannot be used.
     """
     # Read by gradio when it is imported, and at every upload.
     os.environ["GRADIO_TEMP_DIR"] = str(actions.workspace.temporary)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # It asks whether its own page is up. Only the public address is made by asking another machine.
+    if access.is_shared:
+        refuse_unusable_proxies()
+    with nullcontext() if access.is_shared else leave_out_proxies():
+        return _launch_here(actions, access, port)
+
+
+def _launch_here(actions: PageActions, access: PageAccess, port: int) -> Any:
     try:
         import gradio  # noqa: F401 - whether it is there
         from starlette.middleware import Middleware
 
         from sentifactory.ui.page import build_page
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ConfigError("The package gradio is not installed", next_step="run `make setup`") from error
     page = build_page(actions, has_training=access.has_training)
     page.queue(default_concurrency_limit=4, max_size=64).launch(

@@ -1,0 +1,175 @@
+"""Proxies and mirrors that cannot be used are named without their passwords, and this machine needs none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sentifactory import cli, network_settings
+from sentifactory.corpus.hub import HubAddress, read_hub
+from sentifactory.corpus.intake import ReadOptions
+from sentifactory.engines.openai_api import OpenAiEngine
+from sentifactory.engines.openai_client import Patience
+from sentifactory.engines.registry import check_engine
+from sentifactory.errors import EXIT_BAD_INPUT, ConfigError, EngineError
+from sentifactory.models.published import fetch_published
+from sentifactory.network_settings import (
+    exempt_this_machine,
+    find_network_fault,
+    is_this_machine,
+    leave_out_proxies,
+    refuse_unusable_proxies,
+)
+from sentifactory.serving.label_run import LabelWish, run_labelling
+from sentifactory.serving.server import bind_socket
+from sentifactory.serving.settings import Access
+from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.ui.actions import PageActions
+from sentifactory.ui.running import launch_page
+from sentifactory.ui.settings import PageAccess
+from sentifactory.ui.workspace import open_workspace
+
+ELSEWHERE = "http://192.0.2.1:8000"
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "")
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    for name in ("no_proxy", "NO_PROXY"):  # `exempt_this_machine` sets them, and they are gone after the test
+        monkeypatch.setenv(name, "")
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "all_proxy", "http_proxy", "HTTPS_PROXY"])
+@pytest.mark.parametrize(
+    "value",
+    ["socks://me:secret@127.0.0.1:1080", "http://me:secret@h:port", "http://h:99999999", "http://:80", "ftp://h:1"],
+)
+def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError) as refused:
+        refuse_unusable_proxies()
+    assert refused.value.where == variable
+    assert variable in refused.value.next_step
+    assert "secret" not in refused.value.describe()
+    assert value.rpartition("@")[2] in refused.value.what
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_socks_needs_its_package(monkeypatch: pytest.MonkeyPatch, is_installed: bool) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    monkeypatch.setattr(network_settings, "find_spec", lambda _: object() if is_installed else None)
+    assert (find_network_fault() is None) == is_installed
+
+
+@pytest.mark.parametrize(
+    "value", ["", "http://127.0.0.1:7890", "127.0.0.1:7890", "https://me:a%40b@proxy.example:443/"]
+)
+def test_a_proxy_that_can_be_used_is_left_alone(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    for variable in ("http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(variable, value)
+    refuse_unusable_proxies()
+    httpx.Client().close()  # httpx is of the same opinion
+
+
+@pytest.mark.parametrize(
+    "value", ["hf-mirror.com", "https:/hf-mirror.com", "https://", " hf-mirror.com/ ", "ftp://hf-mirror.com"]
+)
+def test_a_mirror_without_a_scheme_is_named_with_what_to_set(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", value)
+    fault = find_network_fault()
+    assert fault is not None
+    assert fault.where == "HF_ENDPOINT"
+    assert value == "https://" or "HF_ENDPOINT=https://hf-mirror.com," in fault.next_step
+
+
+@pytest.mark.parametrize(("variable", "value"), [("HF_ENDPOINT", "hf-mirror.com"), ("ALL_PROXY", "socks://h:1")])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: fetch_published("someone/some-model"),
+        lambda: read_hub(HubAddress("hf", "someone/some-reviews"), BINARY_SENTIMENT, ReadOptions()),
+    ],
+)
+def test_a_hub_that_is_not_reached_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, ask: Callable[[], object]
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError) as refused:
+        ask()
+    assert refused.value.where == variable
+
+
+def test_this_machine_is_exempt_here_and_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    exempt_this_machine()
+    assert os.environ["no_proxy"] == "", "where there is no proxy nothing is set"
+    monkeypatch.setenv("http_proxy", "http://192.0.2.1:1")
+    monkeypatch.setenv("NO_PROXY", "example.com, localhost")
+    exempt_this_machine()
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "example.com,localhost,127.0.0.1,::1"
+    exempt_this_machine()
+    assert os.environ["no_proxy"].count("127.0.0.1") == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost", "LOCALHOST", "a.localhost"])
+def test_all_names_of_this_machine_are_known(host: str) -> None:
+    assert is_this_machine(host)
+    assert not is_this_machine(f"{host.strip('[]')}.example.com")
+
+
+@pytest.mark.parametrize("value", ["socks://h:1", "http://192.0.2.1:1"])
+def test_a_server_here_is_asked_without_a_proxy_and_one_elsewhere_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", value)
+    with pytest.raises(EngineError):  # nobody is there, which only who asks it finds out
+        OpenAiEngine("http://127.0.0.2:9", "m", BINARY_SENTIMENT, patience=Patience(retries=0))
+    if value.startswith("socks"):
+        with pytest.raises(ConfigError):
+            OpenAiEngine(ELSEWHERE, "m", BINARY_SENTIMENT)
+        with pytest.raises(ConfigError):
+            check_engine(ELSEWHERE, "m")
+
+
+@pytest.mark.parametrize(("address", "proxy"), [(ELSEWHERE, "socks://h:1"), ("http://127.0.0.1:9", "")])
+def test_labelling_that_does_not_begin_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, proxy: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    source = tmp_path / "in.csv"
+    source.write_text("text\n好\n", encoding="utf-8")
+    with pytest.raises((ConfigError, EngineError)):
+        run_labelling(LabelWish(str(source), str(tmp_path / "new" / "out.csv"), "m", vllm_urls=(address,)))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_librarys_client_that_is_not_made_becomes_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks://h:1")
+    with pytest.raises(SystemExit) as ended:
+        cli.run_guarded(httpx.Client)
+    assert ended.value.code == EXIT_BAD_INPUT
+    with leave_out_proxies():
+        httpx.Client().close()
+    assert os.environ["ALL_PROXY"] == "socks://h:1"
+
+
+@pytest.mark.parametrize("value", ["socks://h:1", "http://192.0.2.1:1"])
+def test_the_page_opens_behind_any_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "")
+    monkeypatch.setenv("ALL_PROXY", value)
+    actions = PageActions(open_workspace(tmp_path / "space"), (), ())
+    with bind_socket(Access(host="127.0.0.1", port=0)) as bound:
+        port = bound.getsockname()[1]
+    page = launch_page(actions, PageAccess("127.0.0.1", port), port)
+    try:
+        assert httpx.get(page.local_url, trust_env=False).status_code == 200
+    finally:
+        page.close(verbose=False)
+    assert os.environ["ALL_PROXY"] == value, "a training that the page starts may need it"
