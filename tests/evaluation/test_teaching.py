@@ -14,11 +14,14 @@ from tiny_models import build_tiny_bert
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.sampling import take_sample
 from sentifactory.engines.base import ClosingEngine, OnAnswer
+from sentifactory.engines.calibration import Calibration, hash_prompt, save_calibration
 from sentifactory.engines.encoder import EncoderEngine
+from sentifactory.engines.registry import build_engine
 from sentifactory.errors import ConfigError, DataError, EngineError
 from sentifactory.evaluation import teaching
 from sentifactory.evaluation.provenance import describe_model, describe_versions
 from sentifactory.evaluation.teaching import TeachOptions, ask_teacher, read_distinct
+from sentifactory.models.weights import hash_weights
 from sentifactory.records import Prediction, Review
 from sentifactory.task import BINARY_SENTIMENT
 from sentifactory.training.soft_labels import read_soft_labels
@@ -119,3 +122,21 @@ def test_reviews_without_a_text_are_left_out(options: TeachOptions, tmp_path: Pa
         read_distinct((str(blank), str(blank)), BINARY_SENTIMENT)
     assert error.value.where == f"{blank}, {blank}"
     assert error.value.expected == "at least one review"
+
+
+def test_answers_under_another_calibration_are_asked_again(
+    options: TeachOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = teaching.build_engine
+    monkeypatch.setattr(teaching, "build_engine", lambda *words, **settings: Dying(build(*words, **settings), 4))
+    with pytest.raises(EngineError, match="It has died"):
+        ask_teacher(options)
+    teacher = Path(options.teacher)
+    values = ("temperature", 0.01, (0.0, 0.0), "binary_sentiment", hash_prompt(BINARY_SENTIMENT), None, 0.9, {})
+    save_calibration(Calibration(*values, hash_weights(teacher)), teacher)
+    monkeypatch.setattr(teaching, "build_engine", build)
+    ask_teacher(options)
+    with build_engine("encoder", options.teacher, BINARY_SENTIMENT, mode="score") as engine:
+        expected = [answer.probabilities for answer in engine.predict([Review(text) for text in TEXTS])]
+    found = read_soft_labels(options.output_file, BINARY_SENTIMENT)
+    assert list(found.values()) == [pytest.approx(shares, abs=1e-5) for shares in expected]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.models.transformers_bars import hide_transformers_bars
+from sentifactory.models.weights import ADAPTER_CONFIG
 
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 def load_network(model_path: str, dtype: str) -> Any:

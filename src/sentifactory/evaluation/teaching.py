@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sentifactory
 from sentifactory.atomic import write_json
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import read_texts
 from sentifactory.corpus.sampling import take_sample
 from sentifactory.engines.base import Mode
+from sentifactory.engines.calibration import find_calibration
+from sentifactory.engines.identity import identify_engine
 from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.evaluation.predicting import collect_answers, compute_fingerprint
-from sentifactory.evaluation.provenance import describe_model, describe_versions, hash_settings
+from sentifactory.evaluation.provenance import describe_model, describe_versions
 from sentifactory.records import Review
 from sentifactory.task import Task
 from sentifactory.task_files import load_task
@@ -80,11 +81,11 @@ def ask_teacher(options: TeachOptions) -> dict[str, Any]:
         open_engine,
         reviews,
         journal,
+        # Its answers come corrected, where a calibration lies beside it.
         compute_fingerprint(
-            sentifactory.__version__, engine, options.teacher, hash_settings(options.teacher), model.get("weights"),
-            task.prompt_template, list(map(task.render_answer, range(len(task.labels)))),
+            identify_engine(engine, options.teacher, task, find_calibration(options.teacher, task), mode=_MODE)
         ),
-    )  # fmt: skip
+    )
     write_soft_labels(options.output_file, reviews, answers.predictions, task)
     facts = {
         "teacher": {"model": options.teacher, "engine": engine, "mode": _MODE, **model},

@@ -68,6 +68,9 @@ class RowFile:
     Attributes:
         path: where it is.
         sha256: of its bytes.
+        column: the one that holds the reviews.
+        encoding: of its text; "" where the kind of the file says it.
+        added: the names of the columns that are added.
         head: bytes that the output begins with.
         iter_rows: yields every row, in order.
         encode: returns the bytes of some rows with their answers; what it returns is appended to the output.
@@ -76,6 +79,9 @@ class RowFile:
 
     path: Path
     sha256: str
+    column: str
+    encoding: str
+    added: tuple[str, str, str]
     head: bytes
     iter_rows: Callable[[], Iterator[Row]]
     encode: Callable[[Sequence[WholeRow], Sequence[Answer]], bytes]
@@ -156,7 +162,8 @@ def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
         return write([*row.content, *_spell(answer)] for row, answer in zip(rows, answers, strict=True))
 
     added = name_added(header, str(text.path))
-    return RowFile(text.path, text.sha256, write(iter([[*header, *added]])), iter_rows, encode, _rename)
+    first = write(iter([[*header, *added]]))
+    return RowFile(text.path, text.sha256, header[at], text.encoding, added, first, iter_rows, encode, _rename)
 
 
 def _spell(answer: Answer) -> list[str]:
@@ -196,7 +203,7 @@ def _open_json_lines(text: TextFile, text_column: str | None) -> RowFile:
                 lines.append(json.dumps(whole).encode())
         return b"".join(line + b"\n" for line in lines)
 
-    return RowFile(text.path, text.sha256, b"", iter_rows, encode, _rename)
+    return RowFile(text.path, text.sha256, key, text.encoding, added, b"", iter_rows, encode, _rename)
 
 
 def _open_parquet(path: Path, text_column: str | None) -> RowFile:
@@ -244,4 +251,4 @@ def _open_parquet(path: Path, text_column: str | None) -> RowFile:
         whole.replace(out)
         spool.unlink()
 
-    return RowFile(path, hash_file(path), b"", iter_rows, encode, complete)
+    return RowFile(path, hash_file(path), header[at], "", added, b"", iter_rows, encode, complete)
