@@ -68,13 +68,9 @@ def make_model(folder: Path, seed: int = 0) -> Path:
 
 
 def calibrate(folder: Path, temperature: float) -> None:
-    save_calibration(
-        Calibration(
-            "temperature", temperature, (0.0, 0.0), BINARY_SENTIMENT.name, hash_prompt(BINARY_SENTIMENT), None, 0.9, {},
-            hash_weights(folder),
-        ),
-        folder,
-    )  # fmt: skip
+    prompt = hash_prompt(BINARY_SENTIMENT)
+    values = ("temperature", temperature, (0.0, 0.0), BINARY_SENTIMENT.name, prompt, None, 0.9, {})
+    save_calibration(Calibration(*values, hash_weights(folder)), folder)
 
 
 def ask_otherwise(place: Place) -> list[str]:

@@ -79,7 +79,9 @@ def test_the_engine_follows_from_the_model(tmp_path: Path) -> None:
     (tmp_path / EXPORT_NAME).write_text("{}")
     assert choose_kind(str(tmp_path)) == "onnx"
     # A labelling that was begun in other numbers is not continued; where a server stands says nothing.
-    own, other = (ModelChoice("m", "vllm", vllm_dtype=dtype).identify(BINARY_SENTIMENT) for dtype in (None, "bfloat16"))
+    own, other = (
+        ModelChoice("m", "vllm", vllm_dtype=dtype).identify(BINARY_SENTIMENT) for dtype in (None, "bfloat16")
+    )
     assert own != other
     near, far = (ModelChoice("m", None, f"http://{host}:8000").identify(BINARY_SENTIMENT) for host in ("a", "b"))
     assert near == far

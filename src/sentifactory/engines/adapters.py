@@ -9,7 +9,6 @@ from sentifactory.models.transformers_bars import hide_transformers_bars
 from sentifactory.models.weights import ADAPTER_CONFIG
 
 
-
 def load_network(model_path: str, dtype: str) -> Any:
     """Return a causal language model; of a LoRA adapter's folder, its base model with the adapter in place.
 

@@ -1,4 +1,4 @@
-"""Whose answers these are: all that decides what an engine says to a review, but not where it lies or what it is called.
+"""Whose answers these are: all that decides what an engine says, but not where it lies or what it is called.
 
 Whatever is continued or kept (a comparison, a labelling, a teacher's answers, the entries of a ladder) belongs to one
 identity. Another model of the same name, the same folder trained again, another prompt or another correction of the

@@ -49,7 +49,7 @@ def hash_settings(folder: str | Path) -> dict[str, str]:
 
 
 def identify_checkpoint(model: str | Path) -> dict[str, Any]:
-    """Return what tells a checkpoint from every other one, as plain JSON values: equal means that it is the same model.
+    """Return what tells a checkpoint from every other one, as plain JSON values; equal ones are the same model.
 
     That is the content of its weights and settings, of a LoRA adapter also those of its base model. What is no folder
     here (a hub's id) is known by its name alone.
