@@ -239,3 +239,14 @@ def test_the_child_ends_with_the_demo(tmp_path: Path) -> None:
     parent.wait()
     _, alive = psutil.wait_procs([process], timeout=20)
     assert not alive
+
+
+def test_a_report_on_other_settings_of_a_model_is_made_again(
+    plan: demo.DemoPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Commands(monkeypatch)
+    demo.run_stages(6, plan)
+    options = demo.build_options(plan, load_recipe("recipe.yaml"), 6)
+    assert demo.read_current_report(options) is not None
+    Path("tuned_model/chat_template.jinja").write_text("{{ messages }}")
+    assert demo.read_current_report(options) is None

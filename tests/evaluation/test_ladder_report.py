@@ -13,6 +13,7 @@ from page_reader import read_page
 from sentifactory.evaluation.ladder_report import (
     describe_best,
     list_cells,
+    list_remarks,
     print_ladder,
     render_ladder,
     render_markdown,
@@ -28,6 +29,7 @@ def make_rung(title: str, accuracy: float, **changes: Any) -> dict[str, Any]:
             "accuracy_interval": {"low": accuracy - 0.05, "high": accuracy + 0.05},
             "macro_f1": accuracy - 0.01,
             "reviews": 200,
+            "unparsed": 0,
         },
         "against_tfidf": None,
         "ece_equal_mass": None,
@@ -46,8 +48,10 @@ def compare_to_tfidf(difference: float, *, is_shown: bool) -> dict[str, Any]:
     return {
         "difference": difference,
         "interval": {"low": difference - 0.02, "high": difference + 0.02},
-        "p_value": 0.0123,
-        "is_shown": is_shown,
+        "p_value": 0.0041,
+        "p_value_holm": 0.0123,
+        "is_shown": True,
+        "is_shown_holm": is_shown,
     }
 
 
@@ -63,7 +67,9 @@ def ladder() -> dict[str, Any]:
         "versions": {"sentifactory": "0.1.0"},
         "command": "sentifactory eval ladder --csv_path data/te_st.csv",
         "rungs": {
-            "majority": make_rung("Majority", 0.5, reviews_per_s=1234.5),
+            "majority": make_rung(
+                "Majority", 0.5, reviews_per_s=1234.5, against_tfidf=compare_to_tfidf(-0.3, is_shown=True)
+            ),
             "tfidf": make_rung("TF-IDF", 0.8, ece_equal_mass=0.0478, size_bytes=5_000_000, train_s=6.0),
             "snownlp": make_rung(
                 "snownlp", 0.95, note={"en": "It *has* seen these.", "zh": "它见过。"}, reviews_per_s=None
@@ -88,7 +94,7 @@ def ladder() -> dict[str, Any]:
 def test_every_cell_of_a_rung(ladder: dict[str, Any]) -> None:
     rungs = ladder["rungs"]
     assert list_cells(rungs["majority"]) == [
-        "50.0% (45.0%–55.0%)", "–", "49.0%", "–", "1,234", "1.50 GB", "–", "–",
+        "50.0% (45.0%–55.0%)", "-30.0 (-32.0 to -28.0; p = 0.012)", "49.0%", "–", "1,234", "1.50 GB", "–", "–",
     ]  # fmt: skip
     assert list_cells(rungs["tfidf"]) == [
         "80.0% (75.0%–85.0%)", "–", "79.0%", "0.048 (0.034)", "5.12", "1.50 GB", "5 MB", "6.0 s",
@@ -104,17 +110,21 @@ def test_the_headline_names_the_best_that_is_judged_fairly(ladder: dict[str, Any
     best = describe_best(ladder)
     assert best.en == (
         "LLM has the highest accuracy: 87.5% of 200 reviews right. "
-        "It is shown to beat TF-IDF (+7.5 points, p = 0.012)."
+        "It is shown to beat TF-IDF: +7.5 points, p = 0.012, corrected for 2 comparisons (Holm)."
     )
-    assert best.zh == "准确率最高的是模型 LLM：200 条评论中 87.5%。优于 TF-IDF 得到证明（+7.5 个百分点，p = 0.012）。"
-    ladder["rungs"]["freeze"]["against_tfidf"]["is_shown"] = False
-    assert "It is not shown to beat TF-IDF (+7.5 points" in describe_best(ladder).en
-    assert "优于 TF-IDF 未得到证明（" in describe_best(ladder).zh
+    assert best.zh == (
+        "准确率最高的是模型 LLM：200 条评论中 87.5%。"
+        "优于 TF-IDF 得到证明：+7.5 个百分点，p = 0.012，已对 2 次比较作 Holm 校正。"
+    )
+    ladder["rungs"]["freeze"]["against_tfidf"]["is_shown_holm"] = False
+    assert "It is not shown to beat TF-IDF: +7.5 points" in describe_best(ladder).en
+    assert "优于 TF-IDF 未得到证明：" in describe_best(ladder).zh
     del ladder["rungs"]["freeze"]
     best = describe_best(ladder)
     assert best.en == "TF-IDF has the highest accuracy: 80.0% of 200 reviews right. Nothing here beats it."
     assert best.zh == "准确率最高的是模型 TF-IDF：200 条评论中 80.0%。没有模型超过它。"
     del ladder["rungs"]["tfidf"]
+    ladder["rungs"]["majority"]["against_tfidf"] = None
     assert describe_best(ladder).en == "Majority has the highest accuracy: 50.0% of 200 reviews right."
 
 
@@ -125,14 +135,14 @@ def test_markdown_word_for_word(ladder: dict[str, Any]) -> None:
         "> **Warning:** A \\<b\\>warning",
         "",
         "**LLM has the highest accuracy: 87.5% of 200 reviews right. "
-        "It is shown to beat TF-IDF (+7.5 points, p = 0.012).**",
+        "It is shown to beat TF-IDF: +7.5 points, p = 0.012, corrected for 2 comparisons (Holm).**",
         "",
         "200 of 1200 reviews of `data/te_st.csv`, sha256 0123456789ab",
         "",
-        "| Model | Accuracy | Against TF-IDF, points | Macro F1 | ECE (by chance) | Reviews/s | Peak memory "
+        "| Model | Accuracy | Against TF-IDF, points (p: Holm) | Macro F1 | ECE (by chance) | Reviews/s | Peak memory "
         "| Model size | Training |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| Majority | 50.0% (45.0%–55.0%) | – | 49.0% | – | 1,234 | 1.50 GB | – | – |",
+        "| Majority | 50.0% (45.0%–55.0%) | -30.0 (-32.0 to -28.0; p = 0.012) | 49.0% | – | 1,234 | 1.50 GB | – | – |",
         "| TF-IDF | 80.0% (75.0%–85.0%) | – | 79.0% | 0.048 (0.034) | 5.12 | 1.50 GB | 5 MB | 6.0 s |",
         "| snownlp | 95.0% (90.0%–100.0%) | – | 94.0% | – | – | 1.50 GB | – | – |",
         "| LLM | 87.5% (82.5%–92.5%) | +7.5 (5.5 to 9.5; p = 0.012) | 86.5% | 0.020 (0.034, calibrated) | 5.12 "
@@ -187,3 +197,19 @@ def test_the_ladder_is_written_in_three_forms(ladder: dict[str, Any], tmp_path: 
     assert page.read_text(encoding="utf-8") == render_ladder(ladder)
     assert (tmp_path / "out" / "ladder.md").read_text(encoding="utf-8") == render_markdown(ladder)
     assert json.loads((tmp_path / "out" / "ladder.json").read_text(encoding="utf-8")) == ladder
+
+
+def test_reviews_without_an_answer_are_told_in_every_form(
+    ladder: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list_remarks(ladder) == [pair for pair in list_remarks(ladder) if pair[1].en]
+    before = len(list_remarks(ladder))
+    ladder["rungs"]["tfidf"]["metrics"]["unparsed"] = 3
+    (added,) = [words for title, words in list_remarks(ladder) if title.en == "TF-IDF"]
+    assert len(list_remarks(ladder)) == before + 1
+    assert "3 of 200" in added.en
+    assert "200" in added.zh
+    assert added.en in render_markdown(ladder)
+    assert added.zh in render_ladder(ladder)
+    print_ladder(ladder)
+    assert "3 of 200" in capsys.readouterr().out

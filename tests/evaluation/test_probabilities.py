@@ -14,6 +14,7 @@ from sentifactory.evaluation.probabilities import (
     compute_probability_metrics,
     group_reviews,
     list_measures,
+    score_probabilities,
     stack_probabilities,
 )
 from sentifactory.evaluation.reliability import make_mass_edges
@@ -64,9 +65,31 @@ def test_what_is_no_distribution_is_refused(shares: np.ndarray) -> None:
 
 
 def test_predictions_of_words_alone_have_no_probabilities() -> None:
-    assert stack_probabilities([Prediction(1, (0.2, 0.8)), Prediction(0)]) is None
+    assert stack_probabilities([Prediction(1), Prediction(0)]) is None
     assert stack_probabilities([]) is None
+    assert score_probabilities([1, 0], [Prediction(1), Prediction(None)], ("a", "b")) is None
     assert stack_probabilities([Prediction(1, (0.2, 0.8))]).tolist() == [[0.2, 0.8]]  # type: ignore[union-attr]
+
+
+def test_a_missing_answer_is_left_out_and_counted() -> None:
+    truth, shares = draw(100, 7)
+    answers = [Prediction(int(row.argmax()), tuple(map(float, row))) for row in shares]
+    whole = score_probabilities(truth, answers, ("a", "b"))
+    holed = [*answers[:50], Prediction(None), *answers[50:], Prediction(None)]
+    figures = score_probabilities([*truth[:50], 1, *truth[50:], 0], holed, ("a", "b"))
+    assert whole is not None
+    assert figures is not None
+    assert (whole.reviews, whole.n_missing) == (100, 0)
+    assert (figures.reviews, figures.n_missing) == (100, 2)
+    for name in ("roc_auc", "average_precision", "brier", "nll", "ece_equal_mass", "aurc", "intervals"):
+        assert getattr(figures, name) == getattr(whole, name), name
+    assert figures.bins_equal_mass == whole.bins_equal_mass
+    everything = figures.abstentions[0]
+    assert (everything.answered, everything.coverage) == (100, 100 / 102), "it is never decided"
+    assert everything.accuracy == whole.abstentions[0].accuracy
+    assert figures.curve[-1][0] == pytest.approx(100 / 102, abs=1e-4)
+    half = figures.abstentions[5]
+    assert half.answered >= 51, "half of all reviews, not of the answered ones"
 
 
 def test_taking_like_reviews_together_moves_the_bounds_by_little(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,16 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_openai_server import Behaviour, serve_fake
 from tiny_models import build_tiny_bert
+from typer.testing import CliRunner
 
+from sentifactory.cli import build_app
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.sampling import take_sample
 from sentifactory.engines.base import ClosingEngine, OnAnswer
+from sentifactory.engines.calibration import Calibration, hash_prompt, save_calibration
 from sentifactory.engines.encoder import EncoderEngine
+from sentifactory.engines.registry import build_engine
 from sentifactory.errors import ConfigError, DataError, EngineError
 from sentifactory.evaluation import teaching
 from sentifactory.evaluation.provenance import describe_model, describe_versions
 from sentifactory.evaluation.teaching import TeachOptions, ask_teacher, read_distinct
+from sentifactory.models.weights import hash_weights
 from sentifactory.records import Prediction, Review
 from sentifactory.task import BINARY_SENTIMENT
 from sentifactory.training.soft_labels import read_soft_labels
@@ -97,6 +103,7 @@ def test_what_is_known_of_the_soft_labels(options: TeachOptions) -> None:
         },
         "input": [{"file": str(pool), "sha256": hash_file(pool)}],
         "reviews": 4,
+        "missing": 0,
         "answered": {
             label: sum(max(range(2), key=shares.__getitem__) == at for shares in read.values())
             for at, label in enumerate(BINARY_SENTIMENT.labels)
@@ -119,3 +126,46 @@ def test_reviews_without_a_text_are_left_out(options: TeachOptions, tmp_path: Pa
         read_distinct((str(blank), str(blank)), BINARY_SENTIMENT)
     assert error.value.where == f"{blank}, {blank}"
     assert error.value.expected == "at least one review"
+
+
+def test_answers_under_another_calibration_are_asked_again(
+    options: TeachOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = teaching.build_engine
+    monkeypatch.setattr(teaching, "build_engine", lambda *words, **settings: Dying(build(*words, **settings), 4))
+    with pytest.raises(EngineError, match="It has died"):
+        ask_teacher(options)
+    teacher = Path(options.teacher)
+    values = ("temperature", 0.01, (0.0, 0.0), "binary_sentiment", hash_prompt(BINARY_SENTIMENT), None, 0.9, {})
+    save_calibration(Calibration(*values, hash_weights(teacher)), teacher)
+    monkeypatch.setattr(teaching, "build_engine", build)
+    ask_teacher(options)
+    with build_engine("encoder", options.teacher, BINARY_SENTIMENT, mode="score") as engine:
+        expected = [answer.probabilities for answer in engine.predict([Review(text) for text in TEXTS])]
+    found = read_soft_labels(options.output_file, BINARY_SENTIMENT)
+    assert list(found.values()) == [pytest.approx(shares, abs=1e-5) for shares in expected]
+
+
+def ask_at_address(tmp_path: Path, texts: list[str]) -> tuple[Any, Path]:
+    """Distil by the command from a server that refuses prompts above its input."""
+    pool, out = tmp_path / "pool.csv", tmp_path / "soft.jsonl"
+    pool.write_text("text\n" + "".join(f"{text}\n" for text in texts), encoding="utf-8")
+    with serve_fake(Behaviour()) as address:
+        words = ["distill", "--teacher", "base", "--input_file", str(pool), "--output_file", str(out)]
+        return CliRunner().invoke(build_app(), [*words, "--engine", f"{address}/v1", "--json"]), out
+
+
+def test_a_review_that_the_teacher_cannot_read_is_left_out_and_counted(tmp_path: Path) -> None:
+    done, out = ask_at_address(tmp_path, ["很好", "长" * 3000, "太差了"])
+    assert done.exit_code == 0, done.exception
+    facts = json.loads(done.stdout)
+    assert (facts["reviews"], facts["missing"], sum(facts["answered"].values())) == (2, 1, 2)
+    assert list(read_soft_labels(out, BINARY_SENTIMENT)) == ["很好", "太差了"]
+
+
+def test_a_teacher_that_answers_nothing_is_one_sentence_and_nothing_stays(tmp_path: Path) -> None:
+    for _ in range(2):  # and it is asked again
+        done, _ = ask_at_address(tmp_path, ["长" * 3000, "短" * 3000])
+        assert isinstance(done.exception, EngineError)
+        assert done.exception.exit_code == 2
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.csv"]

@@ -62,8 +62,11 @@ def test_tfidf_beats_tuned_although_base_wins() -> None:
     verdict = decide(build("base", range(190)), build("tuned", range(100)), build("tfidf", range(150)))
     assert verdict.winner == "base"
     assert verdict.details[0].en.startswith("Tuned is worse than base: -45.0 points, 95% interval -52.0 to -38.")
-    assert verdict.details[1].en == "TF-IDF beats the tuned model by 25.0 points (p < 0.001); it trains in seconds."
-    assert verdict.details[1].zh == "TF-IDF 比微调模型高 25.0 个百分点（p < 0.001），而且几秒即可训练完成。"
+    assert (
+        verdict.details[1].en
+        == "TF-IDF beats the tuned model by 25.0 points (p < 0.001, corrected); it trains in seconds."
+    )
+    assert verdict.details[1].zh == "TF-IDF 比微调模型高 25.0 个百分点（校正后 p < 0.001），而且几秒即可训练完成。"
 
 
 def test_a_lead_that_chance_explains_is_no_win() -> None:
@@ -74,6 +77,38 @@ def test_a_lead_that_chance_explains_is_no_win() -> None:
         verdict.headline.en
     )
     assert "不足以证明它优于微调模型" in verdict.headline.zh
+
+
+def test_the_best_is_chosen_by_the_data_and_its_lead_corrected_for_that() -> None:
+    """Tuned against base, 8 fixed and 1 broken, is shown as the one question asked; that tuned is the best is not."""
+    tuned = set(range(150))
+    base, tfidf = tuned - set(range(8)) | {150}, tuned - set(range(20, 29)) | {151, 152}
+    outcomes = {name: build(name, right) for name, right in (("base", base), ("tuned", tuned), ("tfidf", tfidf))}
+    tests = compare_pairs(outcomes, REVIEWS)
+    question = tests["base", "tuned"]
+    assert question.p_value == pytest.approx(20 / 512)
+    assert question.p_value_holm == pytest.approx(3 * 20 / 512)
+    assert (question.is_shown, question.is_shown_in_family) == (True, False)
+    assert question.to_dict()["p_value_holm"] == question.p_value_holm
+    assert question.turn_round().p_value_holm == question.p_value_holm
+    verdict = decide_verdict(outcomes, tests)
+    assert (verdict.winner, verdict.is_shown) == ("tuned", False)
+    assert verdict.details[0].en.startswith("Tuned is better than base: ")
+    assert " wins" not in verdict.headline.en
+    assert "Holm" in verdict.details[-1].en
+    assert "Holm" in verdict.details[-1].zh
+
+
+def test_a_lead_that_is_shown_over_the_second_alone_is_no_win() -> None:
+    """Base and tuned agree but for 8 reviews, all for tuned; TF-IDF is as good as base and goes its own way."""
+    tuned, base = set(range(150)), set(range(8, 150))
+    tfidf = set(range(38, 150)) | set(range(150, 179))
+    outcomes = {name: build(name, right) for name, right in (("base", base), ("tuned", tuned), ("tfidf", tfidf))}
+    tests = compare_pairs(outcomes, REVIEWS)
+    assert tests["base", "tuned"].is_shown_in_family
+    verdict = decide_verdict(outcomes, tests)
+    assert (verdict.winner, verdict.is_shown) == ("tuned", False)
+    assert "better than TF-IDF" in verdict.headline.en
 
 
 def test_no_difference_shown_between_tuned_and_base() -> None:

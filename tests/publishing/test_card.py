@@ -93,7 +93,7 @@ def test_without_calibration_and_with_an_encoder_the_card_says_so(workshop: Work
     (workshop.run / "calibration.json").unlink()
     report = workshop.read_report()
     (workshop.run / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
-    from sentifactory.evaluation.provenance import hash_settings
+    from sentifactory.models.weights import hash_settings
 
     report["models"]["tuned"]["settings"] = hash_settings(workshop.run)
     workshop.write_report(report)

@@ -49,3 +49,15 @@ def test_beyond_a_limit(pairs: list[tuple[float, float]]) -> None:
     assert not parity.is_within_limits
     with pytest.raises(EngineError, match=r"at most 25\.00% flipped labels and a mean difference of at most 0\.1"):
         parity.refuse_beyond_limits("here", "It", "mend it")
+
+
+def test_a_missing_answer_is_no_difference_and_one_that_only_the_export_misses_is_a_flip() -> None:
+    reviews = [Review("好", 1)] * 4
+    sure, none = answer(0.1, 0.9), Prediction(None)
+    parity = compare_answers(reviews, [sure, sure, none, sure], [sure, none, none, sure], LIMITS)
+    assert (parity.reviews, parity.missing, parity.flips) == (4, 2, 1)
+    assert parity.difference_max == 0
+    assert (parity.accuracy, parity.accuracy_checkpoint) == (0.5, 0.75)
+    with pytest.raises(EngineError) as refused:
+        compare_answers(reviews, [sure] * 4, [none] * 4, LIMITS)
+    assert refused.value.next_step

@@ -14,9 +14,8 @@ from publishing_workshop import Workshop
 
 from sentifactory.engines.registry import build_engine
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.provenance import hash_settings
 from sentifactory.models.published import fetch_published
-from sentifactory.models.weights import hash_weights
+from sentifactory.models.weights import hash_settings, hash_weights
 from sentifactory.publishing import onnx_export
 from sentifactory.publishing.onnx_export import ExportOptions, export_checkpoint
 from sentifactory.publishing.publish import publish_model

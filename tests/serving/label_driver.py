@@ -28,5 +28,8 @@ source, out, text_s, labelling.WRITE_EVERY_S = Path(sys.argv[1]), Path(sys.argv[
 engine = SteadyEngine(BINARY_SENTIMENT, text_s=text_s)
 reporter = Reporter(BINARY_SENTIMENT, "scripted")
 labelling.label_file(
-    labelling.LabelOptions(source, out), reporter, "scripted", lambda: labelling.EngineAnswerer(engine, "in")
+    labelling.LabelOptions(source, out),
+    reporter,
+    {"engine": "scripted"},
+    lambda: labelling.EngineAnswerer(engine, "in"),
 )

@@ -26,12 +26,13 @@ from sentifactory.task import BINARY_SENTIMENT
 
 DRIVER = Path(__file__).with_name("label_driver.py")
 REPORTER = Reporter(BINARY_SENTIMENT, "scripted")
+SCRIPTED = {"engine": "scripted"}
 NAMES = BINARY_SENTIMENT.labels
 
 
 def run(source: Path, out: Path, engine: object = None, **options: object) -> dict:
     answerer = EngineAnswerer(engine or ScriptedEngine(BINARY_SENTIMENT), "in")  # type: ignore[arg-type]
-    return label_file(LabelOptions(source, out, **options), REPORTER, "scripted", lambda: answerer)  # type: ignore[arg-type]
+    return label_file(LabelOptions(source, out, **options), REPORTER, SCRIPTED, lambda: answerer)  # type: ignore[arg-type]
 
 
 def name_of(text: str) -> str:
@@ -175,7 +176,7 @@ def test_a_run_that_failed_goes_on_and_asks_nothing_twice_that_was_written(
     assert not out.exists()
     with pytest.raises(ConfigError, match="another model"):
         label_file(
-            LabelOptions(source, out), Reporter(BINARY_SENTIMENT, "other"), "scripted", lambda: pytest.fail("asked")
+            LabelOptions(source, out), Reporter(BINARY_SENTIMENT, "other"), SCRIPTED, lambda: pytest.fail("asked")
         )
     with (tmp_path / "out.csv.part").open("a") as part:
         part.write("half a line that a killed process wrote")

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
 from sentifactory.engines.calibration import Calibration, hash_prompt, save_calibration
+from sentifactory.engines.identity import is_known_by_name
 from sentifactory.engines.onnx import EXPORT_NAME
 from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.models.weights import hash_weights
@@ -77,10 +78,14 @@ def test_the_engine_follows_from_the_model(tmp_path: Path) -> None:
     assert choose_kind(str(tmp_path)) == "vllm"
     (tmp_path / EXPORT_NAME).write_text("{}")
     assert choose_kind(str(tmp_path)) == "onnx"
-    # A labelling that was begun in other numbers is not continued.
-    assert ModelChoice("m", "vllm").engine_name == "vllm"
-    assert ModelChoice("m", "vllm", vllm_dtype="bfloat16").engine_name == "vllm in bfloat16"
-    assert ModelChoice("m", None, "http://a:8000").engine_name == "vllm"
+    # A labelling that was begun in other numbers is not continued; where a server stands says nothing.
+    own, other = (
+        ModelChoice("m", "vllm", vllm_dtype=dtype).identify(BINARY_SENTIMENT) for dtype in (None, "bfloat16")
+    )
+    assert own != other
+    near, far = (ModelChoice("m", None, f"http://{host}:8000").identify(BINARY_SENTIMENT) for host in ("a", "b"))
+    assert near == far
+    assert is_known_by_name(near)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from sentifactory.training.checkpoints import (
     list_checkpoints,
     mark_complete,
     read_marker,
+    refuse_foreign,
     remove_incomplete,
     remove_older,
 )
@@ -168,3 +169,18 @@ def test_a_lock_that_its_last_holder_removes_is_taken_anew(tmp_path: Path, monke
     ):
         pass
     assert n_tries == 3
+
+
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(tmp_path: Path) -> None:
+    """LLaMA-Factory takes the last checkpoint of the folder, whoever made it."""
+    settings = {"output_dir": str(tmp_path)}
+    refuse_foreign(settings, "ours")
+    mark_complete(write_checkpoint(tmp_path, 10), "another")
+    with pytest.raises(ConfigError) as refused:
+        refuse_foreign(settings, "ours")
+    assert refused.value.where == str(tmp_path)
+    refuse_foreign(settings, "another")
+    refuse_foreign({**settings, "overwrite_output_dir": True}, "ours")
+    refuse_foreign({**settings, "resume_from_checkpoint": str(tmp_path / "checkpoint-10")}, "ours")
+    write_checkpoint(tmp_path, 20)  # by stock LLaMA-Factory: whose it is, nobody knows
+    refuse_foreign(settings, "ours")

@@ -16,7 +16,9 @@ from sentifactory.records import Review
 from sentifactory.training import methods
 from sentifactory.training.methods import MethodOptions, compare_methods, order_runs, shuffle_in_batches
 from sentifactory.training.methods_report import list_cells, report_methods, summarise_methods
+from sentifactory.training.recipe import Recipe
 from sentifactory.training.trial import FAILED, FINISHED, run_trial
+from sentifactory.training.trial_data import SplitFiles
 
 DEMO = Path("examples/train_freeze/gemma3_270m_freeze_demo.yaml")
 # As Gemma's: LLaMA-Factory gives it to the models it trains, and the untrained one must be asked as well.
@@ -115,3 +117,16 @@ def test_real_runs_that_have_ended_are_kept(
     assert run[3:] == ["lora-42"]
     with pytest.raises(ConfigError, match="has other training reviews"):
         compare_methods(MethodOptions(repo_root / DEMO, words, ("lora",), 12, 1, None, tmp_path / "bench"))
+
+
+def test_runs_from_another_model_in_the_same_folder_are_other_runs(tmp_path: Path) -> None:
+    val, model = tmp_path / "val.csv", tmp_path / "model"
+    val.write_text("text,label\n")
+    model.mkdir()
+    recipe = Recipe(tmp_path / "recipe.yaml", (), {"model_name_or_path": str(model)})
+    split = SplitFiles(tmp_path / "train.jsonl", tmp_path / "train.csv", val, ())
+    found = []
+    for content in (b"first", b"again", b"again"):
+        (model / "model.safetensors").write_bytes(content)
+        found.append(methods.describe_runs(MethodOptions(recipe.path), recipe, split))
+    assert found[0] != found[1] == found[2]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
+
+import yaml
 
 from sentifactory.corpus.leak_guard import LeakFinding
 from sentifactory.corpus.manifest import hash_file
+from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task_files import describe_task
 from sentifactory.training.recipe import Recipe
 from sentifactory.training.run_card import (
     begin_card,
@@ -67,3 +72,27 @@ def test_data_files_are_hashed(tmp_path: Path) -> None:
 def test_machine_facts() -> None:
     assert {"python", "torch", "transformers", "llamafactory"} <= read_versions().keys()
     assert measure_peak_memory()["peak_rss_bytes"] > 10e6
+
+
+def test_another_model_in_the_same_folder_is_another_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"first")
+    settings = {"model_name_or_path": str(tmp_path)}
+    first = compute_fingerprint(settings, [])
+    (tmp_path / "run.json").write_text("{}")
+    assert compute_fingerprint(settings, []) == first
+    (tmp_path / "model.safetensors").write_bytes(b"again")
+    again = compute_fingerprint(settings, [])
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert len({first, again, compute_fingerprint(settings, [])}) == 3
+
+
+def test_another_task_in_the_same_file_is_another_run(tmp_path: Path) -> None:
+    file = tmp_path / "task.yaml"
+    settings = {"stage": "encoder", "task": str(file)}
+    found = set()
+    for labels in (("negative", "positive"), ("positive", "negative")):
+        described = describe_task(replace(BINARY_SENTIMENT, name="own", labels=labels))
+        file.write_text(yaml.safe_dump(described, allow_unicode=True), encoding="utf-8")
+        found.add(compute_fingerprint(settings, []))
+    assert len(found) == 2

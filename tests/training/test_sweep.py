@@ -22,7 +22,7 @@ from sentifactory.training import sweep
 from sentifactory.training.checkpoints import MARKER_NAME
 from sentifactory.training.recipe import load_recipe
 from sentifactory.training.sweep_plan import SweepOptions, make_plan
-from sentifactory.training.sweep_report import describe_best, rank_trials, render_markdown
+from sentifactory.training.sweep_report import compare_answers, describe_best, rank_trials, render_markdown
 from sentifactory.training.trial import FAILED, FINISHED, KILLED, REQUEST, run_trial, run_trial_apart
 
 pytestmark = pytest.mark.slow
@@ -193,6 +193,20 @@ def test_ctrl_c_ends_a_trial_without_a_traceback(tmp_path: Path) -> None:
         assert (trial.stderr.read(), trial.wait()) == ("", 130)
 
 
+def test_the_best_of_many_trials_is_corrected_for_all_of_them() -> None:
+    def finish(fixed: int) -> dict[str, Any]:
+        return {"status": FINISHED, "right": [place >= 20 - fixed for place in range(100)]}
+
+    outcomes = {0: finish(0), 1: finish(6), 2: finish(3), 3: {"status": KILLED, "error": "It was killed."}}
+    alone = compare_answers({0: outcomes[0], 1: outcomes[1]}, 0, 1)
+    assert alone is not None
+    assert (alone["p_value"], alone["p_value_holm"], alone["is_shown_holm"]) == (0.03125, None, True)
+    chosen = compare_answers(outcomes, 0, 1)
+    assert chosen is not None
+    assert (chosen["p_value"], chosen["p_value_holm"]) == (0.03125, 0.0625)
+    assert (chosen["is_shown"], chosen["is_shown_holm"]) == (True, False)
+
+
 def test_the_best_is_compared_with_the_recipe_as_it_was() -> None:
     truth = [0, 1] * 50
     outcomes: dict[int, dict[str, Any]] = {1: {"status": KILLED, "error": "It was killed."}}
@@ -206,12 +220,15 @@ def test_the_best_is_compared_with_the_recipe_as_it_was() -> None:
         "difference": 0.35,
         "interval": {"low": 0.26, "high": 0.44, "confidence": 0.95},
         "p_value": 1e-9,
+        "p_value_holm": 2e-9,
         "is_shown": True,
+        "is_shown_holm": True,
     }
     result = {"best": 2, "start": 0, "best_against_start": test, "trials": [best]}
     assert describe_best(result) == (
         "Best: trial 2 (learning_rate 0.000123), macro-F1 95.0% on 100 validation reviews. Against the recipe as it "
-        "was (trial 0): +35.0 points of accuracy (26.0 to 44.0; p < 0.001). This is more than chance."
+        "was (trial 0): +35.0 points of accuracy (26.0 to 44.0; p < 0.001, corrected for all trials (Holm)). "
+        "This is more than chance."
     )
     nothing = {"best": None, "space": {}, "trials": [], "recipe": "a.yaml", "command": "sweep"}
     assert "No trial has ended well" in render_markdown(nothing)

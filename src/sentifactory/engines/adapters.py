@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.models.transformers_bars import hide_transformers_bars
-
-ADAPTER_CONFIG = "adapter_config.json"
+from sentifactory.models.weights import ADAPTER_CONFIG
 
 
 def load_network(model_path: str, dtype: str) -> Any:

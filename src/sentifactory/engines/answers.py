@@ -118,7 +118,12 @@ def normalise_scores(log_likelihoods: Sequence[float]) -> tuple[float, ...]:
 
 
 def read_scores(tree: AnswerTree, scores: EdgeScores, task: Task, mode: str, latency_s: float) -> Prediction:
-    """Return the prediction of the modes `score` and `constrain` from the log-probabilities at all forks."""
+    """Return the prediction of the modes `score` and `constrain` from the log-probabilities at all forks.
+
+    Where these are no numbers, the model has given no answer.
+    """
+    if any(map(math.isnan, scores.values())):
+        return Prediction(None, latency_s=latency_s)
     if mode == "constrain":
         label = tree.walk_greedily(scores)
         return Prediction(label, raw=task.render_answer(label), latency_s=latency_s)

@@ -11,6 +11,7 @@ token, as in the default task, both name the same label, short of a tie within r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -92,6 +93,18 @@ def tell_answers(predictions: list[Prediction], on_answer: OnAnswer | None) -> l
         for position, prediction in enumerate(predictions):
             on_answer(position, prediction)
     return predictions
+
+
+def classify(shares: Sequence[float], latency_s: float = 0.0) -> Prediction:
+    """Return the likeliest label by a classifier's probabilities; no answer where these are no numbers.
+
+    Example:
+        >>> classify([0.25, 0.75]).label, classify([math.nan, math.nan]).label
+        (1, None)
+    """
+    if not all(map(math.isfinite, shares)):
+        return Prediction(None, latency_s=latency_s)
+    return Prediction(shares.index(max(shares)), probabilities=tuple(shares), latency_s=latency_s)
 
 
 def make_prediction(task: Task, reply: str, latency_s: float) -> Prediction:

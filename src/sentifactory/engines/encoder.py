@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sentifactory.engines.base import ClosingEngine, OnAnswer
+from sentifactory.engines.base import ClosingEngine, OnAnswer, classify
 from sentifactory.engines.batches import answer_batches
 from sentifactory.engines.transformers import split_by_length
 from sentifactory.errors import EngineError
@@ -84,7 +84,7 @@ class EncoderEngine(ClosingEngine):
             ) from error
         shares = logits.float()[:, self._columns].softmax(dim=-1).tolist()
         latency_s = time.monotonic() - start
-        return [Prediction(row.index(max(row)), probabilities=tuple(row), latency_s=latency_s) for row in shares]
+        return [classify(row, latency_s) for row in shares]
 
     def close(self) -> None:
         """Free the model's memory; may be called twice."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.manifest import hash_file
-from sentifactory.engines.base import ClosingEngine, OnAnswer
+from sentifactory.engines.base import ClosingEngine, OnAnswer, classify
 from sentifactory.engines.batches import answer_batches
 from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.engines.vllm_process import list_usable_cores
@@ -95,9 +95,7 @@ class OnnxEngine(ClosingEngine):
         shares = np.exp(chosen - chosen.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
         latency_s = time.monotonic() - start
-        return [
-            Prediction(row.index(max(row)), probabilities=tuple(row), latency_s=latency_s) for row in shares.tolist()
-        ]
+        return [classify(row, latency_s) for row in shares.tolist()]
 
     def close(self) -> None:
         """Free the model's memory; may be called twice."""

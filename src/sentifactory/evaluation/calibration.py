@@ -95,12 +95,12 @@ def fit_calibration(
     """Return the calibration with the highest likelihood on the validation reviews.
 
     Args:
-        truth: (n,) true labels of the validation reviews.
+        truth: (n,) true labels of the validation reviews that got an answer.
         probabilities: (n, n_labels) on them, uncorrected.
         task: whose prompt was asked.
         content_free: (texts, n_labels) on `CONTENT_FREE`, for an untuned model; None tries temperature alone.
         target_accuracy: for the threshold.
-        fitted_on: file and sha256 of the validation reviews.
+        fitted_on: file and sha256 of the validation reviews, and how many got no answer.
         weights: SHA-256 of the weights, by file name.
 
     Raises:

@@ -126,7 +126,8 @@ def build_reliability(figures: Mapping[str, Any], n_labels: int) -> dict[str, An
 def build_risk_coverage(curves: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, Any]:
     """Return the risk-coverage curves: error rate among the answered against the share that is answered."""
     # The first few answers make the error rate jump: the axis shows what a tenth of the reviews and more give.
-    highest = max(risk for curve in curves.values() for coverage, risk in curve if coverage >= 0.1)
+    points = [point for curve in curves.values() for point in curve]
+    highest = max((risk for coverage, risk in points if coverage >= 0.1), default=max(risk for _, risk in points))
     top = max(0.05, math.ceil(highest * 20) / 20)
     frame = Frame((0.0, 1.0), (0.0, top))
     lines = [

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sentifactory
 from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
+from sentifactory.engines.identity import identify_engine
 from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError
@@ -21,7 +21,7 @@ from sentifactory.evaluation.baselines import MajorityEngine
 from sentifactory.evaluation.judging import AskingPlan, choose_calibration, judge_test_set, save_calibrations
 from sentifactory.evaluation.outcomes import Contender, ask_contenders
 from sentifactory.evaluation.predicting import compute_fingerprint
-from sentifactory.evaluation.provenance import describe_model, hash_settings
+from sentifactory.evaluation.provenance import describe_model
 from sentifactory.evaluation.report import Comparison, build_report, check_report_place, write_report
 from sentifactory.evaluation.review_sets import ReviewOptions, ReviewSets, read_review_sets
 from sentifactory.progress import say
@@ -224,10 +224,9 @@ def build_side(side: str, options: CompareOptions, task: Task) -> Contender:
         facts,
         journal=Path(options.output_file).with_suffix(f".predictions.{side}.jsonl"),
         fingerprint=compute_fingerprint(
-            sentifactory.__version__, engine, model, hash_settings(model), facts.get("weights"), task.prompt_template,
-            list(map(task.render_answer, range(len(task.labels)))), options.mode, options.max_new_tokens,
+            identify_engine(engine, model, task, mode=options.mode, max_new_tokens=options.max_new_tokens)
         ),
-    )  # fmt: skip
+    )
 
 
 def describe_settings(options: CompareOptions) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sentifactory.evaluation.formats import format_points, format_range
-from sentifactory.evaluation.wording import NO_PROBABILITIES, list_figures, read_interval
+from sentifactory.evaluation.wording import explain_no_probabilities, list_figures, read_interval
 from sentifactory.quantities import DASH
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def print_report(report: Mapping[str, Any]) -> None:
         console.print(sentence["en"])
     leaks = report["data"]["test"]["leak_check"]
     console.print(f"Leak check: {leaks['summary']}")
-    if not any(report["models"][side]["probability"] for side in ("base", "tuned")):
-        console.print(NO_PROBABILITIES.en)
+    if (why := explain_no_probabilities(report)) is not None:
+        console.print(why.en)
     for further in report["further_tests"]:
         console.print(_build_figures(further))
         console.print(f"Leak check: {further['data']['test']['leak_check']['summary']}")

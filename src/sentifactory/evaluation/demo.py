@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from sentifactory.corpus.manifest import hash_file
 from sentifactory.environments import has_nvidia_gpu
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.compare import SIDES, CompareOptions, check_count, describe_settings, run_comparison
+from sentifactory.evaluation.provenance import describe_model
 from sentifactory.evaluation.report import SCHEMA_VERSION
-from sentifactory.models.weights import hash_weights
 from sentifactory.progress import say
 from sentifactory.task import BINARY_SENTIMENT
 from sentifactory.task_files import load_task
@@ -162,17 +162,26 @@ def read_current_report(options: CompareOptions) -> dict[str, Any] | None:
     """Return the report that stands there if it was made with these options, files and weights, else None."""
     try:
         report = json.loads(Path(options.output_file).read_text(encoding="utf-8"))
+        task = load_task(options.task)
         same = (
             report["schema_version"] == SCHEMA_VERSION
             and report["settings"] == describe_settings(options)
-            and report["task"]["prompt_template"] == load_task(options.task).prompt_template
+            and report["task"]["prompt_template"] == task.prompt_template
             and report["data"]["test"]["sha256"] == hash_file(Path(options.csv_path))
             and report["data"]["train"]["sha256"] == hash_file(Path(str(options.train_csv)))
-            and all(report["models"][side]["weights"] == hash_weights(options.model_of(side)) for side in SIDES)
+            and report["task"]["labels"] == list(task.labels)
+            and report["task"]["answer_values"] == list(task.answer_values)
+            and all(is_unchanged(report["models"][side], options.model_of(side)) for side in SIDES)
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return dict(report) if same and Path(options.output_file).with_suffix(".html").is_file() else None
+
+
+def is_unchanged(reported: Mapping[str, Any], model: str) -> bool:
+    """Return whether a model of a report is the one that stands there now."""
+    now = describe_model(model)
+    return bool(now) and all(reported.get(part) == now[part] for part in ("weights", "settings"))
 
 
 def run_child(arguments: Sequence[str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sentifactory.evaluation.significance import Interval
 
 
@@ -35,6 +38,12 @@ def format_range(interval: Interval, word: str) -> str:
     """
     low, high = (format_points(bound).removeprefix("+") for bound in (interval.low, interval.high))
     return f"{low} {word} {high}"
+
+
+def read_p_value(test: Mapping[str, Any]) -> float:
+    """Return the p-value of a paired test as JSON has it, corrected where it belongs to a family."""
+    corrected = test["p_value_holm"]
+    return float(test["p_value"] if corrected is None else corrected)
 
 
 def format_p_value(p_value: float) -> str:

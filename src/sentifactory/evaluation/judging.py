@@ -10,12 +10,16 @@ from typing import Any
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.engines.calibration import Calibration, find_calibration, save_calibration
 from sentifactory.evaluation.bootstrap import bootstrap_label_differences
-from sentifactory.evaluation.calibration import fit_calibration, make_content_free_reviews
+from sentifactory.evaluation.calibration import (
+    MIN_VALIDATION_REVIEWS,
+    fit_calibration,
+    make_content_free_reviews,
+)
 from sentifactory.evaluation.decomposition import Decomposition, decompose_difference
 from sentifactory.evaluation.mistake_words import WordMistakes, find_words
 from sentifactory.evaluation.outcomes import Contender, Outcome, judge_answers
 from sentifactory.evaluation.predicting import Answers
-from sentifactory.evaluation.probabilities import stack_probabilities
+from sentifactory.evaluation.probabilities import find_known, stack_probabilities
 from sentifactory.evaluation.review_sets import ReviewSets, TestSet
 from sentifactory.evaluation.significance import Interval, PairedTest
 from sentifactory.evaluation.verdict import Verdict, compare_pairs, decide_verdict
@@ -97,18 +101,29 @@ def choose_calibration(
         return None
     if val_path is None:
         return find_calibration(contender.model, task, contender.facts.get("weights", {}))
-    shares = stack_probabilities(answers.predictions[plan.val_rows])
+    predictions = answers.predictions[plan.val_rows]
+    shares, known = stack_probabilities(predictions), find_known(predictions)
     if shares is None:
-        say(f"{contender.name}: no probabilities to calibrate in this mode; the mode score gives them")
+        why = (
+            "it answered none of the validation reviews: there is nothing to calibrate on"
+            if all(prediction.label is None for prediction in predictions)
+            else "no probabilities to calibrate in this mode; the mode score gives them"
+        )
+        say(f"{contender.name}: {why}")
+        return None
+    truth = [review.label for review, is_known in zip(plan.val, known, strict=True) if is_known]
+    n_missing = len(predictions) - len(truth)
+    if n_missing and (len(truth) < MIN_VALIDATION_REVIEWS or len(set(truth)) < 2):
+        say(f"{contender.name}: it answered only {len(truth)} validation reviews, too few to calibrate on")
         return None
     content_free = stack_probabilities(answers.predictions[plan.content_free_rows])
     return fit_calibration(
-        [review.label for review in plan.val if review.label is not None],
+        [label for label in truth if label is not None],
         shares,
         task,
         content_free=content_free if contender.name == "base" else None,
         target_accuracy=target_accuracy,
-        fitted_on={"file": val_path, "sha256": hash_file(Path(val_path))},
+        fitted_on={"file": val_path, "sha256": hash_file(Path(val_path)), "missing": n_missing},
         weights=contender.facts.get("weights", {}),
     )
 

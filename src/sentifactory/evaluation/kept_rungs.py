@@ -14,13 +14,13 @@ from typing import Any
 
 import sentifactory
 from sentifactory.atomic import write_json
-from sentifactory.corpus.manifest import hash_file
-from sentifactory.engines.calibration import CALIBRATION_NAME
+from sentifactory.engines.calibration import find_calibration
+from sentifactory.engines.identity import identify_engine
+from sentifactory.errors import ConfigError
 from sentifactory.evaluation.predicting import compute_fingerprint, read_prediction
-from sentifactory.evaluation.provenance import hash_settings
+from sentifactory.evaluation.provenance import describe_versions
 from sentifactory.evaluation.rungs import RungAnswers, RungSetting
 from sentifactory.evaluation.verdict import Sentence
-from sentifactory.models.weights import hash_weights
 
 
 class KeptRungs:
@@ -70,19 +70,21 @@ def remove_kept(ladder_file: str | Path) -> None:
     shutil.rmtree(name_folder(ladder_file), ignore_errors=True)
 
 
-def describe_state(model: str | None) -> list[Any]:
-    """Return the name of a model and the hashes of all in its folder that decides what it answers."""
+def describe_state(model: str | None, setting: RungSetting) -> list[Any]:
+    """Return a model's name, which the ladder shows, and its identity."""
     if model is None:
         return []
-    calibration = Path(model) / CALIBRATION_NAME  # the engines of a ladder apply it
-    hashed = hash_file(calibration) if calibration.is_file() else None
-    return [model, hash_weights(model), hash_settings(model), hashed]
+    try:
+        calibration = find_calibration(model, setting.task)  # the engines of a ladder apply it
+    except ConfigError:  # its rung will say what is wrong with it
+        calibration = None
+    return [model, identify_engine(setting.engine, model, setting.task, calibration, mode=setting.mode)]
 
 
 def compute_setting_fingerprint(setting: RungSetting) -> str:
     """Return a name for all that decides the answers of a ladder's rungs."""
     named = [setting.base_model, setting.freeze_model, setting.lora_model, *setting.encoder_models]
-    models = [describe_state(model) for model in named]
+    models = [describe_state(model, setting) for model in named]
     reviews = [[(review.text, review.label) for review in part] for part in (setting.train, setting.test)]
     ways = [repr(setting.task), setting.engine, setting.mode, setting.shots, setting.seed]
-    return compute_fingerprint(sentifactory.__version__, ways, models, reviews)
+    return compute_fingerprint(sentifactory.__version__, describe_versions([setting.engine]), ways, models, reviews)

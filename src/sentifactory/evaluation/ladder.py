@@ -24,11 +24,11 @@ from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.evaluation.kept_rungs import KeptRungs
 from sentifactory.evaluation.memory import MemoryWatch
 from sentifactory.evaluation.metrics import compute_metrics
-from sentifactory.evaluation.probabilities import compute_probability_metrics, stack_probabilities
+from sentifactory.evaluation.probabilities import score_probabilities
 from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
 from sentifactory.evaluation.review_sets import ReviewOptions, ReviewSets, read_review_sets
 from sentifactory.evaluation.rungs import RungAnswers, RungMissingError, RungSetting, list_rungs
-from sentifactory.evaluation.significance import compare_paired
+from sentifactory.evaluation.significance import compare_paired, correct_family
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.progress import say
 from sentifactory.records import Prediction, Review
@@ -36,7 +36,7 @@ from sentifactory.supervisor import PR_SET_PDEATHSIG, call_prctl
 from sentifactory.task import Task
 from sentifactory.task_files import load_task
 
-LADDER_VERSION = 1
+LADDER_VERSION = 2
 # Every rung is compared with this one: it is cheap, and a model that does not beat it is not worth its price.
 REFERENCE = "tfidf"
 
@@ -167,13 +167,13 @@ def describe_rung(
     """Return the figures of a rung as plain JSON values."""
     truth = [review.label for review in reviews if review.label is not None]
     labels = [prediction.label for prediction in answers.predictions]
-    shares = stack_probabilities(answers.predictions)
-    probability = compute_probability_metrics(truth, shares, task.labels, seed=seed) if shares is not None else None
+    probability = score_probabilities(truth, answers.predictions, task.labels, seed=seed)
     return {
         "metrics": compute_metrics(truth, labels, task.labels, seed=seed).to_dict(),
         "ece_equal_mass": probability.ece_equal_mass if probability else None,
         "ece_by_chance": probability.ece_by_chance if probability else None,
         "nll": probability.nll if probability else None,
+        "n_missing": probability.n_missing if probability else None,
         "start_s": answers.start_s,
         "reviews_per_s": len(reviews) / answers.predict_s if answers.predict_s > 0 else None,
         "peak_bytes": peak_bytes,
@@ -194,16 +194,21 @@ def describe_continued(n_kept: int, n_rungs: int) -> Sentence:
 def add_comparisons(
     rungs: dict[str, dict[str, Any]], answered: Mapping[str, list[Prediction]], reviews: list[Review], seed: int
 ) -> None:
-    """Give every rung its paired test against `REFERENCE`, on the same reviews."""
+    """Give every rung its paired test against `REFERENCE`, on the same reviews.
+
+    The data say which of them is looked at, the best one first: all of them are one family, corrected by Holm.
+    """
     if REFERENCE not in answered:
         return
     rights = {
         key: [prediction.label == review.label for prediction, review in zip(predictions, reviews, strict=True)]
         for key, predictions in answered.items()
     }
-    for key, right in rights.items():
-        test = None if key == REFERENCE else compare_paired(rights[REFERENCE], right, seed=seed).to_dict()
-        rungs[key][f"against_{REFERENCE}"] = test
+    tests = correct_family(
+        {key: compare_paired(rights[REFERENCE], right, seed=seed) for key, right in rights.items() if key != REFERENCE}
+    )
+    for key in rights:
+        rungs[key][f"against_{REFERENCE}"] = tests[key].to_dict() if key in tests else None
 
 
 def build_ladder(

@@ -8,7 +8,7 @@ from typing import Any
 
 from sentifactory.atomic import write_json, write_text
 from sentifactory.evaluation.charts import build_bars
-from sentifactory.evaluation.formats import format_p_value, format_percent, format_points, format_range
+from sentifactory.evaluation.formats import format_p_value, format_percent, format_points, format_range, read_p_value
 from sentifactory.evaluation.markdown import build_table, escape
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.evaluation.wording import read_interval
@@ -18,7 +18,7 @@ TITLE = Sentence("Ladder of models", "模型阶梯")
 HEADER = (
     Sentence("Model", "模型"),
     Sentence("Accuracy", "准确率"),
-    Sentence("Against TF-IDF, points", "相对 TF-IDF（百分点）"),
+    Sentence("Against TF-IDF, points (p: Holm)", "相对 TF-IDF（百分点；p 经 Holm 校正）"),
     Sentence("Macro F1", "宏平均 F1"),
     Sentence("ECE (by chance)", "ECE（偶然值）"),
     Sentence("Reviews/s", "每秒评论数"),
@@ -38,7 +38,7 @@ def list_cells(rung: Mapping[str, Any]) -> list[str]:
     against = DASH
     if test:
         spread = format_range(read_interval(test["interval"]), "to")
-        against = f"{format_points(test['difference'])} ({spread}; {format_p_value(test['p_value'])})"
+        against = f"{format_points(test['difference'])} ({spread}; {format_p_value(read_p_value(test))})"
     ece = rung["ece_equal_mass"]
     corrected = ", calibrated" if rung.get("calibration") else ""
     return [
@@ -54,7 +54,7 @@ def list_cells(rung: Mapping[str, Any]) -> list[str]:
 
 
 def describe_best(ladder: Mapping[str, Any]) -> Sentence:
-    """Return which rung has the highest accuracy, and whether TF-IDF is beaten."""
+    """Return which rung has the highest accuracy, and whether TF-IDF is beaten, corrected for all that were tried."""
     known = {key: rung for key, rung in ladder["rungs"].items() if "metrics" in rung and not rung["note"]}
     key, best = max(known.items(), key=lambda item: item[1]["metrics"]["accuracy"])
     share = format_percent(best["metrics"]["accuracy"])
@@ -63,13 +63,44 @@ def describe_best(ladder: Mapping[str, Any]) -> Sentence:
     zh = f"准确率最高的是{best['title']['zh']}：{n} 条评论中 {share}。"
     test = best.get("against_tfidf")
     if test:
-        how_en = "is shown to beat" if test["is_shown"] else "is not shown to beat"
-        how_zh = "优于 TF-IDF 得到证明" if test["is_shown"] else "优于 TF-IDF 未得到证明"
-        en += f" It {how_en} TF-IDF ({format_points(test['difference'])} points, {format_p_value(test['p_value'])})."
-        zh += f"{how_zh}（{format_points(test['difference'])} 个百分点，{format_p_value(test['p_value'])}）。"
+        how_en = "is shown to beat" if test["is_shown_holm"] else "is not shown to beat"
+        how_zh = "优于 TF-IDF 得到证明" if test["is_shown_holm"] else "优于 TF-IDF 未得到证明"
+        points, p_value = format_points(test["difference"]), format_p_value(read_p_value(test))
+        n_tests = sum(rung.get("against_tfidf") is not None for rung in ladder["rungs"].values())
+        has_family = test["p_value_holm"] is not None
+        corrected_en = f", corrected for {n_tests} comparisons (Holm)" if has_family else ""
+        corrected_zh = f"，已对 {n_tests} 次比较作 Holm 校正" if has_family else ""
+        en += f" It {how_en} TF-IDF: {points} points, {p_value}{corrected_en}."
+        zh += f"{how_zh}：{points} 个百分点，{p_value}{corrected_zh}。"
     elif key == "tfidf":
         en, zh = f"{en} Nothing here beats it.", f"{zh}没有模型超过它。"
     return Sentence.write(en, zh)
+
+
+def describe_unanswered(rung: Mapping[str, Any]) -> Sentence | None:
+    """Return how many reviews a rung gave no label to; None where it answered all."""
+    n, unparsed = rung["metrics"]["reviews"], rung["metrics"]["unparsed"]
+    if not unparsed:
+        return None
+    en, zh = (
+        f"no readable answer to {unparsed} of {n} reviews; these count as wrong",
+        f"{n} 条评论中有 {unparsed} 条没有给出可识别的答案，均按错误计",
+    )
+    if rung["ece_equal_mass"] is not None:
+        en, zh = f"{en}, and the ECE is that of the others", f"{zh}，ECE 只统计其余评论"
+    return Sentence.write(f"{en}.", f"{zh}。")
+
+
+def list_remarks(ladder: Mapping[str, Any]) -> list[tuple[Sentence, Sentence]]:
+    """Return (title, remark) of every rung about which a reader must know something beside its figures."""
+    found = []
+    for rung in ladder["rungs"].values():
+        title = Sentence(**rung["title"])
+        if words := rung.get("missing") or rung.get("note"):
+            found.append((title, Sentence(**words)))
+        if "metrics" in rung and (unanswered := describe_unanswered(rung)) is not None:
+            found.append((title, unanswered))
+    return found
 
 
 def write_ladder(ladder: Mapping[str, Any], path: str | Path) -> Path:
@@ -99,6 +130,7 @@ def render_ladder(ladder: Mapping[str, Any]) -> str:
             title=TITLE,
             headline=describe_best(ladder),
             header=HEADER,
+            unanswered=[(rung["title"], words) for rung in known.values() if (words := describe_unanswered(rung))],
             cells={key: list_cells(rung) for key, rung in known.items()},
             chart=build_bars({key: rung["metrics"] for key, rung in known.items()}),
             tones=TONES,
@@ -116,11 +148,7 @@ def render_markdown(ladder: Mapping[str, Any]) -> str:
     rows = [[title.en for title in HEADER]]
     rows += [[rung["title"]["en"], *list_cells(rung)] for rung in ladder["rungs"].values() if "metrics" in rung]
     parts += [*build_table(rows), ""]
-    parts += [
-        f"- {rung['title']['en']}: {escape(words['en'])}"
-        for rung in ladder["rungs"].values()
-        if (words := rung.get("missing") or rung.get("note"))
-    ]
+    parts += [f"- {title.en}: {escape(words.en)}" for title, words in list_remarks(ladder)]
     parts += ["", f"Command: `{ladder['command']}`", ""]
     return "\n".join(parts)
 
@@ -144,10 +172,8 @@ def print_ladder(ladder: Mapping[str, Any]) -> None:
         else:
             table.add_row(rung["title"]["en"], "missing")
     console.print(table)
-    for rung in ladder["rungs"].values():
-        words = rung.get("missing") or rung.get("note")
-        if words:
-            console.print(f"{rung['title']['en']}: {words['en']}")
+    for title, words in list_remarks(ladder):
+        console.print(f"{title.en}: {words.en}")
     console.print(describe_best(ladder).en, style="bold")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sentifactory.evaluation.formats import format_percent, format_points, format_range
 from sentifactory.evaluation.mistake_files import each_test
-from sentifactory.evaluation.wording import NO_PROBABILITIES, list_figures, name_contender, read_interval
+from sentifactory.evaluation.wording import explain_no_probabilities, list_figures, name_contender, read_interval
 from sentifactory.quantities import DASH
 
 HASH_SHOWN = 12
@@ -20,8 +20,8 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     parts += [f"**{escape(report['verdict']['headline']['en'])}**", ""]
     parts += [f"- {escape(detail['en'])}" for detail in report["verdict"]["details"]]
     parts += ["", f"## {escape(_describe_test(report['data']['test']))}", "", *build_figures(report)]
-    if not any(report["models"][side]["probability"] for side in ("base", "tuned")):
-        parts += ["", NO_PROBABILITIES.en]
+    if (why := explain_no_probabilities(report)) is not None:
+        parts += ["", why.en]
     if report["further_tests"]:
         parts += ["", "## Other test files", "", *build_tests(report)]
     parts += ["", "## Where this comes from", "", *build_provenance(report), ""]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sentifactory.corpus.cleaning import normalise_text
+from sentifactory.evaluation.significance import adjust_holm
 from sentifactory.records import Prediction, Review
 
 WORD_LENGTHS = (2, 3, 4)
@@ -58,7 +59,7 @@ def find_words(reviews: Sequence[Review], predictions: Sequence[Prediction]) -> 
     missed = np.array([sum(is_wrong[row] for row in rows) for rows in words.values()])
     p_values = hypergeom.sf(missed - 1, total, wrong, held)
     order = np.argsort(p_values, kind="stable")
-    corrected = np.minimum(1, np.maximum.accumulate(p_values[order] * (len(order) - np.arange(len(order)))))
+    corrected = adjust_holm(p_values)[order]
     names = list(words)
     return [
         WordMistakes(

@@ -16,7 +16,8 @@ from sentifactory.evaluation.probabilities import (
     Abstention,
     ProbabilityMetrics,
     abstain_below,
-    compute_probability_metrics,
+    find_known,
+    score_probabilities,
     stack_probabilities,
 )
 from sentifactory.evaluation.reliability import find_confidence
@@ -140,10 +141,10 @@ def judge_answers(
         len(answers.predictions) / answers.predict_s if answers.predict_s > 0 else None,
         tuple(score_groups(reviews, predictions)),
     )
-    shares = stack_probabilities(predictions)
-    if shares is None or outcome.name == "majority":
+    probability = score_probabilities(truth, predictions, task.labels, seed=seed)
+    if probability is None or outcome.name == "majority":
         return outcome
-    outcome = replace(outcome, probability=compute_probability_metrics(truth, shares, task.labels, seed=seed))
+    outcome = replace(outcome, probability=probability)
     return outcome if calibration is None else apply_calibration(outcome, calibration, truth, task, seed)
 
 
@@ -153,16 +154,20 @@ def apply_calibration(
     """Return an outcome with probabilities and with the figures of the corrected ones as well."""
     import numpy as np
 
-    shares = stack_probabilities(outcome.predictions)
-    corrected = np.array([calibration.apply(row) for row in (shares if shares is not None else ())])
-    given, confidence = find_confidence(corrected)
-    is_right = given == np.array(truth)
-    threshold = calibration.threshold
+    predictions = [calibration.correct(prediction) for prediction in outcome.predictions]
+    shares, known = stack_probabilities(predictions), find_known(predictions)
+    if shares is None:
+        return outcome
+    given, confidence = find_confidence(shares)
+    is_right = given == np.asarray(truth)[known]
+    threshold, n_reviews = calibration.threshold, len(truth)
     is_ever_sure = threshold is not None and bool((confidence >= threshold).any())
     return replace(
         outcome,
         calibration=calibration,
-        calibrated=compute_probability_metrics(truth, corrected, task.labels, seed=seed),
-        calibrated_accuracy=float(is_right.mean()),
-        sure=abstain_below(confidence, is_right, threshold) if threshold is not None and is_ever_sure else None,
+        calibrated=score_probabilities(truth, predictions, task.labels, seed=seed),
+        calibrated_accuracy=int(is_right.sum()) / n_reviews,
+        sure=abstain_below(confidence, is_right, threshold, n_reviews)
+        if threshold is not None and is_ever_sure
+        else None,
     )

@@ -20,7 +20,7 @@ from sentifactory.evaluation.charts import (
 )
 from sentifactory.evaluation.formats import format_p_value, format_percent, format_points
 from sentifactory.evaluation.mistake_files import each_test, find_surest
-from sentifactory.evaluation.wording import CONTENDERS, NO_CALIBRATION, NO_PROBABILITIES, list_figures
+from sentifactory.evaluation.wording import CONTENDERS, NO_CALIBRATION, explain_no_probabilities, list_figures
 from sentifactory.pages.rendering import build_environment
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def build_probability_pictures(report: Mapping[str, Any]) -> dict[str, Any]:
         "known": known,
         "diagrams": diagrams,
         "risk_coverage": build_risk_coverage(curves) if curves else None,
-        "no_probabilities": NO_PROBABILITIES if not {"base", "tuned"} & set(known) else None,
+        "no_probabilities": explain_no_probabilities(report),
         "no_calibration": NO_CALIBRATION
         if known and not any(model["calibrated"] for model in known.values())
         else None,

@@ -1,6 +1,8 @@
 """The figures of a model that gives a probability for every label: ranking, calibration, and answering only when sure.
 
-An engine that only gives words has none of these: the report then names the mode that does.
+An engine that only gives words has none of these: the report then names the mode that does. A review that got no
+answer at all has no probabilities either: the figures are those of the others, and say how many were left out. Where
+they speak of the share that is answered, it counts among the reviews and never among the answered ones.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class Abstention:
 
     Attributes:
         threshold: answers of at least this confidence are given.
-        coverage: share of reviews that are answered.
+        coverage: share of all reviews that are answered.
         answered: their number.
         accuracy: share of right answers among them.
         interval: its Wilson interval.
@@ -56,6 +58,8 @@ class ProbabilityMetrics:
     """The figures of a model's probabilities on one set of reviews.
 
     Attributes:
+        reviews: number of reviews with probabilities: those that the figures are about.
+        n_missing: number of reviews without, for they got no answer.
         roc_auc: of the last label's probability with two labels, else the mean over labels (one against the rest).
         average_precision: likewise.
         classes: both for every label.
@@ -70,10 +74,13 @@ class ProbabilityMetrics:
             a second time, so that such an interval lies above the figure itself; `ece_by_chance` says more.
         bins_equal_width: the reliability diagram.
         bins_equal_mass: likewise.
-        curve: (coverage, error rate) from the surest answers to all, at most `CURVE_POINTS`.
+        curve: (coverage, error rate) from the surest answers to all, at most `CURVE_POINTS`; coverage as in
+            `Abstention`.
         abstentions: the accuracy when only so much is answered, for `COVERAGES`.
     """
 
+    reviews: int
+    n_missing: int
     roc_auc: float | None
     average_precision: float | None
     classes: tuple[ClassRanking, ...]
@@ -95,23 +102,45 @@ class ProbabilityMetrics:
         return asdict(self)
 
 
-def stack_probabilities(predictions: Sequence[Prediction]) -> NDArray | None:
-    """Return probabilities (n_reviews, n_labels), or None where any prediction has none."""
+def find_known(predictions: Sequence[Prediction]) -> NDArray:
+    """Return (n_reviews,) whether each prediction has probabilities."""
     import numpy as np
 
-    rows = [prediction.probabilities for prediction in predictions]
-    return None if not rows or any(row is None for row in rows) else np.array(rows, dtype=float)
+    return np.array([prediction.probabilities is not None for prediction in predictions], dtype=bool)
+
+
+def stack_probabilities(predictions: Sequence[Prediction]) -> NDArray | None:
+    """Return the probabilities (n_known, n_labels) of the predictions that have any (`find_known`); None: none has."""
+    import numpy as np
+
+    rows = [prediction.probabilities for prediction in predictions if prediction.probabilities is not None]
+    return np.array(rows, dtype=float) if rows else None
+
+
+def score_probabilities(
+    truth: Sequence[int], predictions: Sequence[Prediction], labels: Sequence[str], *, seed: int = 0
+) -> ProbabilityMetrics | None:
+    """Return the figures of those predictions that have probabilities, given all true labels; None: none has any."""
+    import numpy as np
+
+    shares = stack_probabilities(predictions)
+    if shares is None:
+        return None
+    known = find_known(predictions)
+    n_missing = int((~known).sum())
+    return compute_probability_metrics(np.asarray(truth)[known], shares, labels, n_missing=n_missing, seed=seed)
 
 
 def compute_probability_metrics(
-    truth: Sequence[int], probabilities: NDArray, labels: Sequence[str], *, seed: int = 0
+    truth: Sequence[int] | NDArray, probabilities: NDArray, labels: Sequence[str], *, n_missing: int = 0, seed: int = 0
 ) -> ProbabilityMetrics:
     """Return the figures of probabilities.
 
     Args:
-        truth: (n_reviews,) true labels.
-        probabilities: (n_reviews, n_labels), each row sums to 1.
+        truth: (n_known,) true labels.
+        probabilities: (n_known, n_labels), each row sums to 1.
         labels: label names in index order.
+        n_missing: number of further reviews, that got no answer.
         seed: seed of the bootstrap.
 
     Raises:
@@ -134,15 +163,18 @@ def compute_probability_metrics(
     known = {
         name: measure for name, measure in of_cells.items() if values[name] is not None and not name.startswith("ece_")
     }
+    n_reviews = len(true) + n_missing
     return ProbabilityMetrics(
+        reviews=len(true),
+        n_missing=n_missing,
         **values,  # type: ignore[arg-type]
         classes=_rank_classes(true, probabilities, labels),
         ece_by_chance=reliability.expect_chance_ece(confidence, mass_edges, seed),
         intervals=bootstrap_weighted(known, counts, seed),
         bins_equal_width=tuple(reliability.list_bins(confidence, is_right, reliability.make_width_edges())),
         bins_equal_mass=tuple(reliability.list_bins(confidence, is_right, mass_edges)),
-        curve=_thin_curve(confidence, is_right),
-        abstentions=tuple(abstain_to(confidence, is_right, coverage) for coverage in COVERAGES),
+        curve=_thin_curve(confidence, is_right, n_reviews),
+        abstentions=tuple(abstain_to(confidence, is_right, coverage, n_reviews) for coverage in COVERAGES),
     )
 
 
@@ -194,16 +226,25 @@ def list_measures(
     }
 
 
-def abstain_to(confidence: NDArray, is_right: NDArray, coverage: float) -> Abstention:
-    """Return what happens when the surest share is answered; answers of equal confidence go together."""
+def abstain_to(confidence: NDArray, is_right: NDArray, coverage: float, n_reviews: int) -> Abstention:
+    """Return what happens when the surest share of all reviews is answered; answers of equal confidence go together.
+
+    Where fewer have an answer at all, all of these are given.
+    """
     import numpy as np
 
-    place = max(1, round(coverage * len(confidence)))
-    return abstain_below(confidence, is_right, float(np.sort(confidence)[::-1][place - 1]))
+    place = min(len(confidence), max(1, round(coverage * n_reviews)))
+    return abstain_below(confidence, is_right, float(np.sort(confidence)[::-1][place - 1]), n_reviews)
 
 
-def abstain_below(confidence: NDArray, is_right: NDArray, threshold: float) -> Abstention:
+def abstain_below(confidence: NDArray, is_right: NDArray, threshold: float, n_reviews: int) -> Abstention:
     """Return what happens when answers below a confidence are held back.
+
+    Args:
+        confidence: (n_known,) of the reviews that have an answer.
+        is_right: (n_known,) whether it is right.
+        threshold: answers of at least this confidence are given.
+        n_reviews: number of all reviews, those without an answer included.
 
     Raises:
         ValueError: when no answer reaches the threshold.
@@ -212,7 +253,7 @@ def abstain_below(confidence: NDArray, is_right: NDArray, threshold: float) -> A
     answered, correct = int(given.sum()), int(is_right[given].sum())
     return Abstention(
         threshold,
-        answered / len(confidence),
+        answered / n_reviews,
         answered,
         correct / answered if answered else 0.0,
         compute_wilson_interval(correct, answered),
@@ -242,9 +283,10 @@ def _rank_classes(truth: NDArray, probabilities: NDArray, labels: Sequence[str])
     return tuple(found)
 
 
-def _thin_curve(confidence: NDArray, is_right: NDArray) -> tuple[tuple[float, float], ...]:
+def _thin_curve(confidence: NDArray, is_right: NDArray, n_reviews: int) -> tuple[tuple[float, float], ...]:
     import numpy as np
 
     coverage, risk, _ = ranking.trace_risk_coverage(confidence, is_right)
+    coverage = coverage * len(confidence) / n_reviews
     chosen = np.unique(np.linspace(0, len(coverage) - 1, min(CURVE_POINTS, len(coverage))).round().astype(int))
     return tuple((round(float(coverage[i]), 5), round(float(risk[i]), 5)) for i in chosen)

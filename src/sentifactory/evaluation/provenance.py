@@ -13,26 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import sentifactory
-from sentifactory.corpus.manifest import hash_file
 from sentifactory.engines.vllm_install import find_vllm_python, inspect_install
 from sentifactory.errors import ConfigError
 from sentifactory.masking import mask_words
-from sentifactory.models.weights import hash_weights
+from sentifactory.models.weights import hash_settings, hash_weights
 from sentifactory.training.run_card import read_card
 
-SETTING_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-)
 PACKAGES = ("llamafactory", "torch", "transformers", "onnxruntime", "scikit-learn", "numpy")
-
-
-def hash_settings(folder: str | Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that decides what a model says beside its weights; {} for what is no folder."""
-    return {name: hash_file(Path(folder) / name) for name in SETTING_FILES if (Path(folder) / name).is_file()}
 
 
 def describe_model(folder: str | Path) -> dict[str, Any]:
@@ -40,7 +27,7 @@ def describe_model(folder: str | Path) -> dict[str, Any]:
 
     A name that is no folder here (a model at an address) has nothing to be described.
     """
-    place = Path(folder)
+    place = Path(folder).expanduser()
     if not place.is_dir():
         return {}
     facts: dict[str, Any] = {"weights": hash_weights(place), "settings": hash_settings(place)}

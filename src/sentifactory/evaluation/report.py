@@ -23,7 +23,7 @@ from sentifactory.evaluation.verdict import Sentence
 from sentifactory.records import Prediction
 from sentifactory.task import Task
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,21 @@
 """How sure a figure is: the interval of an accuracy, and two models on the same reviews.
 
-Two models are compared by the exact McNemar test (chance) and a paired bootstrap (size of the difference). The
-bootstrap of every other figure stands in `bootstrap`; how many reviews would show a difference in `power`.
+Two models are compared by the exact McNemar test (chance) and a paired bootstrap (size of the difference). Where the
+data choose which two are looked at, as when the best of several is named, the p-values of all pairs that could have
+been chosen are a family, and Holm's correction holds the chance of any false claim among them to the level, whatever
+is chosen and however the models' mistakes go together. The bootstrap of every other figure stands in `bootstrap`; how
+many reviews would show a difference in `power`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 # A difference is called shown when chance alone would give one as large less often than this.
 SIGNIFICANCE_LEVEL = 0.05
@@ -38,6 +44,9 @@ class PairedTest:
         difference: accuracy of the second minus accuracy of the first, as a share.
         interval: paired bootstrap interval of the difference.
         p_value: exact McNemar, two-sided: how often chance alone would split fixed and broken at least so unevenly.
+            It is that of this pair alone.
+        p_value_holm: the same after Holm's correction for the family that the pair belongs to; None where it stands
+            alone.
     """
 
     reviews: int
@@ -46,20 +55,31 @@ class PairedTest:
     difference: float
     interval: Interval
     p_value: float
+    p_value_holm: float | None = None
 
     @property
     def is_shown(self) -> bool:
-        """Whether the difference is more than chance explains."""
+        """Whether the difference is more than chance explains, for a pair that was chosen before the data came."""
         return self.p_value < SIGNIFICANCE_LEVEL
+
+    @property
+    def p_value_in_family(self) -> float:
+        """The p-value after the correction, where there is one."""
+        return self.p_value if self.p_value_holm is None else self.p_value_holm
+
+    @property
+    def is_shown_in_family(self) -> bool:
+        """Whether the difference is more than chance explains, for a pair that the data chose from its family."""
+        return self.p_value_in_family < SIGNIFICANCE_LEVEL
 
     def turn_round(self) -> PairedTest:
         """Return the same test with the two models changed over."""
         interval = Interval(-self.interval.high, -self.interval.low, self.interval.confidence)
-        return PairedTest(self.reviews, self.broken, self.fixed, -self.difference, interval, self.p_value)
+        return replace(self, fixed=self.broken, broken=self.fixed, difference=-self.difference, interval=interval)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the test as plain JSON values."""
-        return {**asdict(self), "is_shown": self.is_shown}
+        return {**asdict(self), "is_shown": self.is_shown, "is_shown_holm": self.is_shown_in_family}
 
 
 def compute_wilson_interval(correct: int, total: int, confidence: float = CONFIDENCE) -> Interval:
@@ -110,6 +130,38 @@ def compute_mcnemar(fixed: int, broken: int) -> float:
 
     changed = fixed + broken
     return float(binomtest(min(fixed, broken), changed, 0.5).pvalue) if changed else 1.0
+
+
+def adjust_holm(p_values: ArrayLike) -> NDArray:
+    """Return p-values (..., n_tests) after Holm's correction for the tests of the last axis.
+
+    Holm 1979 (A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6:65-70).
+
+    Example:
+        >>> adjust_holm([0.01, 0.04, 0.03]).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    import numpy as np
+
+    values = np.asarray(p_values, dtype=float)
+    n_tests = values.shape[-1]
+    order = np.argsort(values, axis=-1, kind="stable")
+    stepped = np.take_along_axis(values, order, axis=-1) * (n_tests - np.arange(n_tests))
+    adjusted = np.minimum(1.0, np.maximum.accumulate(stepped, axis=-1))
+    found = np.empty_like(adjusted)
+    np.put_along_axis(found, order, adjusted, axis=-1)
+    return found
+
+
+def correct_family(tests: Mapping[Any, PairedTest]) -> dict[Any, PairedTest]:
+    """Return tests that are one family with their corrected p-values; a single one stays as it is."""
+    if len(tests) < 2:
+        return dict(tests)
+    adjusted = adjust_holm([test.p_value for test in tests.values()])
+    return {
+        key: replace(test, p_value_holm=float(value))
+        for (key, test), value in zip(tests.items(), adjusted, strict=True)
+    }
 
 
 def bootstrap_difference(

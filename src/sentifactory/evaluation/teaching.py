@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sentifactory
 from sentifactory.atomic import write_json
 from sentifactory.corpus.export import clean_as_trained
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import read_texts
 from sentifactory.corpus.sampling import take_sample
 from sentifactory.engines.base import Mode
+from sentifactory.engines.calibration import find_calibration
+from sentifactory.engines.identity import identify_engine
 from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind
-from sentifactory.errors import ConfigError, DataError
+from sentifactory.errors import ConfigError, DataError, EngineError
 from sentifactory.evaluation.predicting import collect_answers, compute_fingerprint
-from sentifactory.evaluation.provenance import describe_model, describe_versions, hash_settings
+from sentifactory.evaluation.provenance import describe_model, describe_versions
+from sentifactory.progress import say
 from sentifactory.records import Review
 from sentifactory.task import Task
 from sentifactory.task_files import load_task
@@ -62,7 +64,7 @@ def ask_teacher(options: TeachOptions) -> dict[str, Any]:
     Raises:
         ConfigError: when an option cannot be used, or the place cannot be written.
         DataError: when a file cannot be used.
-        EngineError: when the teacher cannot be run.
+        EngineError: when the teacher cannot be run, or answers nothing.
     """
     task = load_task(options.task)
     if options.output_file.suffix != ".jsonl":
@@ -81,20 +83,30 @@ def ask_teacher(options: TeachOptions) -> dict[str, Any]:
         open_engine,
         reviews,
         journal,
+        # Its answers come corrected, where a calibration lies beside it.
         compute_fingerprint(
-            sentifactory.__version__, engine, options.teacher, hash_settings(options.teacher), model.get("weights"),
-            task.prompt_template, list(map(task.render_answer, range(len(task.labels)))),
+            identify_engine(engine, options.teacher, task, find_calibration(options.teacher, task), mode=_MODE)
         ),
-    )  # fmt: skip
-    write_soft_labels(options.output_file, reviews, answers.predictions, task)
+    )
+    taught = [row for row, answer in enumerate(answers.predictions) if answer.probabilities is not None]
+    if not taught:
+        journal.unlink(missing_ok=True)  # the same command asks again
+        raise EngineError(
+            f"The teacher answered none of the {len(reviews)} reviews",
+            where=options.teacher,
+            next_step="see above why, or ask another teacher",
+        )
+    if n_missing := len(reviews) - len(taught):
+        say(f"The teacher gave no answer to {n_missing} of {len(reviews)} reviews: these are left out")
+    lessons = [answers.predictions[row] for row in taught]
+    write_soft_labels(options.output_file, [reviews[row] for row in taught], lessons, task)
     facts = {
         "teacher": {"model": options.teacher, "engine": engine, "mode": _MODE, **model},
         "task": {"name": task.name, "labels": list(task.labels), "prompt_template": task.prompt_template},
         "input": [{"file": name, "sha256": hash_file(Path(name))} for name in options.input_files],
-        "reviews": len(reviews),
-        "answered": {
-            label: sum(answer.label == at for answer in answers.predictions) for at, label in enumerate(task.labels)
-        },
+        "reviews": len(taught),
+        "missing": n_missing,
+        "answered": {label: sum(answer.label == at for answer in lessons) for at, label in enumerate(task.labels)},
         "predict_s": round(answers.predict_s, 3),
         "sha256": hash_file(options.output_file),
         "versions": describe_versions([engine]),

@@ -1,4 +1,13 @@
-"""Who wins, said plainly in English and Chinese, and whether the reviews are enough to show it."""
+"""Who wins, said plainly in English and Chinese, and whether the reviews are enough to show it.
+
+Two kinds of claims stand side by side. Whether tuned beats base is the question that a comparison is made for: it is
+asked before the data come, of one pair, and its p-value stays as it is; so does that of its part that is no matter of
+format. Which model is the best, the data say themselves: all pairs of models on a test file are one family then,
+corrected by Holm (`significance`), and a model is said to win only where it is shown to be better than each of the
+others. So "wins" is claimed in at most 5 % of comparisons of equal models. Correcting for the pairs of the best model
+alone would not do: which ones these are, the data have chosen. Each test file is a family of its own; the verdict is
+about the first, which the user names first, and nothing is claimed over several files.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +21,7 @@ from sentifactory.corpus.wording import PARTS
 from sentifactory.evaluation.decomposition import Decomposition
 from sentifactory.evaluation.formats import format_p_value, format_percent, format_points, format_range
 from sentifactory.evaluation.outcomes import Outcome
-from sentifactory.evaluation.significance import PairedTest, compare_paired
+from sentifactory.evaluation.significance import PairedTest, compare_paired, correct_family
 from sentifactory.records import Review
 
 NAMES_EN = {
@@ -44,7 +53,7 @@ class Verdict:
 
     Attributes:
         winner: the contender with the highest accuracy, or None when the first two are level.
-        is_shown: whether the lead over the second is more than chance explains.
+        is_shown: whether its lead over each of the others is more than chance explains, after Holm's correction.
         headline: who wins, in one sentence.
         details: what tuning did to the base, how the tuned model stands against TF-IDF, what could not be parsed.
     """
@@ -62,12 +71,14 @@ class Verdict:
 def compare_pairs(
     outcomes: Mapping[str, Outcome], reviews: Sequence[Review], seed: int = 0
 ) -> dict[tuple[str, str], PairedTest]:
-    """Return the paired test of each two contenders, under (first, second) in the order of `outcomes`."""
+    """Return the paired test of each two contenders, under (first, second) in the order of `outcomes`: one family."""
     rights = {name: outcome.is_right(reviews) for name, outcome in outcomes.items()}
-    return {
-        (first, second): compare_paired(rights[first], rights[second], seed=seed)
-        for first, second in combinations(rights, 2)
-    }
+    return correct_family(
+        {
+            (first, second): compare_paired(rights[first], rights[second], seed=seed)
+            for first, second in combinations(rights, 2)
+        }
+    )
 
 
 def decide_verdict(
@@ -79,12 +90,15 @@ def decide_verdict(
 
     Args:
         outcomes: what each contender answered, by name.
-        tests: the paired test of each two.
+        tests: the paired test of each two, corrected as one family.
         decomposition: of tuned minus base, for the sentence on format and sentiment.
     """
     ranking = sorted(outcomes.values(), key=lambda outcome: -outcome.metrics.accuracy)
     best, second = ranking[0], ranking[1]
-    test = _find_test(tests, second.name, best.name)
+    leads = {other.name: _find_test(tests, other.name, best.name) for other in ranking[1:]}
+    # Mistakes that go together show a small lead, and others hide a larger one: it need not be the second.
+    rival = max(ranking[1:], key=lambda other: leads[other.name].p_value_in_family)
+    is_shown = leads[rival.name].is_shown_in_family
     details = []
     if "base" in outcomes and "tuned" in outcomes:
         details.append(describe_tuning(tests["base", "tuned"]))
@@ -93,33 +107,53 @@ def decide_verdict(
     if "tfidf" in outcomes and "tuned" in outcomes and {best.name, second.name} != {"tuned", "tfidf"}:
         details.append(describe_baseline(tests["tuned", "tfidf"]))
     details += [describe_unparsed(outcome) for outcome in outcomes.values() if outcome.metrics.unparsed]
-    winner = best.name if test.difference > 0 else None
-    return Verdict(winner, test.is_shown, describe_lead(best, second, test), tuple(details))
+    if len(outcomes) > 2:
+        details.append(describe_family(len(outcomes), has_question="base" in outcomes and "tuned" in outcomes))
+    is_level = leads[second.name].difference == 0
+    headline = describe_lead(best, second if is_level or is_shown else rival, leads[rival.name], is_level=is_level)
+    return Verdict(None if is_level else best.name, is_shown and not is_level, headline, tuple(details))
 
 
-def describe_lead(best: Outcome, second: Outcome, test: PairedTest) -> Sentence:
-    """Return the headline: who has the highest accuracy, and whether the lead over the second is shown."""
+def describe_family(n_models: int, *, has_question: bool) -> Sentence:
+    """Return for which pairs the p-values are corrected, and which one is not."""
+    n_pairs = n_models * (n_models - 1) // 2
+    en = f"The headline picks the best of {n_models} contenders: p-values are corrected for all {n_pairs} pairs (Holm)"
+    zh = f"标题是从 {n_models} 个比较对象中挑出最好的一个，p 值已对全部 {n_pairs} 对比较作 Holm 校正"
+    if has_question:
+        en += ". Tuned against base is the question asked beforehand, and its own p-value is not corrected"
+        zh += "；“微调对原始”是事先提出的问题，其自身的 p 值不作校正"
+    return Sentence.write(f"{en}.", f"{zh}。")
+
+
+def describe_lead(best: Outcome, second: Outcome, test: PairedTest, *, is_level: bool) -> Sentence:
+    """Return the headline: who has the highest accuracy, and whether its lead is shown.
+
+    Args:
+        best: who has it.
+        second: who comes next, or, where the lead is not shown, over whom it is shown least.
+        test: of the best against whom its lead is shown least.
+        is_level: whether the first two are level.
+    """
+    p_value = format_p_value(test.p_value_in_family)
+    p_en, p_zh = (p_value, p_value) if test.p_value_holm is None else (f"{p_value}, corrected", f"校正后 {p_value}")
     share, next_share = format_percent(best.metrics.accuracy), format_percent(second.metrics.accuracy)
     best_en, second_en = NAMES_EN[best.name], _lower_first(NAMES_EN[second.name])
     best_zh, second_zh = NAMES_ZH[best.name], NAMES_ZH[second.name]
     n = best.metrics.reviews
-    if test.difference == 0:
+    if is_level:
         return Sentence.write(
             f"{best_en} and {second_en} are level: each has {share} of {n} reviews right.",
             f"{best_zh}与{second_zh}不分上下：{n} 条评论中准确率均为 {share}。",
         )
-    if test.is_shown:
+    if test.is_shown_in_family:
         return Sentence.write(
-            f"{best_en} wins: {share} of {n} reviews right; next is {second_en} with {next_share} "
-            f"({format_p_value(test.p_value)}).",
-            f"{best_zh}胜出：{n} 条评论中准确率 {share}；其次是{second_zh}，{next_share}"
-            f"（{format_p_value(test.p_value)}）。",
+            f"{best_en} wins: {share} of {n} reviews right; next is {second_en} with {next_share} ({p_en}).",
+            f"{best_zh}胜出：{n} 条评论中准确率 {share}；其次是{second_zh}，{next_share}（{p_zh}）。",
         )
     return Sentence.write(
         f"{best_en} is ahead with {share}, but {n} reviews do not show that it is better than {second_en} "
-        f"({next_share}, {format_p_value(test.p_value)}).",
-        f"{best_zh}以 {share} 领先，但 {n} 条评论不足以证明它优于{second_zh}"
-        f"（{next_share}，{format_p_value(test.p_value)}）。",
+        f"({next_share}, {p_en}).",
+        f"{best_zh}以 {share} 领先，但 {n} 条评论不足以证明它优于{second_zh}（{next_share}，{p_zh}）。",
     )
 
 
@@ -170,11 +204,11 @@ def describe_decomposition(parts: Decomposition) -> Sentence:
 def describe_baseline(test: PairedTest) -> Sentence:
     """Return how the tuned model stands against TF-IDF; the test's first side is the tuned model."""
     points = format_points(abs(test.difference)).removeprefix("+")
-    p_en = format_p_value(test.p_value)
+    p_value = format_p_value(test.p_value_in_family)
     if test.difference == 0:
         return Sentence.write("The tuned model and TF-IDF are level.", "微调模型与 TF-IDF 不分上下。")
-    doubt_en = f"({p_en})" if test.is_shown else f"(not shown, {p_en})"
-    doubt_zh = f"（{p_en}）" if test.is_shown else f"（差别未得到证明，{p_en}）"
+    doubt_en = f"({p_value}, corrected)" if test.is_shown_in_family else f"(not shown, {p_value}, corrected)"
+    doubt_zh = f"（校正后 {p_value}）" if test.is_shown_in_family else f"（差别未得到证明，校正后 {p_value}）"
     if test.difference > 0:
         return Sentence.write(
             f"TF-IDF beats the tuned model by {points} points {doubt_en}; it trains in seconds.",
@@ -187,12 +221,14 @@ def describe_baseline(test: PairedTest) -> Sentence:
 
 
 def describe_unparsed(outcome: Outcome) -> Sentence:
-    """Return how many replies of a contender state no label."""
+    """Return how many reviews a contender gave no label to, and which figures are about the others alone."""
     n, unparsed = outcome.metrics.reviews, outcome.metrics.unparsed
-    return Sentence.write(
-        f"{NAMES_EN[outcome.name]} gave no readable answer to {unparsed} of {n} reviews; these count as wrong.",
-        f"{NAMES_ZH[outcome.name]}对 {n} 条评论中的 {unparsed} 条没有给出可识别的答案，均按错误计。",
-    )
+    en = f"{NAMES_EN[outcome.name]} gave no readable answer to {unparsed} of {n} reviews; these count as wrong."
+    zh = f"{NAMES_ZH[outcome.name]}对 {n} 条评论中的 {unparsed} 条没有给出可识别的答案，均按错误计。"
+    if outcome.probability is not None:
+        en += f" The figures of its probabilities are about the other {outcome.probability.reviews}."
+        zh += f"其概率类指标只统计其余 {outcome.probability.reviews} 条。"
+    return Sentence.write(en, zh)
 
 
 def describe_overlap(n_overlaps: int, n_test: int, file: str, part: str) -> Sentence:

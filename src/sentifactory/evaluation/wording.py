@@ -20,9 +20,13 @@ CONTENDERS = {
 }
 NO_PROBABILITIES = Sentence(
     "ROC-AUC, average precision, calibration and answering only when sure need a probability for each label, which "
-    "free text does not give: compare with --mode score (or constrain) for these.",
-    "ROC-AUC、平均精确率、校准以及“仅在有把握时回答”需要各标签的概率，自由文本不提供；请用 --mode score"
-    "（或 constrain）进行比较。",
+    "written answers do not give: compare with --mode score for these.",
+    "ROC-AUC、平均精确率、校准以及“仅在有把握时回答”需要各标签的概率，模型写出的回答不提供；请用 --mode score "
+    "进行比较。",
+)
+NOTHING_ANSWERED = Sentence(
+    "There are no figures of probabilities, because neither model answered a single review.",
+    "没有概率类指标，因为两个模型都没有回答任何一条评论。",
 )
 NO_CALIBRATION = Sentence(
     "Probabilities are shown as the models give them. With --val_path a calibration is fitted on validation reviews.",
@@ -102,6 +106,13 @@ class Figure:
         interval = self.difference.interval
         words = f" ({format_range(interval, 'to')})" if interval else ""
         return format_points(self.difference.value) + words
+
+
+def explain_no_probabilities(report: Mapping[str, Any]) -> Sentence | None:
+    """Return why neither base nor tuned has figures of probabilities, None where one has."""
+    if any(report["models"][side]["probability"] for side in ("base", "tuned")):
+        return None
+    return NOTHING_ANSWERED if report["settings"]["mode"] == "score" else NO_PROBABILITIES
 
 
 def name_contender(name: str) -> Sentence:

@@ -17,6 +17,7 @@ from sentifactory.errors import ConfigError
 from sentifactory.file_lock import lock_file
 from sentifactory.json_object import read_json_object
 from sentifactory.models.registry import DTYPES, PretrainedModel, get_model
+from sentifactory.models.weights import hash_weights
 from sentifactory.progress import say
 
 SEAL_NAME = "sentifactory_model.json"
@@ -93,6 +94,12 @@ def is_complete(folder: Path, model: PretrainedModel, dtype: str) -> bool:
                 expected=f"{size} bytes",
                 next_step=remedy,
             )
+    if "weights" in seal and seal["weights"] != hash_weights(folder):  # seals of earlier versions do not say
+        raise ConfigError(
+            "The weights are others than when the model was built: it was trained in its own folder, or damaged",
+            where=str(folder),
+            next_step=remedy,
+        )
     return True
 
 
@@ -103,6 +110,7 @@ def _seal(folder: Path, model: PretrainedModel, dtype: str) -> None:
         "source_sha256": model.source_sha256,
         "format_version": model.format_version,
         "dtype": dtype,
+        "weights": hash_weights(folder),
         "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
     }
     atomic.write_json(folder / SEAL_NAME, seal)

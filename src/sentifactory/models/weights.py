@@ -1,4 +1,8 @@
-"""The weight files of a checkpoint: which they are, and how they are written so that a full disk is told apart."""
+"""The files of a checkpoint that decide what it answers, and weights written so that a full disk is told apart.
+
+A checkpoint is known by the content of these files. A folder's name says nothing: another model may stand there
+tomorrow, or the same one trained again.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ import errno
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sentifactory.corpus.manifest import hash_file
+from sentifactory.json_object import read_json_object
 from sentifactory.progress import show_progress
 
 if TYPE_CHECKING:
@@ -17,6 +22,13 @@ if TYPE_CHECKING:
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf", "*.onnx", "*.onnx.data")
 TRAINER_STATE = "training_args.bin"  # fits a pattern and holds no weights; a published model does not have it
+ADAPTER_CONFIG = "adapter_config.json"
+# Architecture, labels, tokenizer, chat template and, of an ONNX export, how a text becomes tokens.
+SETTING_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+    "chat_template.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
+    "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", ADAPTER_CONFIG, "export.json",
+)  # fmt: skip
 
 
 def list_weights(folder: str | Path) -> list[Path]:
@@ -28,6 +40,26 @@ def list_weights(folder: str | Path) -> list[Path]:
 def hash_weights(folder: str | Path) -> dict[str, str]:
     """Return the SHA-256 of each weight file of a model folder, by file name."""
     return {file.name: _hash_weight_file(file) for file in list_weights(folder)}
+
+
+def hash_settings(folder: str | Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that decides what a model says beside its weights; {} for what is no folder."""
+    files = (Path(folder) / name for name in SETTING_FILES)
+    return {file.name: hash_file(file) for file in files if file.is_file()}
+
+
+def identify_checkpoint(model: str | Path) -> dict[str, Any]:
+    """Return what tells a checkpoint from every other one, as plain JSON values; equal ones are the same model.
+
+    That is the content of its weights and settings, of a LoRA adapter also those of its base model. What is no folder
+    here (a hub's id) is known by its name alone.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return {"name": str(model)}
+    found: dict[str, Any] = {"weights": hash_weights(folder), "settings": hash_settings(folder)}
+    base = (read_json_object(folder / ADAPTER_CONFIG) or {}).get("base_model_name_or_path")
+    return found | ({"base": identify_checkpoint(str(base))} if base else {})
 
 
 def _hash_weight_file(file: Path) -> str:

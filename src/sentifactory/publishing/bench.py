@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from sentifactory.atomic import write_json, write_text
-from sentifactory.engines.base import ClosingEngine, Engine, OnAnswer, tell_answers
+from sentifactory.engines.base import ClosingEngine, Engine, OnAnswer, classify, tell_answers
 from sentifactory.evaluation.bench import Timing, deal_by_length
 from sentifactory.evaluation.engine_process import EngineProcess
 from sentifactory.records import Prediction, Review
@@ -71,7 +71,7 @@ class StaticPaddingEngine(ClosingEngine):
         """Return one prediction per review, in the order of the reviews."""
         import torch
 
-        predictions = []
+        predictions: list[Prediction] = []
         for start in range(0, len(reviews), TORCH_BATCH):
             texts = [review.text for review in reviews[start : start + TORCH_BATCH]]
             batch = self._tokenizer(
@@ -80,7 +80,7 @@ class StaticPaddingEngine(ClosingEngine):
             with torch.inference_mode():
                 logits = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
             shares = logits[:, self._columns].softmax(dim=-1).tolist()
-            predictions += [Prediction(row.index(max(row)), probabilities=tuple(row)) for row in shares]
+            predictions += map(classify, shares)
         return tell_answers(predictions, on_answer)
 
 

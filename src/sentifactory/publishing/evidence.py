@@ -16,10 +16,9 @@ from sentifactory.engines.calibration import CALIBRATION_NAME
 from sentifactory.engines.onnx import EXPORT_NAME as ONNX_EXPORT_NAME
 from sentifactory.engines.onnx import TOKENIZER_NAME
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.provenance import hash_settings
 from sentifactory.evaluation.report import SCHEMA_VERSION
 from sentifactory.json_object import read_json_object
-from sentifactory.models.weights import hash_weights
+from sentifactory.models.weights import hash_settings, hash_weights
 from sentifactory.publishing.parity import INT8_LIMITS
 from sentifactory.task import Task
 from sentifactory.training.run_card import read_card

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sentifactory.errors import ConfigError, EngineError
-from sentifactory.evaluation.probabilities import stack_probabilities
 from sentifactory.evaluation.significance import Interval, compute_wilson_interval
 from sentifactory.records import Prediction, Review
 
@@ -36,10 +35,12 @@ INT8_LIMITS = ParityLimits(flips=0.01, difference=0.02)
 class Parity:
     """How an export's answers compare with its checkpoint's, on the same reviews.
 
-    The difference of a review is the largest one among its labels' probabilities, without sign.
+    The difference of a review is the largest one among its labels' probabilities, without sign. A review that just one
+    of the two gives no answer to is a flip; where there are no probabilities of both there is no difference either.
 
     Attributes:
         reviews: how many were asked.
+        missing: how many have no probabilities of both.
         flips: how many get another label.
         flip_share: of the reviews.
         flip_interval: 95 % interval of that share.
@@ -52,6 +53,7 @@ class Parity:
     """
 
     reviews: int
+    missing: int
     flips: int
     flip_share: float
     flip_interval: Interval
@@ -116,17 +118,29 @@ def compare_answers(
         limits: beyond which the export is refused.
 
     Raises:
-        ValueError: when answers have no probabilities.
+        EngineError: when no review was answered by both with probabilities.
     """
     import numpy as np
 
-    before, after = stack_probabilities(checkpoint), stack_probabilities(export)
-    if before is None or after is None:
-        raise ValueError("parity needs the probabilities of every answer")
-    differences = np.abs(np.asarray(before) - np.asarray(after)).max(axis=1)  # (n,)
+    pairs = [
+        (one.probabilities, other.probabilities)
+        for one, other in zip(checkpoint, export, strict=True)
+        if one.probabilities is not None and other.probabilities is not None
+    ]
+    if not pairs:
+        n_before, n_after = (sum(one.label is not None for one in answers) for answers in (checkpoint, export))
+        raise EngineError(
+            f"No review was answered by both: of {len(reviews)} the checkpoint answered {n_before} and its export "
+            f"{n_after}",
+            expected="probabilities from both, to compare",
+            next_step="see whether the checkpoint's weights are numbers, and give reviews that fit into its input",
+        )
+    before, after = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))  # (n_known, n_labels)
+    differences = np.abs(before - after).max(axis=1)  # (n_known,)
     flips = sum(one.label != other.label for one, other in zip(checkpoint, export, strict=True))
     return Parity(
         reviews=len(reviews),
+        missing=len(reviews) - len(pairs),
         flips=flips,
         flip_share=flips / len(reviews),
         flip_interval=compute_wilson_interval(flips, len(reviews)),

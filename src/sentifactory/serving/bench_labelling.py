@@ -124,7 +124,7 @@ def main(arguments: Sequence[str]) -> None:
 
     source, out = map(Path, arguments)
     open_answerer: Callable[[], Answerer] = lambda: EngineAnswerer(ScriptedEngine(BINARY_SENTIMENT), source.name)  # noqa: E731
-    label_file(LabelOptions(source, out), Reporter(BINARY_SENTIMENT, "stub"), "stub", open_answerer)
+    label_file(LabelOptions(source, out), Reporter(BINARY_SENTIMENT, "stub"), {"engine": "stub"}, open_answerer)
 
 
 if __name__ == "__main__":

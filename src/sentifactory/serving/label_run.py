@@ -96,4 +96,6 @@ def run_labelling(wish: LabelWish) -> dict[str, Any]:
             replicas = Replicas(choice, task, reporter.model, number, wish.vllm_urls)
             return RayAnswerer(replicas, options.out.with_name(options.out.name + ".texts"))
 
-        return label_file(options, reporter, choice.engine_name, open_answerer)
+        # The engine gives probabilities as they are, and the reporter corrects them.
+        identity = choice.identify(task) | {"calibration": reporter.describe_calibration()}
+        return label_file(options, reporter, identity, open_answerer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from sentifactory.corpus.encodings import show_undecodable
 from sentifactory.corpus.garbled import GarbledCount, word_garbled
 from sentifactory.corpus.tables import BrokenRow
 from sentifactory.engines.base import Engine
+from sentifactory.engines.identity import is_known_by_name
 from sentifactory.errors import ConfigError
 from sentifactory.progress import Progress, hide_progress, say, show_progress
 from sentifactory.records import Prediction, Review, Source
@@ -27,6 +28,7 @@ from sentifactory.serving.spool import Spool
 CHUNK_ROWS = 512
 WRITE_EVERY_S = 1.0
 NO_LABEL = "the model named no label"
+_DOUBT = "; the model is known by its name alone: whether it is still the same one cannot be seen from here"
 BAD, UNSURE, ROWS = "bad_rows", "unsure", "rows"
 
 # Told rows in the order of the file, each with its prediction, or None for a bad one.
@@ -61,14 +63,15 @@ class LabelOptions:
 
 
 def label_file(
-    options: LabelOptions, reporter: Reporter, engine_name: str, open_answerer: Callable[[], Answerer]
+    options: LabelOptions, reporter: Reporter, identity: Mapping[str, Any], open_answerer: Callable[[], Answerer]
 ) -> dict[str, Any]:
     """Label a file and return what was counted.
 
     Args:
         options: the file.
         reporter: turns predictions into labels.
-        engine_name: of which kind the engine is: an unfinished labelling goes on with the same one only.
+        identity: all that decides the engine's answers (`engines.identity`): an unfinished labelling goes on with the
+            same one only.
         open_answerer: makes what answers rows; called only when there are rows left.
 
     Raises:
@@ -85,9 +88,9 @@ def label_file(
         )
     rows = open_rows(source, options.text_column, options.encoding)
     n_rows = _count_rows(rows, source)
-    with Spool(out, describe_settings(rows, reporter, engine_name), rows.head, overwrite=options.overwrite) as spool:
+    with Spool(out, describe_settings(rows, reporter, identity), rows.head, overwrite=options.overwrite) as spool:
         if spool.n_rows:
-            say(f"{spool.n_rows} of {n_rows} rows are done already")
+            say(f"{spool.n_rows} of {n_rows} rows are done already" + _DOUBT * is_known_by_name(identity))
         if spool.n_rows < n_rows:
             answer = open_answerer()
             with show_progress(f"Labelling {source.name}", total=n_rows, unit="rows") as progress:
@@ -118,16 +121,16 @@ def _count_rows(rows: RowFile, source: Path) -> int:
     return n_rows
 
 
-def describe_settings(rows: RowFile, reporter: Reporter, engine_name: str) -> dict[str, Any]:
-    """Return what the labels depend on."""
-    calibration = reporter.calibration
+def describe_settings(rows: RowFile, reporter: Reporter, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the rows of the output depend on."""
     return {
         "input": rows.sha256,
+        "text column": rows.column,
+        "encoding": rows.encoding,
+        "columns": rows.added,
         "model": reporter.model,
-        "task": reporter.task.name,
-        "engine": engine_name,
         "threshold": reporter.threshold,
-        "calibration": None if calibration is None else calibration.to_dict(),
+        **identity,
     }
 
 

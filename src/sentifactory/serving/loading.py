@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sentifactory.corpus.readers import FILE_SUFFIXES
 from sentifactory.engines import registry
-from sentifactory.engines.base import Engine
+from sentifactory.engines.base import Engine, Mode
+from sentifactory.engines.identity import TFIDF, identify_engine
 from sentifactory.engines.registry import build_engine, check_engine, is_address
 from sentifactory.engines.vllm_process import VllmOptions
 from sentifactory.errors import ConfigError
@@ -17,7 +19,7 @@ from sentifactory.serving.batching import BatchingBackend
 from sentifactory.serving.settings import Limits
 from sentifactory.task import Task
 
-TFIDF = "tfidf"
+_MODE: Mode = "score"  # the only one that gives probabilities
 VLLM_CONCURRENCY = 64
 VLLM_DTYPES = ("auto", "bfloat16", "float16", "float32")
 VLLM_NICENESS = 5  # it wants all cores, and who is turned away shall not wait for one
@@ -46,11 +48,9 @@ class ModelChoice:
         """The engine that runs it: a name, or an address."""
         return self.vllm_url or self.kind or choose_kind(self.model)
 
-    @property
-    def engine_name(self) -> str:
-        """The engine with what may change an answer, which its address does not."""
-        kind = "vllm" if is_address(self.engine_kind) else self.engine_kind
-        return f"{kind} in {self.vllm_dtype}" if self.vllm_dtype else kind
+    def identify(self, task: Task) -> dict[str, Any]:
+        """Return all that decides what the engine of `open_engine` answers; see `engines.identity`."""
+        return identify_engine(self.engine_kind, self.model, task, mode=_MODE, dtype=self.vllm_dtype)
 
     def check(self) -> None:
         """Refuse what cannot work, before anything is started.
@@ -110,7 +110,7 @@ def open_engine(choice: ModelChoice, task: Task, name: str) -> Engine:
         choice.model,
         task,
         name=name,
-        mode="score",
+        mode=_MODE,
         vllm_log=choice.vllm_log,
         vllm_dtype=choice.vllm_dtype,
         is_calibrated=False,

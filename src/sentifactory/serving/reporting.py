@@ -56,6 +56,10 @@ class Reporter:
         self.calibration = calibration
         self.threshold = threshold
 
+    def describe_calibration(self) -> dict[str, Any] | None:
+        """Return the calibration as plain JSON values; None where the probabilities stay as they are."""
+        return None if self.calibration is None else self.calibration.to_dict()
+
     def judge(self, prediction: Prediction) -> Verdict | None:
         """Return the verdict, or None where the model stated no label."""
         if self.calibration is not None:

@@ -73,6 +73,9 @@ class RowFile:
     Attributes:
         path: where it is.
         sha256: of its bytes.
+        column: the one that holds the reviews.
+        encoding: of its text; "" where the kind of the file says it.
+        added: the names of the columns that are added.
         head: bytes that the output begins with.
         iter_rows: yields every row, in order.
         encode: returns the bytes of some rows with their answers; what it returns is appended to the output.
@@ -81,6 +84,9 @@ class RowFile:
 
     path: Path
     sha256: str
+    column: str
+    encoding: str
+    added: tuple[str, str, str]
     head: bytes
     iter_rows: Callable[[], Iterator[Row]]
     encode: Callable[[Sequence[WholeRow], Sequence[Answer]], bytes]
@@ -185,9 +191,10 @@ def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
         ]
         return show_undecodable("".join(lines)).encode()
 
-    head = write([*header, *name_added(header, str(text.path))]) + line_end
+    added = name_added(header, str(text.path))
     mark = codecs.BOM_UTF8 if text.has_mark else b""
-    return RowFile(text.path, text.sha256, mark + show_undecodable(head).encode(), iter_rows, encode, _rename)
+    first = mark + show_undecodable(write([*header, *added]) + line_end).encode()
+    return RowFile(text.path, text.sha256, header[at], text.encoding, added, first, iter_rows, encode, _rename)
 
 
 def _spell(answer: Answer) -> list[str]:
@@ -229,7 +236,7 @@ def _open_json_lines(text: TextFile, text_column: str | None) -> RowFile:
         return b"".join(line + line_end for line in lines)
 
     mark = codecs.BOM_UTF8 if text.has_mark else b""
-    return RowFile(text.path, text.sha256, mark, iter_rows, encode, _rename)
+    return RowFile(text.path, text.sha256, key, text.encoding, added, mark, iter_rows, encode, _rename)
 
 
 def _open_parquet(path: Path, text_column: str | None) -> RowFile:
@@ -277,4 +284,4 @@ def _open_parquet(path: Path, text_column: str | None) -> RowFile:
         whole.replace(out)
         spool.unlink()
 
-    return RowFile(path, hash_file(path), b"", iter_rows, encode, complete)
+    return RowFile(path, hash_file(path), header[at], "", added, b"", iter_rows, encode, complete)

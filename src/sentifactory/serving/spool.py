@@ -18,8 +18,6 @@ from sentifactory.atomic import make_parents, write_json
 from sentifactory.errors import ConfigError
 from sentifactory.file_lock import lock_file
 
-_SAME_COMMAND = "give the same command to continue it, or add --overwrite to begin anew"
-
 
 class Spool:
     """Two growing files and their journal; use it in a `with` block, which holds them against other processes.
@@ -41,7 +39,7 @@ class Spool:
         self._part = out.with_name(out.name + ".part")
         self._bad_part = out.with_name(self.bad.name + ".part")
         self._journal = out.with_name(out.name + ".journal.json")
-        self._settings = settings
+        self._settings = json.loads(json.dumps(settings))  # as the journal gives them back
         self._is_complete = False
         self._has_bad = False
         self.n_rows = 0
@@ -75,6 +73,8 @@ class Spool:
     def _resume_or_begin(self, head: bytes, overwrite: bool) -> None:
         try:
             found = json.loads(self._journal.read_text(encoding="utf-8"))
+            if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+                raise ValueError("it is none of ours")
         except FileNotFoundError:
             if self.out.exists() and not overwrite:
                 raise ConfigError(
@@ -87,13 +87,19 @@ class Spool:
             self.append(head, b"", 0, {})
             return
         except (OSError, ValueError) as error:
-            raise ConfigError(f"The journal cannot be read ({error})", where=str(self._journal)) from error
-        if found["settings"] != self._settings:
-            names = [name for name, value in self._settings.items() if found["settings"].get(name) != value]
             raise ConfigError(
-                f"An unfinished labelling with another {', '.join(names)} stands here",
+                f"The journal cannot be read ({error})",
                 where=str(self._journal),
-                next_step=_SAME_COMMAND,
+                next_step="choose another output, or add --overwrite to begin anew",
+            ) from error
+        if found["settings"] != self._settings:
+            names = {*self._settings, *found["settings"]}
+            changed = sorted(name for name in names if found["settings"].get(name) != self._settings.get(name))
+            raise ConfigError(
+                f"An unfinished labelling with another {', '.join(changed)} stands here",
+                where=str(self._journal),
+                expected="the input, model, task and options that it was begun with",
+                next_step="continue it with those, choose another output, or add --overwrite to begin anew",
             )
         self._bad_file = self._open_files.enter_context(self._bad_part.open("ab"))
         self._is_complete, self._has_bad = found["complete"], found["bad_bytes"] > 0

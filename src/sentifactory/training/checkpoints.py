@@ -157,6 +157,25 @@ def choose_start(settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any
     return chosen
 
 
+def refuse_foreign(settings: Mapping[str, Any], fingerprint: str) -> None:
+    """Refuse to begin where LLaMA-Factory would go on from a checkpoint of another run, for it knows folders alone.
+
+    Raises:
+        ConfigError: when another model, recipe or data made the last checkpoint, and nothing says what to do with it.
+    """
+    output_dir = Path(str(settings["output_dir"])).expanduser()
+    found = list_checkpoints(output_dir)
+    if not found or settings.get("overwrite_output_dir") or settings.get("resume_from_checkpoint") is not None:
+        return
+    if read_marker(found[-1]).get("fingerprint", fingerprint) != fingerprint:
+        raise ConfigError(
+            f"{found[-1].name} was made by a run with another model, recipe or data",
+            where=str(output_dir),
+            expected="an output_dir without checkpoints, or with those of this run",
+            next_step="choose another output_dir, or set overwrite_output_dir: true to begin anew here",
+        )
+
+
 @contextmanager
 def hold_output_folder(output_dir: Path) -> Iterator[None]:
     """Keep a second run out of the same output folder.

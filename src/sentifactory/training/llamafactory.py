@@ -18,7 +18,7 @@ from typing import Any
 from sentifactory.progress import say
 from sentifactory.task_files import load_task
 from sentifactory.training.answer_loss import WHOLE_ANSWER
-from sentifactory.training.checkpoints import choose_start, hold_output_folder
+from sentifactory.training.checkpoints import choose_start, hold_output_folder, refuse_foreign
 from sentifactory.training.failures import explain_refusal
 from sentifactory.training.label_answers import find_task
 from sentifactory.training.label_loss import choose_listeners
@@ -79,7 +79,9 @@ def train_recipe(
     output_dir = Path(str(recipe.settings["output_dir"])).expanduser()
     with hold_output_folder(output_dir):
         data = describe_data(recipe.settings)
-        settings = choose_start(recipe.settings, compute_fingerprint(recipe.settings, data, loss))
+        fingerprint = compute_fingerprint(recipe.settings, data, loss)
+        settings = choose_start(recipe.settings, fingerprint)
+        refuse_foreign(settings, fingerprint)
         settings["disable_tqdm"] = True  # our own display takes its place
         card = begin_card(recipe, settings, data, leaks, loss)
         card["continued_from"] = settings.get("resume_from_checkpoint")

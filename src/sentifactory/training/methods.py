@@ -22,6 +22,7 @@ from sentifactory.corpus.batch_order import order_by_batch
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError
 from sentifactory.masking import mask_settings
+from sentifactory.models.weights import identify_checkpoint
 from sentifactory.progress import say
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT
@@ -151,6 +152,7 @@ def check_methods(names: Sequence[str]) -> None:
 def describe_runs(options: MethodOptions, recipe: Recipe, split: SplitFiles) -> dict[str, Any]:
     """Return all that the runs hang on, beside method and seed."""
     described = {
+        "model": identify_checkpoint(str(recipe.settings.get("model_name_or_path"))),
         "recipe": mask_settings({key: value for key, value in recipe.settings.items() if key != "output_dir"}),
         "training reviews": [hash_file(split.train_csv) if split.train_csv.is_file() else None, options.reviews],
         "validation reviews": [hash_file(split.val), options.val_samples],

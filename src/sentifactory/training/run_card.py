@@ -24,7 +24,9 @@ from sentifactory.corpus.leak_guard import LEAKS, LeakFinding
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.json_object import read_json_object
 from sentifactory.masking import is_secret_key, mask_settings, mask_words
+from sentifactory.models.weights import identify_checkpoint
 from sentifactory.proc_tables import read_peak_rss
+from sentifactory.task_files import describe_task, load_task
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.leak_check import warn_of_leaks
 from sentifactory.training.recipe import Recipe
@@ -38,6 +40,8 @@ _PACKAGES = (
 )  # fmt: skip
 # Settings that say where and how a run is continued or reported, and not what is learnt; neither do keys and tokens.
 _NEUTRAL_SETTINGS = frozenset({"output_dir", "overwrite_cache", "overwrite_output_dir", "resume_from_checkpoint"})
+# Folders of models that training begins with.
+_MODEL_KEYS = ("model_name_or_path", "adapter_name_or_path")
 
 
 def describe_data(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -51,13 +55,20 @@ def describe_data(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 def compute_fingerprint(
     settings: Mapping[str, Any], data: Sequence[Mapping[str, Any]], loss: str = WHOLE_ANSWER
 ) -> str:
-    """Return a hash of what a run learns from: a checkpoint is continued only by a run with the same one."""
+    """Return a hash of what a run learns from: a checkpoint is continued only by a run with the same one.
+
+    The model that it begins with counts by its content: another one may stand in the same folder by now.
+    """
+    bases = [settings[key] for key in _MODEL_KEYS if isinstance(settings.get(key), str)]
     essence: dict[str, Any] = {
+        "models": [identify_checkpoint(base) for base in bases],
         "settings": {
             key: value for key, value in settings.items() if key not in _NEUTRAL_SETTINGS and not is_secret_key(key)
         },
         "data": [item["sha256"] for item in data],
     }
+    if settings.get("task") is not None:  # of an encoder; the prompts of a language model stand in its data
+        essence["task"] = describe_task(load_task(str(settings["task"])))
     if loss != WHOLE_ANSWER:
         essence["loss"] = loss
     return hashlib.sha256(json.dumps(essence, sort_keys=True, default=str).encode()).hexdigest()

@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentifactory.atomic import write_json, write_text
+from sentifactory.evaluation.formats import (
+    format_p_value,
+    format_percent,
+    format_points,
+    format_range,
+    read_p_value,
+)
 from sentifactory.evaluation.markdown import build_table, escape
 from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
-from sentifactory.evaluation.significance import compare_paired
-from sentifactory.evaluation.verdict import format_p_value, format_percent, format_points, format_range
+from sentifactory.evaluation.significance import compare_paired, correct_family
 from sentifactory.evaluation.wording import read_interval
 from sentifactory.masking import mask_words
 from sentifactory.quantities import DASH, format_bytes, format_seconds
@@ -90,10 +96,22 @@ def _trim(outcome: Mapping[str, Any]) -> dict[str, Any]:
 def compare_answers(
     outcomes: Mapping[int, Mapping[str, Any]], first: int | None, second: int
 ) -> dict[str, Any] | None:
-    """Return the paired test of two trials on the same reviews; None where there are no two."""
+    """Return the paired test of two trials on the same reviews; None where there are no two.
+
+    The second is the best of all trials: all that finished are compared with the first, and are one family (Holm).
+    """
     if first is None or first == second:
         return None
-    return compare_paired(outcomes[first]["right"], outcomes[second]["right"]).to_dict()
+    before = outcomes[first]["right"]
+    others = {
+        number: outcome["right"]
+        for number, outcome in outcomes.items()
+        if number != first and outcome["status"] == FINISHED and "same_as" not in outcome
+    }
+    others[second] = outcomes[second]["right"]
+    return correct_family({number: compare_paired(before, right) for number, right in others.items()})[
+        second
+    ].to_dict()
 
 
 def report_sweep(result: Mapping[str, Any], plan: SweepPlan) -> None:
@@ -189,11 +207,12 @@ def describe_best(result: Mapping[str, Any]) -> str:
     test = result["best_against_start"]
     if test is None:
         return text + (" It is the recipe as it was." if result["start"] == best["number"] else "")
-    how = "This is more than chance" if test["is_shown"] else "That it is better is not shown"
+    how = "This is more than chance" if test["is_shown_holm"] else "That it is better is not shown"
     spread = format_range(read_interval(test["interval"]), "to")
+    corrected = "" if test["p_value_holm"] is None else ", corrected for all trials (Holm)"
     return (
         f"{text} Against the recipe as it was (trial {result['start']}): {format_points(test['difference'])} points "
-        f"of accuracy ({spread}; {format_p_value(test['p_value'])}). {how}."
+        f"of accuracy ({spread}; {format_p_value(read_p_value(test))}{corrected}). {how}."
     )
 
 
