@@ -117,14 +117,17 @@ def _write_csv(stream: IO[str], reviews: Sequence[Review], task: Task, has_domai
 
 def _write_jsonl(path: Path, reviews: Sequence[Review], task: Task, formatting: str) -> None:
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    # Of a line only the prompt hangs on the review; the rest is made once for each label.
-    empty = encode(task.render_prompt(""))
-    frames: dict[int | None, list[str]] = {}
+    # Of a line only the prompt depends on the review; the rest is made once for each label. The prompt is the first
+    # value of its key: a prompt that is the review alone ("") or a word of the row ("user") stands in a row twice.
+    key = "content" if formatting == SHAREGPT else "instruction"
+    empty = f'"{key}": {encode(task.render_prompt(""))}'
+    frames: dict[int | None, tuple[str, str]] = {}
     for label in range(len(task.labels)):
         row = (
             {"messages": task.render_messages("", label)} if formatting == SHAREGPT else task.render_alpaca("", label)
         )
-        frames[label] = encode(row).split(empty)
+        before, _, after = encode(row).partition(empty)
+        frames[label] = (f'{before}"{key}": ', after)
     with path.open("w", encoding="utf-8", newline="") as stream:
         for review in reviews:
             before, after = frames[review.label]
