@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,13 +134,14 @@ def test_several_test_files_are_told_apart_and_training_is_read_once(
     (tmp_path / "three.csv").write_text("text\n另一句没有人说过的话\n", encoding="utf-8")
     files = [tmp_path / f"{name}.csv" for name in ("one", "two", "three")]
     opened: list[Path] = []
-    read = leak_guard.read_texts
+    for name in ("read_seen", "read_texts"):
+        read = getattr(leak_guard, name)
 
-    def note(path: Path, *rest: object) -> object:
-        opened.append(path)
-        return read(path, *rest)
+        def note(path: Path, *rest: object, read: Callable[..., object] = read, **more: object) -> object:
+            opened.append(path)
+            return read(path, *rest, **more)
 
-    monkeypatch.setattr(leak_guard, "read_texts", note)
+        monkeypatch.setattr(leak_guard, name, note)
     train = [TrainFile(tmp_path / "train.csv")]
     findings = find_leaks_by_file(train, files)
     assert sorted(opened) == sorted([tmp_path / "train.csv", *files])

@@ -144,11 +144,14 @@ def write_rejected(folder: Path, rejected: Sequence[Rejected | RejectedRow], tas
 
 
 def _list_rejected(item: Rejected | RejectedRow, task: Task) -> tuple[str, int, str, str, int | str, str]:
-    if isinstance(item, RejectedRow):
-        return item.source.file, item.source.line, str(item.reason), item.detail, "", item.text
-    review, source = item.review, item.review.source
+    source = item.source if isinstance(item, RejectedRow) else item.review.source
     place = (source.file, source.line) if source else ("", 0)
-    return *place, str(item.reason), item.detail, _answer_of(review.label, task), review.text
+    detail = item.detail
+    if source and source.round:
+        detail = f"round {source.round}" + (f": {detail}" if detail else "")
+    if isinstance(item, RejectedRow):
+        return *place, str(item.reason), detail, "", item.text
+    return *place, str(item.reason), detail, _answer_of(item.review.label, task), item.review.text
 
 
 def write_near_repeats(folder: Path, rows: Sequence[tuple[int, str, Review]], task: Task) -> str:
