@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sentifactory.corpus.cleaning import Reason
@@ -21,6 +22,7 @@ from sentifactory.task import Task
 _CHAT_KEYS = ("messages", "conversations")
 # Question and answer of one-turn rows: alpaca's, ms-swift's, those of OpenAI and of TRL.
 _PAIR_KEYS = (("instruction", "output"), ("query", "response"), ("prompt", "completion"), ("prompt", "response"))
+_PAIR_WORDS = {"input", "history", *(key for keys in _PAIR_KEYS for key in keys)}
 _USERS = ("user", "human")
 _MODELS = ("assistant", "gpt", "model")
 _DELIMITED = ("csv", "tsv", "excel")
@@ -37,6 +39,7 @@ class Round(NamedTuple):
         row: number of that row among the sound ones, from 0.
         number: which round of its chat it is, from 1; None where the chat has no other.
         review: the words that hold the review: what the user says, or of it what is known not to be the question.
+        is_apart: whether the form of the row says that these words are the review.
         answer: what the model answers, or the label that is next to the chat; "" where there is none.
         around: all other words of the row, each told once, in its first round.
     """
@@ -45,6 +48,7 @@ class Round(NamedTuple):
     row: int
     number: int | None
     review: str
+    is_apart: bool
     answer: str
     around: tuple[str, ...]
 
@@ -89,7 +93,13 @@ def iter_parted(table: Table, task: Task) -> Iterator[tuple[Round, Parted] | Bro
     """Yield each round with its prompt parted into the question and the review."""
     frames = PromptFrames(task, lambda: (one.review for one in iter_rounds(table) if isinstance(one, Round)))
     for one in iter_rounds(table):
-        yield one if isinstance(one, BrokenRow) else (one, frames.part(one.review))
+        if isinstance(one, BrokenRow):
+            yield one
+            continue
+        parted = frames.part(one.review)
+        if one.is_apart and parted.kind == Kind.WHOLE:
+            parted = replace(parted, kind=Kind.FOUND)
+        yield one, parted
 
 
 def iter_column_texts(table: Table, task: Task, columns: Columns) -> Iterator[tuple[Round, Parted] | BrokenRow]:
@@ -107,67 +117,82 @@ def iter_column_texts(table: Table, task: Task, columns: Columns) -> Iterator[tu
         parted = frames.part(row.text)
         if parted.kind == Kind.WHOLE:
             parted = Parted(row.text, Kind.TEXT if is_for_pretraining else Kind.KNOWN)
-        yield Round(row.line, n_rows, None, row.text, "", ()), parted
+        yield Round(row.line, n_rows, None, row.text, True, "", ()), parted
         n_rows += 1
 
 
 def iter_rounds(table: Table) -> Iterator[Round | BrokenRow]:
     """Yield the rounds of all chats of a table, in the order of the file."""
     columns = Columns(0, 0, None, has_chats=True)
-    counts: Counter[tuple[str, str]] | None = None
 
-    def count(pair: tuple[str, str]) -> int:
-        nonlocal counts
-        if counts is None:
-            found = (_find_pair(json.loads(row.text)) for row in table.iter_rows(columns) if isinstance(row, RawRow))
-            counts = Counter(piece for one in found if one for piece in (("question", one[0]), ("input", one[1])))
-        return counts[pair]
+    def iter_objects() -> Iterator[tuple[int, dict[str, Any]] | BrokenRow]:
+        for row in table.iter_rows(columns):
+            yield row if isinstance(row, BrokenRow) else (row.line, json.loads(row.text))
 
+    inputs = _Inputs(lambda: (one[1] for one in iter_objects() if not isinstance(one, BrokenRow)))
     n_rows = 0
-    for row in table.iter_rows(columns):
-        if isinstance(row, BrokenRow):
-            yield row
+    for one in iter_objects():
+        if isinstance(one, BrokenRow):
+            yield one
             continue
-        rounds = _read_row(json.loads(row.text), count)
+        line, row = one
+        rounds = _read_row(row, inputs)
         if not rounds:
-            yield BrokenRow(row.line, "the chat has no turn of a user", row.text)
+            shown = json.dumps(row, ensure_ascii=False)
+            yield BrokenRow(line, "the chat has no turn of a user", shown)
             continue
-        for number, (review, answer, around) in enumerate(rounds, start=1):
-            yield Round(row.line, n_rows, number if len(rounds) > 1 else None, review, answer, around)
+        for number, (review, answer, around, is_apart) in enumerate(rounds, start=1):
+            yield Round(line, n_rows, number if len(rounds) > 1 else None, review, is_apart, answer, around)
         n_rows += 1
 
 
-_Exchange = tuple[str, str, tuple[str, ...]]  # review, answer, words around
+class _Exchange(NamedTuple):
+    review: str
+    answer: str
+    around: tuple[str, ...] = ()
+    is_apart: bool = False
 
 
-def _read_row(row: dict[str, Any], count: Callable[[tuple[str, str]], int]) -> list[_Exchange]:
+class _Inputs:
+    """Tells which of instruction and input is the review: the other one is in many rows, with other partners."""
+
+    def __init__(self, open_rows: Callable[[], Iterable[dict[str, Any]]]) -> None:
+        self._open_rows = open_rows
+        self._partners: Counter[tuple[str, str]] | None = None
+
+    def part(self, question: str, extra: str, answer: str) -> _Exchange:
+        if self._partners is None:
+            pairs = {pair[:2] for row in self._open_rows() if (pair := _find_pair(row)) is not None and pair[1]}
+            self._partners = Counter(
+                (kind, pair[at]) for pair in pairs for at, kind in enumerate(("question", "input"))
+            )
+        n_inputs, n_questions = self._partners["question", question], self._partners["input", extra]
+        if n_questions > n_inputs:
+            return _Exchange(question, answer, (extra,), is_apart=True)
+        return _Exchange(extra, answer, (question,), is_apart=n_inputs > 1)
+
+
+def _read_row(row: dict[str, Any], inputs: _Inputs) -> list[_Exchange]:
     """Return the rounds of a row of any form; [] where it has none."""
     known = {normalise_name(name): value for name, value in row.items()}
     label = next((spell_cell(known[name]) or "" for name in LABEL_COLUMNS if known.get(name) is not None), "")
-    chat = next((row[key] for key in _CHAT_KEYS if isinstance(row.get(key), list)), None)
+    chat = next((key for key in _CHAT_KEYS if isinstance(row.get(key), list)), None)
     if chat is not None:
-        rounds = _read_turns(chat)
-        used = {id(chat)}
-        if rounds and not rounds[-1][1]:
-            rounds[-1] = (rounds[-1][0], label, rounds[-1][2])
+        rounds, used = _read_turns(row[chat]), {chat}
+        if rounds and not rounds[-1].answer and label:
+            # ms-swift's rows for classifiers: the label is next to the chat. (Beside an answer it says how good that is.)
+            rounds[-1] = rounds[-1]._replace(answer=label, is_apart=len(rounds) == 1)
     elif (pair := _find_pair(row)) is not None:
         question, extra, answer = pair
-        rounds = _read_history(row.get("history"))
-        if not extra:
-            rounds.append((question, answer, ()))
-        elif count(("input", extra)) > count(("question", question)):
-            rounds.append((question, answer, (extra,)))  # the same input again and again: it is the question
-        else:
-            rounds.append((extra, answer, (question,)))
-        used = {id(row.get(name)) for name in ("history", "input", *(key for keys in _PAIR_KEYS for key in keys))}
+        asked = inputs.part(question, extra, answer) if extra else _Exchange(question, answer)
+        rounds, used = [*_read_history(row.get("history")), asked], _PAIR_WORDS
     else:
         text = next((known[name] for name in TEXT_COLUMNS if isinstance(known.get(name), str)), None)
-        return [] if text is None else [(text, label, ())]
+        return [] if text is None else [_Exchange(text, label, (), is_apart=bool(label))]
     if rounds:
         # What else the row says is trained on as well: a system prompt, a reply that was preferred.
-        others = tuple(words for value in row.values() if id(value) not in used for words in _iter_words(value))
-        first = rounds[0]
-        rounds[0] = (first[0], first[1], (*first[2], *others))
+        others = tuple(words for name, value in row.items() if name not in used for words in _iter_words(value))
+        rounds[0] = rounds[0]._replace(around=(*rounds[0].around, *others))
     return rounds
 
 
@@ -184,7 +209,7 @@ def _read_history(history: Any) -> list[_Exchange]:
     """Return the earlier rounds of an alpaca row."""
     pairs = history if isinstance(history, list) else []
     return [
-        (pair[0], pair[1], ())
+        _Exchange(*pair)
         for pair in pairs
         if isinstance(pair, list) and len(pair) == 2 and all(isinstance(words, str) for words in pair)
     ]
@@ -200,14 +225,14 @@ def _read_turns(turns: list[Any]) -> list[_Exchange]:
         if speaker in _USERS:
             asked.append(words)
         elif speaker in _MODELS and asked:
-            rounds.append(("\n".join(asked), words, tuple(around)))
+            rounds.append(_Exchange("\n".join(asked), words, tuple(around)))
             asked, around = [], []
         else:
             around.append(words)
     if asked:
-        rounds.append(("\n".join(asked), "", tuple(around)))
+        rounds.append(_Exchange("\n".join(asked), "", tuple(around)))
     elif rounds and around:
-        rounds[-1] = (*rounds[-1][:2], (*rounds[-1][2], *around))
+        rounds[-1] = rounds[-1]._replace(around=(*rounds[-1].around, *around))
     return rounds
 
 

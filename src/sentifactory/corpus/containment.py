@@ -3,15 +3,15 @@
 Training texts need not be reviews alone: a prompt whose question is not known, a system prompt with examples, a turn
 of a chat, a text to pretrain on. From how many characters of its comparison key a test review counts as seen in them:
 
-- 8 to 15 (`near.MIN_CHARS`): where it is a piece of its own there, between line ends, quotes, brackets or colons. In
+- 8 to 11 (`near.MIN_CHARS`): where it is a piece of its own there, between line ends, quotes, brackets or colons. In
   the midst of a sentence so few characters are words that people use ("速度不是一般的慢");
-- from 16 on (`near.LOOSE_CHARS`): anywhere;
-- from 30 on: also in what looks like a longer review itself. Measured on reviews parted at random and free of near
-  repeats: of 1,544 hotel reviews of 16 characters and more 2 stand in one of the others, of 1,149 take-away reviews
-  none, and from 30 on none of 1,301 and of 484. The two are copied passages.
+- from 12 on: anywhere, word for word; from 16 on (`near.LOOSE_CHARS`) with one character in ten changed as well;
+- from 30 on, word for word, also in what is a longer review itself as far as one knows.
 
-The same shares as in `near` count as nearly the same. Near repeats are looked for where enough of the pairs of
-neighbouring characters are shared; exact ones are all found. Time and memory grow with the number of characters.
+Measured on reviews parted at random and free of near repeats: of 1,552 hotel reviews of 12 characters and more 2 stand
+in one of the others (copied passages of 24 and 29), of 1,536 take-away reviews none; from 30 on none of 1,301 and of
+484. Exact ones are all found. Near ones are looked for where enough stretches of four characters are shared. Time and
+memory grow with the number of characters.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sentifactory.corpus.keys import encode_texts
-from sentifactory.corpus.near import LOOSE_CHARS, MIN_SIMILARITY
+from sentifactory.corpus.near import LOOSE_CHARS
 from sentifactory.records import Source
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+IN_TEXT_CHARS = 12
 IN_REVIEW_CHARS = 30
+_NEARLY = 0.9
 # What parts a text that is quoted from the words around it. Commas and full stops are those of the review.
 _MARKS = re.compile(r"""[\n\r\t:："“”'‘’`｀「」『』《》〈〉【】\[\]()（）<>＜＞{}｛｝|=#*]+""")
 _MOST_ENDS = 8
@@ -85,18 +87,21 @@ class Contained:
     similarity: float
 
 
-def find_contained(needles: Sequence[str], texts: Sequence[str], min_chars: int = LOOSE_CHARS) -> list[Contained]:
+def find_contained(needles: Sequence[str], texts: Sequence[str], *, are_reviews: bool = False) -> list[Contained]:
     """Return which needles stand in which text: of each needle one text, exactly if it does so in any.
 
     Args:
-        needles: comparison keys from `keys.make_keys`; those under `min_chars` are passed over.
+        needles: comparison keys from `keys.make_keys`.
         texts: comparison keys of the longer texts.
-        min_chars: from how many characters on a needle counts, at least 16.
+        are_reviews: whether the texts look like reviews.
     """
+    min_chars = IN_REVIEW_CHARS if are_reviews else IN_TEXT_CHARS
     long = [place for place, needle in enumerate(needles) if len(needle) >= min_chars]
     exact = _find_exact([needles[place] for place in long], texts, min_chars)
     found = [Contained(long[needle], text, 1.0) for needle, text in exact.items()]
-    rest = [place for at, place in enumerate(long) if at not in exact]
+    if are_reviews:
+        return found
+    rest = [place for at, place in enumerate(long) if at not in exact and len(needles[place]) >= LOOSE_CHARS]
     near = _find_near([needles[place] for place in rest], texts)
     return [*found, *(Contained(rest[needle], text, similarity) for needle, (text, similarity) in near.items())]
 
@@ -222,7 +227,7 @@ def _find_near(needles: Sequence[str], texts: Sequence[str]) -> dict[int, tuple[
         for code in candidates.tolist():
             place, one = divmod(code, len(needles))
             similarity = _measure(needles[one], block[place])
-            if similarity >= MIN_SIMILARITY and similarity > found.get(one, (0, 0.0))[1]:
+            if similarity >= _NEARLY and similarity > found.get(one, (0, 0.0))[1]:
                 found[one] = (first + place, similarity)
     return found
 
@@ -234,7 +239,7 @@ def _measure(needle: str, text: str) -> float:
 
     if len(text) < len(needle):
         return 0.0  # two short texts are for `near` to compare
-    best = partial_ratio_alignment(needle, text, score_cutoff=100 * MIN_SIMILARITY - 10)
+    best = partial_ratio_alignment(needle, text, score_cutoff=100 * _NEARLY - 10)
     if best is None:
         return 0.0
     part = text[best.dest_start : best.dest_end]

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sentifactory.corpus.containment import IN_REVIEW_CHARS, Passage, find_contained, list_pieces
+from sentifactory.corpus.containment import Passage, find_contained, list_pieces
 from sentifactory.corpus.export import write_reviews
 from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.keys import make_keys
-from sentifactory.corpus.near import LOOSE_CHARS, MIN_CHARS
+from sentifactory.corpus.near import MIN_CHARS
 from sentifactory.corpus.readers import read_reviews, read_seen, read_texts
 from sentifactory.corpus.seen import join_seen
 from sentifactory.corpus.shared_texts import EXACT, NEAR, find_overlaps
@@ -164,9 +164,9 @@ def _find_within(passages: Sequence[Passage], test: Sequence[Review], known: Seq
     others = [review for review in test if id(review) not in seen_exactly]
     needles = make_keys([review.text for review in others])
     pairs = []
-    for is_review, min_chars in ((False, LOOSE_CHARS), (True, IN_REVIEW_CHARS)):
+    for is_review in (False, True):
         chosen = [passage for passage in passages if passage.is_review == is_review]
-        for one in find_contained(needles, make_keys([passage.text for passage in chosen]), min_chars):
+        for one in find_contained(needles, make_keys([passage.text for passage in chosen]), are_reviews=is_review):
             review, passage = others[one.needle], chosen[one.text]
             if one.similarity == 1 or id(review) not in seen:
                 kind = EXACT if one.similarity == 1 else NEAR

@@ -12,25 +12,28 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
 
 from sentifactory.task import TASKS, TEXT_SLOT, Task
 
 # A beginning that a part of the rows share is a question when this share of them have it and this many different
-# rows, and when it is as long as a question or at least half of the rows have it: reviews begin alike as well.
+# rows, and when it is as long as a question (with what comes after the review), or at least half of the rows have it:
+# reviews begin alike as well.
 _MIN_SHARE = 0.05
-_MIN_ROWS = 5
+_MIN_ROWS = 3
 _MIN_CHARS = 8
 _MAIN_SHARE = 0.5
 # So many different rows do not begin with the same word of a review by chance: a question may end within a word then.
 _SURE_ROWS = 20
 _NEARLY_ALL = 0.8
 _SAMPLE = 1000
-_CLOSING = "\"'`”’」』》】）)]>＞｀\n"
 _NO_WORD = re.compile(r"[\W_]")
 _WORD = re.compile(r"[^\W_]")
+# What stands between a question and a review. A comma does not: it is within the one or the other.
+_OPENING = ":：\"'`“”‘’「『《【（([<＜>＞｀\n\t=。？！?! "
+_CLOSING = "\"'`”’」』》】）)]>＞｀\n"
 
 
 class Kind(StrEnum):
@@ -38,6 +41,7 @@ class Kind(StrEnum):
 
     KNOWN = "known"  # a task says where the review is, or the text is no prompt at all
     FOUND = "found"  # other rows have the same question
+    GUESSED = "guessed"  # other rows begin or end alike, in the midst of a sentence: it may not be all of the question
     WHOLE = "whole"  # review and question could not be told apart
     TEXT = "text"  # nothing is asked: words to pretrain on, or reviews without labels
 
@@ -49,12 +53,12 @@ class Parted:
     Attributes:
         review: the words of the review; all of the prompt where they are not known.
         kind: how they were found.
-        question: what is around them; "" where that is nothing, or not known.
+        question: what is before and after them; "" where that is nothing, or not known.
     """
 
     review: str
     kind: Kind
-    question: str = ""
+    question: tuple[str, str] = ("", "")
 
 
 Frame = tuple[str, str]
@@ -76,6 +80,7 @@ class PromptFrames:
         # A prompt that is the review alone fits whatever is asked, and says nothing.
         known = [frame for frame in frames if any(frame)]
         self._known: list[Frame] = sorted(known, key=lambda frame: -len(frame[0]) - len(frame[1]))
+        self._is_bare = task.prompt_template == TEXT_SLOT
         self._open_prompts = open_prompts
         self._are_reviews = are_reviews
         self._found: list[Frame] | None = None
@@ -87,7 +92,12 @@ class PromptFrames:
             return known
         if self._found is None:
             self._found = self._find()
-        return find_review(prompt, self._found, Kind.FOUND) or Parted(prompt, Kind.WHOLE)
+        found = find_review(prompt, self._found, Kind.FOUND)
+        if found is None:
+            return Parted(prompt, Kind.FOUND if self._is_bare else Kind.WHOLE)
+        before, after = found.question
+        is_sharp = (not before or before[-1] in _OPENING) and (not after or after[0] in _CLOSING)
+        return found if is_sharp else replace(found, kind=Kind.GUESSED)
 
     def _find(self) -> list[Frame]:
         others = (one for one in self._open_prompts() if find_review(one, self._known) is None)
@@ -114,7 +124,7 @@ def find_review(prompt: str, frames: Sequence[Frame], kind: Kind = Kind.KNOWN) -
     for before, after in frames:
         if prompt.startswith(before) and prompt.endswith(after) and len(prompt) >= len(before) + len(after):
             review = prompt[len(before) : len(prompt) - len(after)]
-            return Parted(review, kind, f"{before}\n{after}")
+            return Parted(review, kind, (before, after))
     return None
 
 
@@ -126,14 +136,18 @@ def find_frames(prompts: Iterable[str]) -> list[Frame]:
         [('Good? ', ' Answer:')]
     """
     rest = sorted(set(prompts))
+    n_all = len(rest)
     frames: list[Frame] = []
     for head in [*_sort_heads(_find_heads(rest)), ""]:
         own = [prompt for prompt in rest if prompt.startswith(head)]
-        rest = [prompt for prompt in rest if not prompt.startswith(head)]
         tails = _find_heads(sorted({prompt[len(head) :][::-1] for prompt in own}), is_reversed=True)
-        frames += [(head, tail[::-1]) for tail in _sort_heads(tails)]
-        if head:
-            frames.append((head, ""))
+        found = [(head, tail[::-1]) for tail in _sort_heads(tails)]
+        if len(head) >= _MIN_CHARS or len(own) >= _MAIN_SHARE * n_all:
+            found.append((head, ""))
+        else:  # it is a question together with what comes after the review only
+            found = [(before, after) for before, after in found if len(before) + len(after) >= _MIN_CHARS]
+        frames += [frame for frame in found if any(frame)]
+        rest = [prompt for prompt in rest if find_review(prompt, found) is None]
     return frames
 
 
@@ -158,14 +172,14 @@ def _find_heads(texts: Sequence[str], *, is_reversed: bool = False) -> set[str]:
             continue
         n_common = _count_common(texts[start], texts[end - 1])
         share = n_rows / len(texts)
-        is_long = n_head == 0 and n_common >= _MIN_CHARS
-        is_sure = n_rows >= _SURE_ROWS and (share >= _NEARLY_ALL or is_long)
+        is_sure = n_rows >= _SURE_ROWS and (share >= _NEARLY_ALL or (n_head == 0 and n_common >= _MIN_CHARS))
         head = texts[start][:n_common] if is_sure else _cut_word(texts[start][:n_common])
-        is_question = len(head) - n_head >= _MIN_CHARS or (n_head == 0 and share >= _MAIN_SHARE and head)
+        is_long = len(head) - n_head >= _MIN_CHARS or (n_head == 0 and share >= _MAIN_SHARE and head != "")
+        is_question = is_long or (n_head == 0 and len(head) > 1 and head[-1] in _OPENING and not is_reversed)
         is_text = n_rows < _MIN_ROWS and head == texts[start]  # nothing would be left of it
         if is_question and not is_text and (not is_reversed or _is_tail(head)):
             heads.add(head)
-            n_head = len(head)
+            n_head = len(head) if is_long else 0
         pending += [
             (low, high, n_head) for low, high in _iter_branches(texts, start, end, n_common) if high - low >= min_rows
         ]

@@ -29,10 +29,10 @@ class SeenFile:
         """Take in a row of a file."""
         source = Source(file, one.line, one.number)
         self.reviews.append(Review(parted.review, None, source))
-        self.n_unparted += parted.kind == Kind.WHOLE
+        self.n_unparted += parted.kind in (Kind.GUESSED, Kind.WHOLE)
         if parted.kind != Kind.KNOWN:
             self._add_passages([one.review], source, is_review=parted.kind == Kind.FOUND)
-        self._add_passages([parted.question, one.answer, *one.around], source)
+        self._add_passages([" ".join(parted.question).strip(), one.answer, *one.around], source)
 
     def _add_passages(self, texts: Iterable[str], source: Source, *, is_review: bool = False) -> None:
         for text in texts:
