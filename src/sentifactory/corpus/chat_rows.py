@@ -180,7 +180,7 @@ def _read_row(row: dict[str, Any], inputs: _Inputs) -> list[_Exchange]:
     if chat is not None:
         rounds, used = _read_turns(row[chat]), {chat}
         if rounds and not rounds[-1].answer and label:
-            # ms-swift's rows for classifiers: the label is next to the chat. (Beside an answer it says how good that is.)
+            # ms-swift's rows for classifiers. Beside an answer the label says how good that is.
             rounds[-1] = rounds[-1]._replace(answer=label, is_apart=len(rounds) == 1)
     elif (pair := _find_pair(row)) is not None:
         question, extra, answer = pair

@@ -16,10 +16,10 @@ from typing import Any
 import sentifactory
 from sentifactory.corpus.export import MANIFEST
 from sentifactory.corpus.keys import make_keys
-from sentifactory.corpus.leakage import LeakReport, check_leaks
+from sentifactory.corpus.leakage import LeakReport, check_seen
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.near import describe_rule
-from sentifactory.corpus.readers import read_seen, read_texts
+from sentifactory.corpus.readers import read_seen
 from sentifactory.corpus.seen import SeenFile, join_seen
 from sentifactory.corpus.shared_texts import EXACT, NEAR
 from sentifactory.errors import LeakError
@@ -39,7 +39,7 @@ class TrainFile:
     """A file that is trained on.
 
     Attributes:
-        path: in any form that `readers.read_texts` reads.
+        path: in any form that `readers.read_seen` reads.
         max_rows: only the first so many rows are trained on; None: all.
     """
 
@@ -128,7 +128,8 @@ def find_leaks(train: Sequence[TrainFile], test: Sequence[Path]) -> LeakFinding:
     report = None
     if reports:
         pairs = [pair for one in reports for pair in one.pairs]
-        report = replace(reports[0], n_test=sum(one.n_test for one in reports), pairs=pairs)
+        n_test, n_unparted = (sum(getattr(one, name) for one in reports) for name in ("n_test", "n_unparted_test"))
+        report = replace(reports[0], n_test=n_test, pairs=pairs, n_unparted_test=n_unparted)
     manifests = dict.fromkeys(manifest for finding in findings for manifest in finding.manifests)
     test_files = tuple(file for finding in findings for file in finding.test_files)
     return LeakFinding(findings[0].train_files, test_files, tuple(manifests), report)
@@ -138,19 +139,21 @@ def find_leaks_by_file(train: Sequence[TrainFile], test: Sequence[Path]) -> list
     """Do the same for each test file alone; the training files are read and searched once for all of them."""
     test = list(dict.fromkeys(test))
     proofs = {file: [find_proof(one.path, file) for one in train] for file in test}
-    to_compare = {file: read_texts(file, BINARY_SENTIMENT) for file in test if not all(proofs[file])}
+    to_compare = {file: read_seen(file, BINARY_SENTIMENT) for file in test if not all(proofs[file])}
     whole = LeakReport(0, 0)
     if to_compare:
-        seen, tested = _read_seen(train), [review for reviews in to_compare.values() for review in reviews]
-        whole = check_leaks(seen.reviews, tested, list(seen.passages.values()))
-        whole = replace(whole, n_unparted=seen.n_unparted)
+        whole = check_seen(_read_seen(train), join_seen(to_compare.values()))
     findings = []
     for file in test:
         manifests, report = tuple(dict.fromkeys(map(str, proofs[file]))), None
         if file in to_compare:
-            own = {id(review) for review in to_compare[file]}
+            tested = to_compare[file]
+            own = {id(review) for review in tested.reviews}
             pairs = [pair for pair in whole.pairs if id(pair.test) in own]
-            manifests, report = (), replace(whole, n_test=len(to_compare[file]), pairs=pairs)
+            manifests, report = (
+                (),
+                replace(whole, n_test=len(tested.reviews), pairs=pairs, n_unparted_test=tested.n_unparted),
+            )
         findings.append(LeakFinding(tuple(str(one.path) for one in train), (str(file),), manifests, report))
     return findings
 

@@ -15,8 +15,8 @@ from sentifactory.corpus.export import write_reviews
 from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.keys import make_keys
 from sentifactory.corpus.near import MIN_CHARS
-from sentifactory.corpus.readers import read_reviews, read_seen, read_texts
-from sentifactory.corpus.seen import join_seen
+from sentifactory.corpus.readers import read_reviews, read_seen
+from sentifactory.corpus.seen import SeenFile, join_seen
 from sentifactory.corpus.shared_texts import EXACT, NEAR, find_overlaps
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.records import Review
@@ -45,7 +45,8 @@ class LeakReport:
         pairs: one for each test review and distinct training text that it repeats; of a training text that stands
             in several rows the first is named.
         seen_as: what the training reviews are called.
-        n_unparted: of how many training prompts it is not known which words are the review.
+        n_unparted: in how many training rows it is not known which words of the prompt are the review.
+        n_unparted_test: in how many test rows.
     """
 
     n_train: int
@@ -53,6 +54,7 @@ class LeakReport:
     pairs: list[LeakPair] = field(default_factory=list)
     seen_as: str = "training"
     n_unparted: int = 0
+    n_unparted_test: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -65,7 +67,7 @@ class LeakReport:
         return {EXACT: len(exact), NEAR: len({id(pair.test) for pair in self.pairs} - exact)}
 
     def summarise(self) -> str:
-        """Return the finding in one sentence, and in another one what was compared as a whole only."""
+        """Return the finding in one sentence, and in others how many rows were compared as a whole only."""
         if self.is_clean:
             told = f"None of the {self.n_test} test reviews stands among the {self.n_train} {self.seen_as} reviews."
         else:
@@ -74,11 +76,15 @@ class LeakReport:
                 f"{sum(counts.values())} of the {self.n_test} test reviews stand among the {self.n_train} "
                 f"{self.seen_as} reviews: {counts[EXACT]} exact, {counts[NEAR]} near."
             )
-        if self.n_unparted:
-            told += (
-                f" In {self.n_unparted} of the {self.n_train} {self.seen_as} rows the review cannot be told from the "
-                "question around it, so they were searched as a whole."
-            )
+        for n_unparted, n_rows, part in (
+            (self.n_unparted, self.n_train, self.seen_as),
+            (self.n_unparted_test, self.n_test, "test"),
+        ):
+            if n_unparted:
+                told += (
+                    f" In {n_unparted} of the {n_rows} {part} rows the review cannot be told from the question around "
+                    "it, so the prompt was compared as a whole."
+                )
         return told
 
     def describe(self, max_pairs: int) -> str:
@@ -108,6 +114,7 @@ class LeakReport:
             "is_clean": self.is_clean,
             "train_reviews": self.n_train,
             "test_reviews": self.n_test,
+            "unparted_rows": {"train": self.n_unparted, "test": self.n_unparted_test},
             "leaked_test_reviews": self.count_leaked(),
             "n_pairs": len(self.pairs),
             "pairs": [
@@ -191,9 +198,14 @@ def check_leaks_in_files(
     Raises:
         DataError: when a file cannot be used.
     """
-    seen = join_seen([read_seen(file, task, options) for file in train_files])
-    test = [review for file in test_files for review in read_texts(file, task, options)]
-    return replace(check_leaks(seen.reviews, test, list(seen.passages.values())), n_unparted=seen.n_unparted)
+    seen, test = (join_seen([read_seen(file, task, options) for file in files]) for files in (train_files, test_files))
+    return check_seen(seen, test)
+
+
+def check_seen(train: SeenFile, test: SeenFile) -> LeakReport:
+    """Compare all that training files show with the reviews of test files."""
+    report = check_leaks(train.reviews, test.reviews, list(train.passages.values()))
+    return replace(report, n_unparted=train.n_unparted, n_unparted_test=test.n_unparted)
 
 
 def write_unseen(

@@ -32,6 +32,7 @@ _SAMPLE = 1000
 _NO_WORD = re.compile(r"[\W_]")
 _WORD = re.compile(r"[^\W_]")
 # What stands between a question and a review. A comma does not: it is within the one or the other.
+_STOPS = "。！？…~～.!?"
 _OPENING = ":：\"'`“”‘’「『《【（([<＜>＞｀\n\t=。？！?! "
 _CLOSING = "\"'`”’」』》】）)]>＞｀\n"
 
@@ -141,7 +142,8 @@ def find_frames(prompts: Iterable[str]) -> list[Frame]:
     for head in [*_sort_heads(_find_heads(rest)), ""]:
         own = [prompt for prompt in rest if prompt.startswith(head)]
         tails = _find_heads(sorted({prompt[len(head) :][::-1] for prompt in own}), is_reversed=True)
-        found = [(head, tail[::-1]) for tail in _sort_heads(tails)]
+        # Reviews that all end in a full stop are not quoted with one.
+        found = [(head, tail[::-1].lstrip(_STOPS)) for tail in _sort_heads(tails)]
         if len(head) >= _MIN_CHARS or len(own) >= _MAIN_SHARE * n_all:
             found.append((head, ""))
         else:  # it is a question together with what comes after the review only
