@@ -200,6 +200,38 @@ def test_every_labelled_round_is_a_review(tmp_path: Path) -> None:
     assert intake.inputs[0].n_rows == len(intake.reviews) + len(intake.rejected) == 46
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "a question",
+        "a question after it",
+        "a fence",
+        "several questions",
+        "alpaca, one instruction",
+        "alpaca, five instructions",
+        "alpaca, the review first",
+        "a later round",
+        "prompt and completion",
+        "ms-swift",
+    ],
+)
+def test_data_sets_are_prepared_from_the_reviews_alone(tmp_path: Path, form: str) -> None:
+    """With one foreign row, whose answer is no label, among them."""
+    rows = [FORMS[form](at, text) for at, text in enumerate(TEXTS)]
+    intake = read_source(write_rows(tmp_path / "a.jsonl", [FOREIGN, *rows]), BINARY_SENTIMENT)
+    kept = [one.text for one in intake.reviews if one.text != "你好"]
+    assert [text.rstrip("。") for text in kept] == [text.rstrip("。") for text in TEXTS]
+    assert len(intake.reviews) + len(intake.rejected) == intake.inputs[0].n_rows
+
+
+def test_a_prompt_that_is_taken_for_the_review_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [chat(f"{at}，{text}") for at, text in enumerate(TEXTS)]
+    read_source(write_rows(tmp_path / "a.jsonl", rows), BINARY_SENTIMENT)
+    assert "in 60 of 60 labelled prompts the review cannot be told" in capsys.readouterr().err
+    read_source(write_rows(tmp_path / "b.jsonl", [chat(ASKED + text) for text in TEXTS]), BINARY_SENTIMENT)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_limit_of_rows_counts_rows_and_not_rounds(tmp_path: Path) -> None:
     from sentifactory.corpus.readers import read_seen
 

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.columns import LABEL_COLUMNS, TEXT_COLUMNS, Columns, normalise_name
 from sentifactory.corpus.labels import LabelReader
-from sentifactory.corpus.prompt_frames import Kind, Parted, PromptFrames
+from sentifactory.corpus.prompt_frames import UNPARTED, Kind, Parted, PromptFrames
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table, spell_cell
+from sentifactory.progress import say
 from sentifactory.task import Task
 
 _CHAT_KEYS = ("messages", "conversations")
@@ -74,6 +75,7 @@ def has_chats(table: Table, text_column: str | None, label_column: str | None, *
 
 def iter_labelled(table: Table, task: Task, labels: LabelReader) -> Iterator[RawRow | BrokenRow]:
     """Yield the review and the label of each round; a round whose answer is no label is told as that."""
+    n_labelled = n_unparted = 0
     for rounds in _group_by_row(iter_parted(table, task)):
         if isinstance(rounds, BrokenRow):
             yield rounds
@@ -87,6 +89,13 @@ def iter_labelled(table: Table, task: Task, labels: LabelReader) -> Iterator[Raw
                 yield BrokenRow(one.line, detail, parted.review, Reason.NO_LABEL)
             else:
                 yield RawRow(one.line, parted.review, cell, "", one.number)
+                n_labelled += 1
+                n_unparted += parted.kind in UNPARTED
+    if n_unparted:
+        say(
+            f"{table.header_at}: in {n_unparted} of {n_labelled} labelled prompts the review cannot be told from the "
+            "question around it, so the prompt is taken for the review; --task names the task whose prompt it is"
+        )
 
 
 def iter_parted(table: Table, task: Task) -> Iterator[tuple[Round, Parted] | BrokenRow]:

@@ -59,13 +59,13 @@ class Passage:
 
 
 def list_pieces(text: str) -> list[str]:
-    """Return the pieces of a text that may be a review of their own: it as a whole, between marks, and line ends.
+    """Return the pieces of a text that may be a review of their own: from a mark to the next, or to the line's end.
 
     Example:
         >>> list_pieces("评论：「很好」")
-        ['评论：「很好」', '很好', '评论', '「很好」']
+        ['评论', '很好', '很好」']
     """
-    pieces = [text, *_MARKS.split(text)]
+    pieces = _MARKS.split(text)
     for line in text.splitlines():
         # A review with a colon in it goes on after that: from each mark to the end of the line.
         pieces += [line[match.end() :] for match in list(_MARKS.finditer(line))[:_MOST_ENDS]]

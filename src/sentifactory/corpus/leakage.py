@@ -157,7 +157,8 @@ def _list_pieces(passages: Sequence[Passage]) -> list[Review]:
     """Return the pieces of passages that are long enough to be a review and no words that people use."""
     pieces: dict[str, Review] = {}
     for passage in passages:
-        for piece in list_pieces(passage.text):
+        whole = [] if passage.is_review else [passage.text]  # else it is compared without the question
+        for piece in (*whole, *list_pieces(passage.text)):
             pieces.setdefault(piece, Review(piece, None, passage.source))
     keys = make_keys(list(pieces))
     return [piece for piece, key in zip(pieces.values(), keys, strict=True) if len(key) >= MIN_CHARS]

@@ -24,6 +24,7 @@ from sentifactory.task import TASKS, TEXT_SLOT, Task
 _MIN_SHARE = 0.05
 _MIN_ROWS = 3
 _MIN_CHARS = 8
+_MIN_QUOTED = 4
 _MAIN_SHARE = 0.5
 # So many different rows do not begin with the same word of a review by chance: a question may end within a word then.
 _SURE_ROWS = 20
@@ -34,6 +35,7 @@ _WORD = re.compile(r"[^\W_]")
 # What stands between a question and a review. A comma does not: it is within the one or the other.
 _STOPS = "。！？…~～.!?"
 _OPENING = ":：\"'`“”‘’「『《【（([<＜>＞｀\n\t=。？！?! "
+_QUOTES = "\"'`“‘「『《【（([<＜｀"
 _CLOSING = "\"'`”’」』》】）)]>＞｀\n"
 
 
@@ -45,6 +47,9 @@ class Kind(StrEnum):
     GUESSED = "guessed"  # other rows begin or end alike, in the midst of a sentence: it may not be all of the question
     WHOLE = "whole"  # review and question could not be told apart
     TEXT = "text"  # nothing is asked: words to pretrain on, or reviews without labels
+
+
+UNPARTED = (Kind.GUESSED, Kind.WHOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ def find_frames(prompts: Iterable[str]) -> list[Frame]:
 
     Example:
         >>> find_frames(["Good? 很好 Answer:", "Good? 太差 Answer:"])
-        [('Good? ', ' Answer:')]
+        [('Good? ', ' Answer:'), ('Good? ', '')]
     """
     rest = sorted(set(prompts))
     n_all = len(rest)
@@ -147,10 +152,16 @@ def find_frames(prompts: Iterable[str]) -> list[Frame]:
         if len(head) >= _MIN_CHARS or len(own) >= _MAIN_SHARE * n_all:
             found.append((head, ""))
         else:  # it is a question together with what comes after the review only
-            found = [(before, after) for before, after in found if len(before) + len(after) >= _MIN_CHARS]
+            found = [frame for frame in found if _is_long(*frame)]
         frames += [frame for frame in found if any(frame)]
         rest = [prompt for prompt in rest if find_review(prompt, found) is None]
     return frames
+
+
+def _is_long(before: str, after: str) -> bool:
+    """Whether what is around a review is as long as a question; around quotes fewer words are enough."""
+    is_quote = before[-1:] in _QUOTES and after[:1] in _CLOSING
+    return len(before) + len(after) >= (_MIN_QUOTED if before and after and is_quote else _MIN_CHARS)
 
 
 def _sort_heads(heads: Iterable[str]) -> list[str]:
@@ -177,7 +188,7 @@ def _find_heads(texts: Sequence[str], *, is_reversed: bool = False) -> set[str]:
         is_sure = n_rows >= _SURE_ROWS and (share >= _NEARLY_ALL or (n_head == 0 and n_common >= _MIN_CHARS))
         head = texts[start][:n_common] if is_sure else _cut_word(texts[start][:n_common])
         is_long = len(head) - n_head >= _MIN_CHARS or (n_head == 0 and share >= _MAIN_SHARE and head != "")
-        is_question = is_long or (n_head == 0 and len(head) > 1 and head[-1] in _OPENING and not is_reversed)
+        is_question = is_long or (n_head == 0 and head[-1:] in _OPENING and head != "" and not is_reversed)
         is_text = n_rows < _MIN_ROWS and head == texts[start]  # nothing would be left of it
         if is_question and not is_text and (not is_reversed or _is_tail(head)):
             heads.add(head)

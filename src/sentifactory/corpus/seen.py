@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sentifactory.corpus.chat_rows import Round
 from sentifactory.corpus.containment import Passage
-from sentifactory.corpus.prompt_frames import Kind, Parted
+from sentifactory.corpus.prompt_frames import UNPARTED, Kind, Parted
 from sentifactory.records import Review, Source
 
 
@@ -29,7 +29,7 @@ class SeenFile:
         """Take in a row of a file."""
         source = Source(file, one.line, one.number)
         self.reviews.append(Review(parted.review, None, source))
-        self.n_unparted += parted.kind in (Kind.GUESSED, Kind.WHOLE)
+        self.n_unparted += parted.kind in UNPARTED
         if parted.kind != Kind.KNOWN:
             self._add_passages([one.review], source, is_review=parted.kind == Kind.FOUND)
         self._add_passages([" ".join(parted.question).strip(), one.answer, *one.around], source)
