@@ -21,7 +21,7 @@ from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
 from sentifactory.corpus.row_faults import describe_other_labels, describe_rejected, refuse_unsound
 from sentifactory.corpus.seen import SeenFile
-from sentifactory.corpus.table_files import open_excel, open_parquet
+from sentifactory.corpus.table_files import open_arrow, open_excel, open_parquet
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.errors import DataError
 from sentifactory.records import Review, Source
@@ -34,6 +34,7 @@ _TEXT_OPENERS: dict[str, Callable[..., Table]] = {
 }
 _BINARY_OPENERS: dict[str, Callable[[Path], Table]] = {
     **dict.fromkeys((".parquet", ".pq"), open_parquet),
+    ".arrow": open_arrow,
     **dict.fromkeys((".xlsx", ".xlsm"), open_excel),
 }
 FILE_SUFFIXES = frozenset({*_TEXT_OPENERS, *_BINARY_OPENERS})

@@ -47,6 +47,35 @@ def open_parquet(path: Path) -> Table:
     return Table("parquet", None, header, str(path), True, hash_file(path), iter_rows)
 
 
+def open_arrow(path: Path) -> Table:
+    """Open an Arrow file as `Dataset.save_to_disk` of the library datasets writes it; its rows are numbered from 1.
+
+    Raises:
+        DataError: when it is broken.
+        ConfigError: when pyarrow is not installed.
+    """
+    try:
+        from pyarrow import ArrowException, ipc
+    except ImportError as error:
+        raise _ask_for_package("pyarrow", path) from error
+    try:
+        with path.open("rb") as stream:
+            schema = ipc.open_stream(stream).schema
+    except (ArrowException, OSError) as error:
+        raise _describe_broken("an Arrow file", path, error) from error
+    header, class_names = list(schema.names), read_class_names(schema)
+
+    def iter_rows(columns: Columns) -> Iterator[RawRow | BrokenRow]:
+        wanted = None if columns.has_chats else pick_names(header, columns)
+        try:
+            with path.open("rb") as stream:
+                yield from iter_batches(ipc.open_stream(stream), wanted, class_names)
+        except (ArrowException, OSError) as error:
+            raise _describe_broken("an Arrow file", path, error) from error
+
+    return Table("arrow", None, header, str(path), True, hash_file(path), iter_rows)
+
+
 def pick_names(header: Sequence[str], columns: Columns) -> list[str]:
     """Return the names of the columns of text and label, and of the domain if there is one."""
     return [header[at] for at in (columns.text, columns.label, columns.domain) if at is not None]
