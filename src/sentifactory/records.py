@@ -12,13 +12,15 @@ class Source:
     Attributes:
         file: path or data set name, as the user gave it.
         line: 1-based line in that file on which the row begins (the header is line 1).
+        round: which round of a chat of several reviews it is, from 1; None for all other rows.
     """
 
     file: str
     line: int
+    round: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.file}, line {self.line}"
+        return f"{self.file}, line {self.line}" + (f", round {self.round}" if self.round else "")
 
 
 @dataclass(frozen=True, slots=True)

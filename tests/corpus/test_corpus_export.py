@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -64,6 +65,24 @@ def test_alpaca_form(tmp_path: Path) -> None:
     entry = describe_dataset("demo", "train", "alpaca")
     assert entry["columns"] == {"prompt": "instruction", "query": "input", "response": "output"}
     assert entry["formatting"] == "alpaca"
+
+
+@pytest.mark.parametrize("formatting", ["sharegpt", "alpaca"])
+@pytest.mark.parametrize(
+    "prompt",
+    ["{text}", "user{text}", "content{text}", "{text}input", '{"messages": {text}', '{text}{"a": 1}{}', "{{text}}"],
+)
+def test_a_prompt_of_any_form_is_written_as_it_is_rendered(tmp_path: Path, prompt: str, formatting: str) -> None:
+    task = replace(BINARY_SENTIMENT, prompt_template=prompt, answer_key="content", answer_values=("", "user"))
+    reviews = [Review("好{text}", 1), Review("user", 0), Review('"input": ""', 1)]
+    write_parts(tmp_path, {"train": reviews}, task, formatting)
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert rows == [
+        {"messages": task.render_messages(one.text, one.label)}
+        if formatting == "sharegpt"
+        else task.render_alpaca(one.text, one.label or 0)
+        for one in reviews
+    ]
 
 
 def test_domains_are_a_third_column(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_reviews import make_reviews, write_reviews
@@ -49,7 +50,7 @@ def test_a_manifest_is_believed_for_its_own_bytes(data: Path, monkeypatch: pytes
     def fail(*_: object) -> None:
         raise AssertionError("nothing should be compared")
 
-    monkeypatch.setattr(leak_guard, "check_leaks", fail)
+    monkeypatch.setattr(leak_guard, "check_seen", fail)
     finding = find_leaks([TrainFile(data / "train.jsonl")], [data / "val.csv", data / "test.csv"])
     assert finding.status == CLEAN
     assert finding.to_json()["proven_by"] == [str(data / "manifest.json")]
@@ -133,13 +134,13 @@ def test_several_test_files_are_told_apart_and_training_is_read_once(
     (tmp_path / "three.csv").write_text("text\n另一句没有人说过的话\n", encoding="utf-8")
     files = [tmp_path / f"{name}.csv" for name in ("one", "two", "three")]
     opened: list[Path] = []
-    read = leak_guard.read_texts
+    read = leak_guard.read_seen
 
-    def note(path: Path, *rest: object) -> object:
+    def note(path: Path, *rest: Any, **more: Any) -> object:
         opened.append(path)
-        return read(path, *rest)
+        return read(path, *rest, **more)
 
-    monkeypatch.setattr(leak_guard, "read_texts", note)
+    monkeypatch.setattr(leak_guard, "read_seen", note)
     train = [TrainFile(tmp_path / "train.csv")]
     findings = find_leaks_by_file(train, files)
     assert sorted(opened) == sorted([tmp_path / "train.csv", *files])

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.hub import NAMED_SETS, HubAddress, parse_address
 from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.sources import LoadedSource, load_source
@@ -171,6 +172,108 @@ def test_class_names_columns_and_rows_of_a_hub_set(tmp_path: Path, hub_cache: No
     ]
     by_stars = load_source(f"hf:{folder}", BINARY_SENTIMENT, ReadOptions(label_column="stars", star_threshold=3))
     assert [review.label for review in by_stars.reviews] == [1, 1, 0, None]
+
+
+def make_class_table(folder: Path, texts: list[str], labels: list[int], names: list[str]) -> Any:
+    import datasets
+
+    kinds = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    return datasets.Dataset.from_dict({"text": texts, "label": labels}, features=kinds)
+
+
+@pytest.mark.parametrize("names", [["positive", "negative"], ["negative", "positive"], ["好评", "差评"]])
+def test_class_names_decide_in_every_form_of_a_file(tmp_path: Path, hub_cache: None, names: list[str]) -> None:
+    import datasets
+
+    table = make_class_table(tmp_path, ["很好", "太差", "没有标签"], [names.index(names[0]), 1, -1], names)
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    table.to_parquet(folder / "train-00000-of-00001.parquet")
+    table.save_to_disk(str(tmp_path / "disk"))
+    datasets.DatasetDict({"train": table}).save_to_disk(str(tmp_path / "parts"))
+    first = int(names[0] in ("positive", "好评"))
+    for source in (
+        f"hf:{folder}",
+        folder,
+        folder / "train-00000-of-00001.parquet",
+        tmp_path / "disk",
+        tmp_path / "parts",
+    ):
+        loaded = load_source(str(source), BINARY_SENTIMENT)
+        assert [(one.text, one.label) for one in loaded.reviews] == [("很好", first), ("太差", 1 - first)]
+        assert [(one.text, one.reason) for one in loaded.rejected] == [("没有标签", Reason.NO_LABEL)]
+
+
+def test_class_names_of_another_task_are_told_by_name(tmp_path: Path, hub_cache: None) -> None:
+    table = make_class_table(tmp_path, ["甲", "乙"] * 20, [0, 1] * 20, ["bad", "fine"])
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    table.to_parquet(folder / "train-00000-of-00001.parquet")
+    for source in (f"hf:{folder}", str(folder)):
+        with pytest.raises(DataError, match=r"'bad' \(20 times\), 'fine' \(20 times\)"):
+            load_source(source, BINARY_SENTIMENT)
+        options = ReadOptions(label_map={"bad": "negative", "fine": "positive"})
+        assert [one.label for one in load_source(source, BINARY_SENTIMENT, options).reviews] == [0, 1] * 20
+
+
+def test_numbers_without_a_class_are_no_label_of_the_task(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    kinds = {"text": {"dtype": "string", "_type": "Value"}, "label": {"names": ["positive"], "_type": "ClassLabel"}}
+    about = {b"huggingface": json.dumps({"info": {"features": kinds}}).encode()}
+    table = pa.table({"text": ["好"] * 40, "label": [0] * 38 + [1, None]}).replace_schema_metadata(about)
+    parquet.write_table(table, tmp_path / "a.parquet")
+    loaded = load_source(str(tmp_path / "a.parquet"), BINARY_SENTIMENT)
+    assert [one.label for one in loaded.reviews] == [1] * 38
+    assert [(one.reason, one.detail) for one in loaded.rejected] == [
+        (Reason.UNKNOWN_LABEL, "the label is 'class 1'"),
+        (Reason.NO_LABEL, "the label is missing"),
+    ]
+    for metadata in (b"[]", b'{"info": {"features": {"label": 1}}}', b"{"):
+        parquet.write_table(table.replace_schema_metadata({b"huggingface": metadata}), tmp_path / "a.parquet")
+        assert load_source(str(tmp_path / "a.parquet"), BINARY_SENTIMENT).reviews[0].label == 0
+
+
+def test_labels_of_other_kinds_in_parquet(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    def read(labels: Any, task_map: dict[str, str] | None = None) -> list[int | None]:
+        parquet.write_table(pa.table({"text": ["好", "差"], "label": labels}), tmp_path / "a.parquet")
+        options = ReadOptions(label_map=task_map)
+        return [one.label for one in load_source(str(tmp_path / "a.parquet"), BINARY_SENTIMENT, options).reviews]
+
+    assert read(pa.array([1.0, 0.0])) == [1, 0]
+    assert read(pa.array(["正面", "负面"]).dictionary_encode()) == [1, 0]
+    assert read(pa.array([True, False]), {"true": "positive", "false": "negative"}) == [1, 0]
+    for labels in (pa.array([True, False]), pa.array([{"a": 1}, {"a": 0}]), pa.array([[1], [0]])):
+        with pytest.raises(DataError, match="label"):
+            read(labels)
+
+
+def test_the_files_of_one_split_are_read_as_one(tmp_path: Path) -> None:
+    table = make_class_table(tmp_path, [f"第{at}条" for at in range(6)], [0, 1] * 3, ["negative", "positive"])
+    folder = tmp_path / "repo" / "data"
+    folder.mkdir(parents=True)
+    (tmp_path / "repo" / "README.md").write_text("---\n---\n", encoding="utf-8")
+    for number in (0, 1):
+        part = table.select(range(3 * number, 3 * number + 3))
+        part.to_parquet(folder / f"train-0000{number}-of-00002-0123456789abcdef.parquet")
+    table.select([0]).to_parquet(folder / "validation-00000-of-00001.parquet")
+    (folder / "notes-00000-of-00001.parquet").write_bytes(b"")
+    for place in (tmp_path / "repo", folder):
+        loaded = load_source(str(place), BINARY_SENTIMENT)
+        assert loaded.official is not None
+        assert [one.text for one in loaded.official.train] == [f"第{at}条" for at in range(6)]
+        assert [one.text for one in loaded.official.val] == ["第0条"]
+        assert [file.n_rows for file in loaded.inputs] == [3, 3, 1]
+    (folder / "train-00001-of-00002-0123456789abcdef.parquet").unlink()
+    with pytest.raises(DataError, match=r"1 of them are not there.*00001"):
+        load_source(str(folder), BINARY_SENTIMENT)
+    table.to_parquet(folder / "train.parquet")
+    with pytest.raises(DataError, match="Two files are the train split"):
+        load_source(str(folder), BINARY_SENTIMENT)
 
 
 class _Recorder(BaseHTTPRequestHandler):

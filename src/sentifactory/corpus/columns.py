@@ -60,7 +60,7 @@ class Columns:
         label: that of the labels.
         domain: that of the domains, or None where there is none.
         has_stars: whether the name of the label column says that it holds stars.
-        has_chats: whether the cells of the text column are whole chats, to be handed on as JSON.
+        has_chats: whether the rows hold chats: then each is handed on whole, as JSON in the place of the text.
     """
 
     text: int

@@ -141,14 +141,17 @@ def _write_csv(stream: IO[str], reviews: Sequence[Review], task: Task, has_domai
 
 def _write_jsonl(path: Path, reviews: Sequence[Review], task: Task, formatting: str) -> None:
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    # Of a line only the prompt hangs on the review; the rest is made once for each label.
-    empty = encode(task.render_prompt(""))
-    frames: dict[int | None, list[str]] = {}
+    # Of a line only the prompt depends on the review; the rest is made once for each label. The prompt is the first
+    # value of its key: a prompt that is the review alone ("") or a word of the row ("user") stands in a row twice.
+    key = "content" if formatting == SHAREGPT else "instruction"
+    empty = f'"{key}": {encode(task.render_prompt(""))}'
+    frames: dict[int | None, tuple[str, str]] = {}
     for label in range(len(task.labels)):
         row = (
             {"messages": task.render_messages("", label)} if formatting == SHAREGPT else task.render_alpaca("", label)
         )
-        frames[label] = encode(row).split(empty)
+        before, _, after = encode(row).partition(empty)
+        frames[label] = (f'{before}"{key}": ', after)
     with path.open("w", encoding="utf-8", newline="") as stream:
         for review in reviews:
             before, after = frames[review.label]
@@ -165,11 +168,14 @@ def write_rejected(folder: Path, rejected: Sequence[Rejected | RejectedRow], tas
 
 
 def _list_rejected(item: Rejected | RejectedRow, task: Task) -> tuple[str, int, str, str, int | str, str]:
-    if isinstance(item, RejectedRow):
-        return item.source.file, item.source.line, str(item.reason), item.detail, "", item.text
-    review, source = item.review, item.review.source
+    source = item.source if isinstance(item, RejectedRow) else item.review.source
     place = (source.file, source.line) if source else ("", 0)
-    return *place, str(item.reason), item.detail, _answer_of(review.label, task), review.text
+    detail = item.detail
+    if source and source.round:
+        detail = f"round {source.round}" + (f": {detail}" if detail else "")
+    if isinstance(item, RejectedRow):
+        return *place, str(item.reason), detail, "", item.text
+    return *place, str(item.reason), detail, _answer_of(item.review.label, task), item.review.text
 
 
 def write_near_repeats(folder: Path, rows: Sequence[tuple[int, str, Review]], task: Task) -> str:

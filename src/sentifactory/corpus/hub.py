@@ -24,7 +24,7 @@ from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
 from sentifactory.corpus.readers import collect_rows
 from sentifactory.corpus.row_faults import refuse_unsound
-from sentifactory.corpus.table_files import BATCH_ROWS, iter_batches
+from sentifactory.corpus.table_files import BATCH_ROWS, iter_batches, pick_names, read_class_names
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.environments import wants_modelscope
 from sentifactory.errors import ConfigError, DataError
@@ -104,35 +104,24 @@ def read_hub(address: HubAddress, task: Task, options: ReadOptions) -> tuple[dic
 
 def _read_split(name: str, kind: str, dataset: Any, task: Task, options: ReadOptions) -> Intake:
     labels = LabelReader(task, options.label_map, options.star_threshold)
-    digest = hashlib.sha256()
+    sha256 = ""
 
     def iter_rows(columns: Columns) -> Iterator[RawRow | BrokenRow]:
-        header = dataset.column_names
-        names = [header[at] for at in (columns.text, columns.label, columns.domain) if at is not None]
+        nonlocal sha256
+        digest = hashlib.sha256()
+        wanted = None if columns.has_chats else pick_names(dataset.column_names, columns)
         batches = dataset.with_format("arrow").iter(BATCH_ROWS)
-        respell = _find_class_names(dataset, names[1], labels)
-        for row in iter_batches(batches, names, has_chats=columns.has_chats):
+        for row in iter_batches(batches, wanted, read_class_names(dataset.features.arrow_schema)):
             digest.update(repr(tuple(row)).encode("utf-8", "surrogatepass"))
-            yield (
-                row
-                if isinstance(row, BrokenRow) or not respell
-                else row._replace(label=respell.get(row.label, row.label))
-            )
+            yield row
+        sha256 = digest.hexdigest()
 
     table = Table(kind, None, dataset.column_names, name, False, "", iter_rows)
     reviews, rejected, scale = collect_rows(table, name, task, options, labels)
-    inputs = [InputFile(name, digest.hexdigest(), len(reviews) + len(rejected), scale)]
+    inputs = [InputFile(name, sha256, len(reviews) + len(rejected), scale)]
     intake = Intake(reviews, rejected, None, kind, inputs)
     refuse_unsound(intake, name, labels)
     return intake
-
-
-def _find_class_names(dataset: Any, label_column: str, labels: LabelReader) -> dict[str, str]:
-    """Return the class names by number, {} where the set has none or they are not words of the task."""
-    names = getattr(dataset.features[label_column], "names", None) or []
-    if not all(isinstance(labels.find(name), int) for name in names):
-        return {}
-    return {str(number): name for number, name in enumerate(names)}
 
 
 def _load_parts(address: HubAddress) -> dict[str, Any]:

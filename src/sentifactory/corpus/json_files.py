@@ -108,11 +108,11 @@ def _pick_cells(
             yield row
             continue
         line, found = row
+        if columns.has_chats:
+            yield RawRow(line, json.dumps(found, ensure_ascii=False), "", "")
+            continue
         if text_key not in found:
             yield BrokenRow(line, f"there is no key {text_key!r}", json.dumps(found, ensure_ascii=False))
-            continue
-        if columns.has_chats:
-            yield RawRow(line, json.dumps(found[text_key], ensure_ascii=False), "", "")
             continue
         yield make_row(
             line, found[text_key], found.get(label_key), "" if domain_key is None else found.get(domain_key)

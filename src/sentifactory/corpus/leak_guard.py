@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import sentifactory
-from sentifactory.corpus.cleaning import normalise_text
 from sentifactory.corpus.export import MANIFEST
-from sentifactory.corpus.leakage import LeakReport, check_leaks
+from sentifactory.corpus.keys import make_keys
+from sentifactory.corpus.leakage import LeakReport, check_seen
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.near import describe_rule
-from sentifactory.corpus.readers import read_texts
+from sentifactory.corpus.readers import read_seen
+from sentifactory.corpus.seen import SeenFile, join_seen
 from sentifactory.corpus.shared_texts import EXACT, NEAR
 from sentifactory.errors import LeakError
 from sentifactory.json_object import read_json_object
-from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT
 
 CLEAN = "clean"
@@ -39,7 +39,7 @@ class TrainFile:
     """A file that is trained on.
 
     Attributes:
-        path: in any form that `readers.read_texts` reads.
+        path: in any form that `readers.read_seen` reads.
         max_rows: only the first so many rows are trained on; None: all.
     """
 
@@ -128,7 +128,8 @@ def find_leaks(train: Sequence[TrainFile], test: Sequence[Path]) -> LeakFinding:
     report = None
     if reports:
         pairs = [pair for one in reports for pair in one.pairs]
-        report = LeakReport(reports[0].n_train, sum(one.n_test for one in reports), pairs)
+        n_test, n_unparted = (sum(getattr(one, name) for one in reports) for name in ("n_test", "n_unparted_test"))
+        report = replace(reports[0], n_test=n_test, pairs=pairs, n_unparted_test=n_unparted)
     manifests = dict.fromkeys(manifest for finding in findings for manifest in finding.manifests)
     test_files = tuple(file for finding in findings for file in finding.test_files)
     return LeakFinding(findings[0].train_files, test_files, tuple(manifests), report)
@@ -138,33 +139,40 @@ def find_leaks_by_file(train: Sequence[TrainFile], test: Sequence[Path]) -> list
     """Do the same for each test file alone; the training files are read and searched once for all of them."""
     test = list(dict.fromkeys(test))
     proofs = {file: [find_proof(one.path, file) for one in train] for file in test}
-    to_compare = {file: read_texts(file, BINARY_SENTIMENT) for file in test if not all(proofs[file])}
+    to_compare = {file: read_seen(file, BINARY_SENTIMENT) for file in test if not all(proofs[file])}
     whole = LeakReport(0, 0)
     if to_compare:
-        whole = check_leaks(_read_seen(train), [review for reviews in to_compare.values() for review in reviews])
+        whole = check_seen(_read_seen(train), join_seen(to_compare.values()))
     findings = []
     for file in test:
         manifests, report = tuple(dict.fromkeys(map(str, proofs[file]))), None
         if file in to_compare:
-            own = {id(review) for review in to_compare[file]}
+            tested = to_compare[file]
+            own = {id(review) for review in tested.reviews}
             pairs = [pair for pair in whole.pairs if id(pair.test) in own]
-            manifests, report = (), LeakReport(whole.n_train, len(to_compare[file]), pairs)
+            manifests, report = (
+                (),
+                replace(whole, n_test=len(tested.reviews), pairs=pairs, n_unparted_test=tested.n_unparted),
+            )
         findings.append(LeakFinding(tuple(str(one.path) for one in train), (str(file),), manifests, report))
     return findings
 
 
-def _read_seen(train: Sequence[TrainFile]) -> list[Review]:
-    """Return the reviews that are trained on; what an earlier file holds is left out of the later ones.
+def _read_seen(train: Sequence[TrainFile]) -> SeenFile:
+    """Return what is trained on; reviews that an earlier file holds are left out of the later ones.
 
     A comparison is given the CSV and finds the JSONL that the model was trained on: the same reviews, to be told once.
     """
-    seen: list[Review] = []
     known: set[str] = set()
+    files = []
     for one in train:
-        rows = [(normalise_text(row.text), row) for row in read_texts(one.path, BINARY_SENTIMENT)[: one.max_rows]]
-        seen += [row for text, row in rows if text not in known]
-        known.update(text for text, _ in rows)
-    return seen
+        seen = read_seen(one.path, BINARY_SENTIMENT, max_rows=one.max_rows)
+        keys = make_keys([row.text for row in seen.reviews])
+        files.append(
+            replace(seen, reviews=[row for key, row in zip(keys, seen.reviews, strict=True) if key not in known])
+        )
+        known.update(keys)
+    return join_seen(files)
 
 
 def find_held_out(train_files: Sequence[Path]) -> list[Path]:

@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sentifactory.corpus.containment import Passage, find_contained, list_pieces
 from sentifactory.corpus.export import write_reviews
 from sentifactory.corpus.intake import ReadOptions
-from sentifactory.corpus.readers import read_reviews, read_texts
+from sentifactory.corpus.keys import make_keys
+from sentifactory.corpus.near import MIN_CHARS
+from sentifactory.corpus.readers import read_reviews, read_seen
+from sentifactory.corpus.seen import SeenFile, join_seen
 from sentifactory.corpus.shared_texts import EXACT, NEAR, find_overlaps
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.records import Review
@@ -41,12 +45,16 @@ class LeakReport:
         pairs: one for each test review and distinct training text that it repeats; of a training text that stands
             in several rows the first is named.
         seen_as: what the training reviews are called.
+        n_unparted: in how many training rows it is not known which words of the prompt are the review.
+        n_unparted_test: in how many test rows.
     """
 
     n_train: int
     n_test: int
     pairs: list[LeakPair] = field(default_factory=list)
     seen_as: str = "training"
+    n_unparted: int = 0
+    n_unparted_test: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -59,14 +67,25 @@ class LeakReport:
         return {EXACT: len(exact), NEAR: len({id(pair.test) for pair in self.pairs} - exact)}
 
     def summarise(self) -> str:
-        """Return the finding in one sentence."""
+        """Return the finding in one sentence, and in others how many rows were compared as a whole only."""
         if self.is_clean:
-            return f"None of the {self.n_test} test reviews stands among the {self.n_train} {self.seen_as} reviews."
-        counts = self.count_leaked()
-        return (
-            f"{sum(counts.values())} of the {self.n_test} test reviews stand among the {self.n_train} {self.seen_as} "
-            f"reviews: {counts[EXACT]} exact, {counts[NEAR]} near."
-        )
+            told = f"None of the {self.n_test} test reviews stands among the {self.n_train} {self.seen_as} reviews."
+        else:
+            counts = self.count_leaked()
+            told = (
+                f"{sum(counts.values())} of the {self.n_test} test reviews stand among the {self.n_train} "
+                f"{self.seen_as} reviews: {counts[EXACT]} exact, {counts[NEAR]} near."
+            )
+        for n_unparted, n_rows, part in (
+            (self.n_unparted, self.n_train, self.seen_as),
+            (self.n_unparted_test, self.n_test, "test"),
+        ):
+            if n_unparted:
+                told += (
+                    f" In {n_unparted} of the {n_rows} {part} rows the review cannot be told from the question around "
+                    "it, so the prompt was compared as a whole."
+                )
+        return told
 
     def describe(self, max_pairs: int) -> str:
         """Return the finding and its first pairs, a line each."""
@@ -95,6 +114,7 @@ class LeakReport:
             "is_clean": self.is_clean,
             "train_reviews": self.n_train,
             "test_reviews": self.n_test,
+            "unparted_rows": {"train": self.n_unparted, "test": self.n_unparted_test},
             "leaked_test_reviews": self.count_leaked(),
             "n_pairs": len(self.pairs),
             "pairs": [
@@ -109,19 +129,57 @@ class LeakReport:
         }
 
 
-def check_leaks(train: Sequence[Review], test: Sequence[Review]) -> LeakReport:
+def check_leaks(train: Sequence[Review], test: Sequence[Review], passages: Sequence[Passage] = ()) -> LeakReport:
     """Compare training reviews with test reviews; blank ones and labels are passed over.
+
+    Args:
+        train: trained on.
+        test: tested on.
+        passages: the other texts that are trained on, in which test reviews may stand.
 
     Example:
         >>> check_leaks([Review("很好！")], [Review("很好"), Review("不好")]).count_leaked()
         {'exact': 1, 'near': 0}
     """
-    texts = {"train": [review.text for review in train], "test": [review.text for review in test]}
+    pieces = _list_pieces(passages)
+    seen = [*train, *pieces]
+    texts = {"train": [review.text for review in seen], "test": [review.text for review in test]}
     pairs = [
-        LeakPair(train[overlap.row], test[overlap.other_row], overlap.kind, overlap.similarity)
+        LeakPair(seen[overlap.row], test[overlap.other_row], overlap.kind, overlap.similarity)
         for overlap in find_overlaps(texts)
     ]
+    if passages:
+        pairs += _find_within(passages, test, pairs)
     return LeakReport(len(train), len(test), pairs)
+
+
+def _list_pieces(passages: Sequence[Passage]) -> list[Review]:
+    """Return the pieces of passages that are long enough to be a review and no words that people use."""
+    pieces: dict[str, Review] = {}
+    for passage in passages:
+        whole = [] if passage.is_review else [passage.text]  # else it is compared without the question
+        for piece in (*whole, *list_pieces(passage.text)):
+            pieces.setdefault(piece, Review(piece, None, passage.source))
+    keys = make_keys(list(pieces))
+    return [piece for piece, key in zip(pieces.values(), keys, strict=True) if len(key) >= MIN_CHARS]
+
+
+def _find_within(passages: Sequence[Passage], test: Sequence[Review], known: Sequence[LeakPair]) -> list[LeakPair]:
+    """Return the test reviews that stand within passages, but for those that are known to be seen as clearly."""
+    seen_exactly, seen = (
+        {id(pair.test) for pair in known if pair.kind in kinds} for kinds in ((EXACT,), (EXACT, NEAR))
+    )
+    others = [review for review in test if id(review) not in seen_exactly]
+    needles = make_keys([review.text for review in others])
+    pairs = []
+    for is_review in (False, True):
+        chosen = [passage for passage in passages if passage.is_review == is_review]
+        for one in find_contained(needles, make_keys([passage.text for passage in chosen]), are_reviews=is_review):
+            review, passage = others[one.needle], chosen[one.text]
+            if one.similarity == 1 or id(review) not in seen:
+                kind = EXACT if one.similarity == 1 else NEAR
+                pairs.append(LeakPair(Review(passage.text, None, passage.source), review, kind, one.similarity))
+    return pairs
 
 
 def check_leaks_in_files(
@@ -141,10 +199,14 @@ def check_leaks_in_files(
     Raises:
         DataError: when a file cannot be used.
     """
-    train, test = (
-        [review for file in files for review in read_texts(file, task, options)] for files in (train_files, test_files)
-    )
-    return check_leaks(train, test)
+    seen, test = (join_seen([read_seen(file, task, options) for file in files]) for files in (train_files, test_files))
+    return check_seen(seen, test)
+
+
+def check_seen(train: SeenFile, test: SeenFile) -> LeakReport:
+    """Compare all that training files show with the reviews of test files."""
+    report = check_leaks(train.reviews, test.reviews, list(train.passages.values()))
+    return replace(report, n_unparted=train.n_unparted, n_unparted_test=test.n_unparted)
 
 
 def write_unseen(

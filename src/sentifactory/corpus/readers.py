@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sentifactory.corpus.chat_rows import find_chat_reader
+from sentifactory.corpus.chat_rows import has_chats, iter_column_texts, iter_labelled, iter_parted
 from sentifactory.corpus.cleaning import Reason, drop_unseen
 from sentifactory.corpus.columns import find_columns
 from sentifactory.corpus.delimited import open_delimited
@@ -23,7 +23,8 @@ from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
 from sentifactory.corpus.row_faults import describe_rejected, refuse_unsound
 from sentifactory.corpus.scales import Column, Scale, read_cells
-from sentifactory.corpus.table_files import describe_broken, open_parquet
+from sentifactory.corpus.seen import SeenFile
+from sentifactory.corpus.table_files import describe_broken, open_arrow, open_parquet
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.corpus.workbooks import open_excel
 from sentifactory.errors import DataError
@@ -38,7 +39,8 @@ _TEXT_OPENERS: dict[str, Callable[..., Table]] = {
 _BINARY_OPENERS: dict[str, Callable[[Path], Table]] = {PARQUET: open_parquet, EXCEL: open_excel}
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xls")
-FILE_SUFFIXES = frozenset({*_TEXT_OPENERS, *_PARQUET_SUFFIXES, *_EXCEL_SUFFIXES})
+_ARROW_SUFFIX = ".arrow"
+FILE_SUFFIXES = frozenset({*_TEXT_OPENERS, *_PARQUET_SUFFIXES, *_EXCEL_SUFFIXES, _ARROW_SUFFIX})
 
 
 def read_source(source: str | Path, task: Task, options: ReadOptions | None = None) -> Intake:
@@ -94,19 +96,43 @@ def read_texts(path: str | Path, task: Task, options: ReadOptions | None = None)
     Raises:
         DataError: when the file as a whole cannot be used, or has no rows.
     """
+    return read_seen(path, task, options).reviews
+
+
+def read_seen(
+    path: str | Path, task: Task, options: ReadOptions | None = None, *, max_rows: int | None = None
+) -> SeenFile:
+    """Read all that whoever trains on a file sees: the reviews as `read_texts`, and the words around them.
+
+    Args:
+        path: as for `read_source`.
+        task: as for `read_texts`.
+        options: likewise.
+        max_rows: only the first so many rows; None: all.
+
+    Raises:
+        DataError: as `read_texts`.
+    """
     options = options or ReadOptions()
     table = _open_file(Path(path), options)
-    rows, _ = _open_rows(table, task, options, needs_label=False)
-    found, broken = [], []
+    if has_chats(table, options.text_column, options.label_column, needs_label=False):
+        rows = iter_parted(table, task)
+    else:
+        columns = find_columns(table.header, table.header_at, text=options.text_column, needs_label=False)
+        rows = iter_column_texts(table, task, columns)
+    found = SeenFile()
+    broken = []
     for row in rows:
         if isinstance(row, BrokenRow):
             broken.append(row)
+        elif max_rows is None or row[0].row < max_rows:
+            found.add(str(path), *row)
         else:
-            found.append(Review(row.text, None, Source(str(path), row.line)))
-    if len(broken) > len(found):
+            break
+    if len(broken) > len(found.reviews):
         what = broken[0].detail[0].upper() + broken[0].detail[1:]
         raise DataError(what, where=f"{path}, line {broken[0].line}", next_step="correct or remove the row")
-    if not found:
+    if not found.reviews:
         raise DataError("The file has a header and no rows", where=str(path), next_step="give a file with a review")
     return found
 
@@ -135,6 +161,8 @@ def _open_file(path: Path, options: ReadOptions) -> Table:
         )
     if path.stat().st_size == 0:
         raise DataError("The file is empty", where=str(path), expected="a header and reviews, as in label,review")
+    if suffix == _ARROW_SUFFIX:
+        return open_arrow(path)
     kind = find_kind(path)
     if kind == TEXT and suffix in _EXCEL_SUFFIXES:
         return _open_text_of_workbook(path, options)
@@ -175,7 +203,7 @@ def collect_rows(
         DataError: when the columns cannot be found, or what the label column holds cannot be told.
         ConfigError: when the threshold is none of its scale.
     """
-    opened, column = _open_rows(table, task, options)
+    opened, column = _open_rows(table, task, options, labels)
     rows = list(opened)
     cells = Counter(row.label for row in rows if isinstance(row, RawRow) and row.text and not row.text.isspace())
     meanings, scale = read_cells(cells, column, labels)
@@ -185,9 +213,11 @@ def collect_rows(
     for row in rows:
         source = Source(name, row.line)
         if isinstance(row, BrokenRow):
-            rejected.append(RejectedRow(source, row.reason, show_undecodable(row.shown), row.detail))
+            rejected.append(RejectedRow(source, row.reason, show_undecodable(row.shown), show_undecodable(row.detail)))
             continue
-        _, text, cell, domain = row
+        _, text, cell, domain, number = row
+        if number is not None:
+            source = Source(name, row.line, number)
         fault = find_bad_character(text, table.is_sound)
         if fault:
             rejected.append(RejectedRow(source, Reason.BROKEN_ROW, show_undecodable(text), fault))
@@ -195,7 +225,8 @@ def collect_rows(
         found = meanings[cell] if cell in meanings else labels.find(cell)
         label = found if isinstance(found, int) else None
         if not isinstance(found, int) and text and not text.isspace():
-            rejected.append(RejectedRow(source, found, text, _describe_label(found, cell)))
+            detail = _describe_label(found, cell)
+            rejected.append(RejectedRow(source, found, text, detail))
             continue
         if domain not in domains:
             domains[domain] = show_undecodable(drop_unseen(domain).strip()) or None
@@ -204,19 +235,17 @@ def collect_rows(
 
 
 def _open_rows(
-    table: Table, task: Task, options: ReadOptions, *, needs_label: bool = True
+    table: Table, task: Task, options: ReadOptions, labels: LabelReader
 ) -> tuple[Iterator[RawRow | BrokenRow], Column]:
     """Return the rows of a table, and its label column."""
-    rows = find_chat_reader(table, task, options.text_column, options.label_column)
-    if rows is not None:
-        return rows, Column(None, False, table.header_at)
+    if has_chats(table, options.text_column, options.label_column):
+        return iter_labelled(table, task, labels), Column(None, False, table.header_at)
     columns = find_columns(
         table.header,
         table.header_at,
         text=options.text_column,
         label=options.label_column,
         domain=options.domain_column,
-        needs_label=needs_label,
     )
     return table.iter_rows(columns), Column(table.header[columns.label], columns.has_stars, table.header_at)
 

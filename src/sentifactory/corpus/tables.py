@@ -22,12 +22,14 @@ class RawRow(NamedTuple):
         text: the review.
         label: the cell that states the label.
         domain: the cell that names the domain, "" where there is none.
+        round: which round of a chat of several it is, from 1; None for all other rows.
     """
 
     line: int
     text: str
     label: str
     domain: str
+    round: int | None = None
 
 
 class BrokenRow(NamedTuple):
@@ -37,7 +39,7 @@ class BrokenRow(NamedTuple):
         line: as in `RawRow`.
         detail: what is wrong with it, as a clause.
         shown: the row as it stands.
-        reason: the kind of fault.
+        reason: what it is counted by.
     """
 
     line: int
@@ -101,4 +103,4 @@ def make_row(line: int, text: Any, label: Any, domain: Any) -> RawRow | BrokenRo
     for kind, cell, value in zip(("text", "label", "domain"), cells, (text, label, domain), strict=True):
         if cell is None:
             return BrokenRow(line, f"the {kind} is a {type(value).__name__}", str(text))
-    return RawRow(line, *[cell or "" for cell in cells])
+    return RawRow(line, cells[0] or "", cells[1] or "", cells[2] or "")

@@ -111,6 +111,12 @@ def describe_finding(finding: LeakFinding) -> Sentence:
             else f"{n_test} 条测试评论中有 {finding.n_leaked} 条出现在 {n_train} 条训练评论中："
             f"完全相同 {counts[EXACT]} 条，近似重复 {counts[NEAR]} 条。"
         )
+        unparted = ((finding.report.n_unparted, n_train, "训练"), (finding.report.n_unparted_test, n_test, "测试"))
+        zh += [
+            f"{n_rows} 条{part}数据中有 {n} 条无法区分评论与提示词，已按整段文本比对。"
+            for n, n_rows, part in unparted
+            if n
+        ]
     if finding.manifests:
         zh.append(f"清单 {'、'.join(finding.manifests)} 证明这些文件之间没有相同的文本。")
     if finding.problem:

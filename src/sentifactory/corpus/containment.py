@@ -1,0 +1,246 @@
+"""Finds the reviews that stand within longer texts, word for word after normalisation or nearly so.
+
+Training texts need not be reviews alone: a prompt whose question is not known, a system prompt with examples, a turn
+of a chat, a text to pretrain on. From how many characters of its comparison key a test review counts as seen in them:
+
+- 8 to 11 (`near.MIN_CHARS`): where it is a piece of its own there, between line ends, quotes, brackets or colons. In
+  the midst of a sentence so few characters are words that people use ("速度不是一般的慢");
+- from 12 on: anywhere, word for word; from 16 on (`near.LOOSE_CHARS`) with one character in ten changed as well;
+- from 30 on, word for word, also in what is a longer review itself as far as one knows.
+
+Measured on reviews parted at random and free of near repeats: of 1,552 hotel reviews of 12 characters and more 2 stand
+in one of the others (copied passages of 24 and 29), of 1,536 take-away reviews none; from 30 on none of 1,301 and of
+484. Exact ones are all found. Near ones are looked for where enough stretches of four characters are shared. Time and
+memory grow with the number of characters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sentifactory.corpus.keys import encode_texts
+from sentifactory.corpus.near import LOOSE_CHARS
+from sentifactory.records import Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+IN_TEXT_CHARS = 12
+IN_REVIEW_CHARS = 30
+_NEARLY = 0.85  # of ad texts that end alike some are 0.83 similar
+# What parts a text that is quoted from the words around it. Commas and full stops are those of the review.
+_MARKS = re.compile(r"""[\n\r\t:："“”'‘’`｀「」『』《》〈〉【】\[\]()（）<>＜＞{}｛｝|=#*]+""")
+_MOST_ENDS = 8
+_MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that its powers have an inverse modulo 2 ** 64
+_BLOCK = 2_000_000
+_SHINGLE = 4
+_MIN_SHARED = 0.3
+# A shingle of more needles than this says nothing about which of them it is.
+_MOST_OWNERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A training text in which reviews may stand.
+
+    Attributes:
+        text: the words.
+        source: where they stand.
+        is_review: whether they look like one review, of which others are no part but by chance.
+    """
+
+    text: str
+    source: Source | None
+    is_review: bool = False
+
+
+def list_pieces(text: str) -> list[str]:
+    """Return the pieces of a text that may be a review of their own: from a mark to the next, or to the line's end.
+
+    Example:
+        >>> list_pieces("评论：「很好」")
+        ['评论', '很好', '很好」']
+    """
+    pieces = _MARKS.split(text)
+    for line in text.splitlines():
+        # A review with a colon in it goes on after that: from each mark to the end of the line.
+        pieces += [line[match.end() :] for match in list(_MARKS.finditer(line))[:_MOST_ENDS]]
+    return list(dict.fromkeys(piece.strip() for piece in pieces if piece.strip()))
+
+
+@dataclass(frozen=True, slots=True)
+class Contained:
+    """A needle that stands in a text.
+
+    Attributes:
+        needle: its position among the needles.
+        text: the position of the first text that holds it.
+        similarity: 1 for word for word.
+    """
+
+    needle: int
+    text: int
+    similarity: float
+
+
+def find_contained(needles: Sequence[str], texts: Sequence[str], *, are_reviews: bool = False) -> list[Contained]:
+    """Return which needles stand in which text: of each needle one text, exactly if it does so in any.
+
+    Args:
+        needles: comparison keys from `keys.make_keys`.
+        texts: comparison keys of the longer texts.
+        are_reviews: whether the texts look like reviews.
+    """
+    min_chars = IN_REVIEW_CHARS if are_reviews else IN_TEXT_CHARS
+    long = [place for place, needle in enumerate(needles) if len(needle) >= min_chars]
+    exact = _find_exact([needles[place] for place in long], texts, min_chars)
+    found = [Contained(long[needle], text, 1.0) for needle, text in exact.items()]
+    if are_reviews:
+        return found
+    rest = [place for at, place in enumerate(long) if at not in exact and len(needles[place]) >= LOOSE_CHARS]
+    near = _find_near([needles[place] for place in rest], texts)
+    return [*found, *(Contained(rest[needle], text, similarity) for needle, (text, similarity) in near.items())]
+
+
+def _iter_blocks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the texts in blocks of about so many characters, each with the position of its first."""
+    start, n_chars, block = 0, 0, []
+    for place, text in enumerate(texts):
+        block.append(text)
+        n_chars += len(text)
+        if n_chars >= _BLOCK:
+            yield start, block
+            start, n_chars, block = place + 1, 0, []
+    if block:
+        yield start, block
+
+
+class _Hashes:
+    """Hashes of any stretch of some texts that are put one after the other."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        import numpy as np
+
+        codes, lengths = encode_texts(texts)
+        self.ends = np.cumsum(lengths)
+        self.starts = self.ends - lengths
+        n = len(codes)
+        powers = np.full(n + 1, _MULTIPLIER, np.uint64)
+        powers[0] = 1
+        self._inverse = np.full(n + 1, pow(_MULTIPLIER, -1, 1 << 64), np.uint64)
+        self._inverse[0] = 1
+        np.multiply.accumulate(powers, out=powers)
+        np.multiply.accumulate(self._inverse, out=self._inverse)
+        self._sums = np.zeros(n + 1, np.uint64)
+        np.cumsum((codes.astype(np.uint64) + np.uint64(1)) * powers[:n], out=self._sums[1:])
+
+    def hash(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Return the hash of each stretch; the same words have the same hash wherever they stand."""
+        import numpy as np
+
+        values: NDArray[np.uint64] = (self._sums[ends] - self._sums[starts]) * self._inverse[starts]
+        values ^= values >> np.uint64(31)
+        values *= np.uint64(_MULTIPLIER)
+        return values ^ (values >> np.uint64(29))
+
+    def windows(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where each stretch of so many characters within one text begins, and the text's position."""
+        import numpy as np
+
+        starts = np.arange(max(0, len(self._sums) - size), dtype=np.int64)
+        owner = np.searchsorted(self.ends, starts, side="right")
+        is_within = starts + size <= self.ends[owner] if len(starts) else np.zeros(0, bool)
+        return starts[is_within], owner[is_within]
+
+
+class _Lookup:
+    """Finds hashes among many others; most are not there, and a small table says so at once."""
+
+    def __init__(self, hashes: NDArray[np.uint64], owners: NDArray[np.int64]) -> None:
+        import numpy as np
+
+        order = np.argsort(hashes, kind="stable")
+        self._hashes, self._owners = hashes[order], owners[order]
+        self._may_be = np.zeros(1 << 22, bool)
+        self._may_be[hashes >> np.uint64(42)] = True
+
+    def find(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return pairs: the place of a hash, and an owner of the same one."""
+        import numpy as np
+
+        places = np.flatnonzero(self._may_be[hashes >> np.uint64(42)])
+        low = np.searchsorted(self._hashes, hashes[places], side="left")
+        counts = np.searchsorted(self._hashes, hashes[places], side="right") - low
+        firsts = np.cumsum(counts) - counts
+        at = np.arange(int(counts.sum())) - np.repeat(firsts, counts) + np.repeat(low, counts)
+        return np.repeat(places, counts), self._owners[at]
+
+
+def _find_exact(needles: Sequence[str], texts: Sequence[str], size: int) -> dict[int, int]:
+    """Return the first text in which each needle stands; a needle is looked for by its first `size` characters."""
+    import numpy as np
+
+    if not needles:
+        return {}
+    own = _Hashes(needles)
+    lookup = _Lookup(own.hash(own.starts, own.starts + size), np.arange(len(needles)))
+    whole, lengths = own.hash(own.starts, own.ends), own.ends - own.starts
+    found: dict[int, int] = {}
+    for first, block in _iter_blocks(texts):
+        hashes = _Hashes(block)
+        starts, owner = hashes.windows(size)
+        places, needle = lookup.find(hashes.hash(starts, starts + size))
+        begins, text = starts[places], owner[places]
+        fits = begins + lengths[needle] <= hashes.ends[text]
+        begins, text, needle = begins[fits], text[fits], needle[fits]
+        is_same = hashes.hash(begins, begins + lengths[needle]) == whole[needle]
+        for one, place in zip(needle[is_same].tolist(), text[is_same].tolist(), strict=True):
+            found.setdefault(one, first + place)
+    return found
+
+
+def _find_near(needles: Sequence[str], texts: Sequence[str]) -> dict[int, tuple[int, float]]:
+    """Return a text in which each needle nearly stands, with the similarity."""
+    import numpy as np
+
+    if not needles:
+        return {}
+    own = _Hashes(needles)
+    starts, owner = own.windows(_SHINGLE)
+    hashes = own.hash(starts, starts + _SHINGLE)
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    is_telling = counts[inverse] <= _MOST_OWNERS
+    lookup = _Lookup(hashes[is_telling], owner[is_telling])
+    n_telling = np.bincount(owner[is_telling], minlength=len(needles))
+    n_wanted = np.maximum(3, np.ceil(_MIN_SHARED * n_telling))
+    found: dict[int, tuple[int, float]] = {}
+    for first, block in _iter_blocks(texts):
+        texts_of = _Hashes(block)
+        starts, text = texts_of.windows(_SHINGLE)
+        places, needle = lookup.find(texts_of.hash(starts, starts + _SHINGLE))
+        codes, n_shared = np.unique(text[places] * len(needles) + needle, return_counts=True)
+        candidates = codes[n_shared >= n_wanted[codes % len(needles)]]
+        for code in candidates.tolist():
+            place, one = divmod(code, len(needles))
+            similarity = _measure(needles[one], block[place])
+            if similarity >= _NEARLY and similarity > found.get(one, (0, 0.0))[1]:
+                found[one] = (first + place, similarity)
+    return found
+
+
+def _measure(needle: str, text: str) -> float:
+    """Return how similar a needle is to the part of a text that is most like it: 1 - edit distance / length."""
+    from rapidfuzz.distance import Levenshtein
+    from rapidfuzz.fuzz import partial_ratio_alignment
+
+    if len(text) < len(needle):
+        return 0.0  # two short texts are for `near` to compare
+    best = partial_ratio_alignment(needle, text, score_cutoff=100 * _NEARLY - 10)
+    if best is None:
+        return 0.0
+    part = text[best.dest_start : best.dest_end]
+    return 1 - Levenshtein.distance(needle, part) / max(len(needle), len(part))
