@@ -60,7 +60,7 @@ CASES: dict[str, tuple[dict[str, bytes], str]] = {
     ),
     "a hundred points": ({"a.csv": HEAD + b"".join(b"%d,x%d\n" % (n, n) for n in range(99))}, "prepare a.csv"),
     "a line of another scale": ({"a.csv": b"score,text\n20,x\n90,y\n"}, "prepare a.csv --star_threshold 3"),
-    "words of five kinds": (
+    "words of four kinds": (
         {
             "a.csv": HEAD
             + "".join(f"{['力荐', '推荐', '还行', '较差', '很差'][n % 5]},x{n}\n" for n in range(30)).encode()
