@@ -60,6 +60,17 @@ CASES: dict[str, tuple[dict[str, bytes], str]] = {
     ),
     "a hundred points": ({"a.csv": HEAD + b"".join(b"%d,x%d\n" % (n, n) for n in range(99))}, "prepare a.csv"),
     "a line of another scale": ({"a.csv": b"score,text\n20,x\n90,y\n"}, "prepare a.csv --star_threshold 3"),
+    "words of four kinds": (
+        {
+            "a.csv": HEAD
+            + "".join(f"{['力荐', '推荐', '还行', '较差', '很差'][n % 5]},x{n}\n" for n in range(30)).encode()
+        },
+        "prepare a.csv",
+    ),
+    "words of three kinds": (
+        {"a.csv": HEAD + "".join(f"{'甲乙丙'[n % 3]},x{n}\n" for n in range(30)).encode()},
+        "prepare a.csv",
+    ),
     "minus one": ({"a.csv": HEAD + ROWS + b"-1,x\n"}, "prepare a.csv"),
     "other words": ({"a.csv": HEAD + b"".join(b"%s,x%d\n" % (b"so", n) for n in range(30))}, "prepare a.csv"),
     "one label alone": ({"a.csv": HEAD + b"".join(b"1,x%d\n" % n for n in range(30))}, "prepare a.csv"),

@@ -85,6 +85,7 @@ UNSOUND: dict[str, tuple[str | bytes, list[str]]] = {
     "unknown label": ("label,text\n1,好\n2,差\n", ["line 3", "The label is '2'", "0, negative, 负面, 消极"]),
     "label in words": ("label,text\n1,好\ngood,好\n", ["line 3", "The label is 'good'"]),
     "missing label": ("label,text\n1,好\n,差\n", ["line 3", "The label is missing"]),
+    "most labels missing": ("label,text\n1,好\n,差\n,坏\n", ["line 3", "2 of 3 reviews have no label"]),
     "missing value written by pandas": ("label,text\nnan,好\n", ["line 2", "The label is 'nan'"]),
     "mixed labels": (
         "label,text\n" + "1,好\n3 stars,中\n" * 9,

@@ -21,7 +21,7 @@ from sentifactory.corpus.intake import Intake, ReadOptions, RejectedRow
 from sentifactory.corpus.json_files import open_json, open_json_lines
 from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
-from sentifactory.corpus.row_faults import describe_rejected, refuse_unsound
+from sentifactory.corpus.row_faults import describe_rejected, refuse_missing_labels, refuse_unsound
 from sentifactory.corpus.scales import Column, Scale, read_cells
 from sentifactory.corpus.seen import SeenFile
 from sentifactory.corpus.table_files import describe_broken, open_arrow, open_parquet
@@ -78,6 +78,7 @@ def read_reviews(path: str | Path, task: Task, options: ReadOptions | None = Non
     """
     intake, labels = _read_file(Path(path), str(path), task, options or ReadOptions())
     if intake.rejected:
+        refuse_missing_labels(intake)
         raise describe_rejected(intake.rejected, labels)
     refuse_unsound(intake, str(path), labels)
     return intake.reviews

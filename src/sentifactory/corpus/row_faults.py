@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"\d+")
 _PLAIN = re.compile(r"[\w=+.,:@%/-]+")
 # Of two words that are unknown, the one that looks like this is bad.
 _LOOKS_BAD = re.compile(
-    "[不非没无差坏踩否反错劣输]|un|dis|not|non|no$|n$|bad|fals|f$|down|sad|hate|poor|-", re.IGNORECASE
+    "[不非没无差坏踩否反错劣输]|^(?:un|dis|not|non|no$|n$|bad|fals|f$|down|sad|hate|poor|-)", re.IGNORECASE
 )
 
 
@@ -51,10 +51,7 @@ def refuse_unsound(intake: Intake, name: str, labels: LabelReader) -> None:
         raise DataError("The file has a header and no rows", where=name, next_step="give a file with a review")
     n_broken = sum(row.reason == Reason.BROKEN_ROW for row in intake.rejected)
     n_unknown = sum(row.reason == Reason.UNKNOWN_LABEL for row in intake.rejected)
-    n_missing = sum(row.reason == Reason.NO_LABEL for row in intake.rejected)
-    n_texts = n_rows - n_broken - sum(review.label is None for review in intake.reviews)
-    if n_missing > _MISSING_LABELS * n_texts:
-        raise _describe_missing_labels(intake.rejected, n_texts)
+    refuse_missing_labels(intake)
     if n_unknown > FEW_CELLS * (n_rows - n_broken) and not labels.is_mapped:
         raise _describe_other_labels(intake, n_rows, labels)
     if n_unknown and labels.is_mapped and not any(review.label is not None for review in intake.reviews):
@@ -63,11 +60,20 @@ def refuse_unsound(intake: Intake, name: str, labels: LabelReader) -> None:
         raise describe_rejected(intake.rejected, labels)
 
 
-def _describe_missing_labels(rejected: list[RejectedRow], n_texts: int) -> DataError:
-    missing = [row for row in rejected if row.reason == Reason.NO_LABEL]
+def refuse_missing_labels(intake: Intake) -> None:
+    """Refuse a file that lacks most of its labels: they stand somewhere else.
+
+    Raises:
+        DataError: when it does.
+    """
+    missing = [row for row in intake.rejected if row.reason == Reason.NO_LABEL]
+    n_others = sum(row.reason not in (Reason.NO_LABEL, Reason.BROKEN_ROW) for row in intake.rejected)
+    n_texts = len(missing) + n_others + sum(review.label is not None for review in intake.reviews)
+    if len(missing) <= _MISSING_LABELS * n_texts:
+        return
     why = Counter(row.detail for row in missing).most_common(1)[0][0]
     is_formula = "formula" in why
-    return DataError(
+    raise DataError(
         f"{len(missing)} of {n_texts} reviews have no label: {why}",
         where=str(missing[0].source),
         expected="a label in each row",
@@ -113,21 +119,27 @@ def suggest_map(scales: Sequence[Scale], labels: LabelReader) -> str:
         return "check which column holds the labels, or choose another --task"
     free = [label for label in labels.names if label not in known.values()]
     if {"negative", "positive"} <= {*free}:
-        others = [*_sort_bad_first(others[:2]), *others[2:]]
-        free = ["negative", "positive"]
+        others, free = _find_opposites(others), ["negative", "positive"]
+        if not others:
+            return "say what each word means with one --label_map for each, or choose another --task"
     pairs = [*known.items(), *zip(others, free, strict=False)]
     options = " ".join(f"--label_map {_quote(f'{drop_unseen(word).strip()}={label}')}" for word, label in pairs)
     if not free:
         return f"choose the --task that has these labels, or run data prepare with {options} to leave the others out"
-    return f"run data prepare with {options} if that is what they mean, or choose another --task"
+    left_out = " (other words are left out then)" if len(pairs) < len(common) else ""
+    return f"run data prepare with {options} if that is what they mean{left_out}, or choose another --task"
 
 
-def _sort_bad_first(words: list[str]) -> list[str]:
-    """Return two words, the one that seems to be the worse first: the lower number, or what looks like a no."""
+def _find_opposites(words: list[str]) -> list[str]:
+    """Return the word that seems to be the bad one and the one that seems to be the good one; [] where none does."""
     numbers = {word: int(match[0]) for word in words if (match := _NUMBER.search(word))}
-    if len(numbers) == len(words):
+    if len(words) <= 2 and len(numbers) == len(words):
         return sorted(words, key=numbers.__getitem__)
-    return sorted(words, key=lambda word: not _LOOKS_BAD.match(word.strip()))
+    bad = [word for word in words if _LOOKS_BAD.search(word.strip())]
+    good = [word for word in words if word not in bad]
+    if len(words) <= 2:
+        return bad + good
+    return [bad[0], good[0]] if bad and good else []
 
 
 def _quote(option: str) -> str:

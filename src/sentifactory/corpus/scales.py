@@ -71,10 +71,10 @@ def read_cells(cells: Mapping[str, int], column: Column, labels: LabelReader) ->
     """
     found = _Cells(cells, column, labels)
     top = None
-    if labels.is_mapped or not labels.has_moods or column.name is None:
+    is_stars = is_read_as_stars = False
+    if labels.is_mapped and labels.has_moods and column.name is not None:
         is_stars = bool(found.stars) or (bool(found.both) and 0 not in found.both and column.names_stars)
-        is_read_as_stars = False
-    else:
+    elif labels.has_moods and column.name is not None:
         is_stars = is_read_as_stars = found.judge()
         if not is_stars:
             found.refuse_minus_one()
