@@ -117,14 +117,22 @@ def check_leaks(train: Sequence[Review], test: Sequence[Review]) -> LeakReport:
         >>> check_leaks([Review("很好！")], [Review("很好"), Review("不好")]).count_leaked()
         {'exact': 1, 'near': 0}
     """
-    parts = {"train": train, "test": test}
-    # Whoever trains or asks sees cleaned texts: an entity hides no repeat.
-    texts = {part: [clean_text(review.text)[0] for review in reviews] for part, reviews in parts.items()}
-    pairs = [
-        LeakPair(train[overlap.row], test[overlap.other_row], overlap.kind, overlap.similarity)
-        for overlap in find_overlaps(texts)
-    ]
-    return LeakReport(len(train), len(test), pairs)
+    seen, asked = _add_cleaned(train), _add_cleaned(test)
+    texts = {"train": [text for text, _ in seen], "test": [text for text, _ in asked]}
+    pairs: dict[tuple[int, int], LeakPair] = {}
+    for overlap in find_overlaps(texts):
+        one, other = seen[overlap.row][1], asked[overlap.other_row][1]
+        pair = LeakPair(one, other, overlap.kind, overlap.similarity)
+        known = pairs.setdefault((id(one), id(other)), pair)
+        if pair.similarity > known.similarity:
+            pairs[id(one), id(other)] = pair
+    return LeakReport(len(train), len(test), list(pairs.values()))
+
+
+def _add_cleaned(reviews: Sequence[Review]) -> list[tuple[str, Review]]:
+    """Return the text of each review, and behind all of them what those with HTML entities say to who sees them."""
+    texts = [(review.text, review) for review in reviews]
+    return texts + [(clean_text(review.text)[0], review) for review in reviews if "&" in review.text]
 
 
 def check_leaks_in_files(
