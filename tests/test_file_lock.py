@@ -16,11 +16,14 @@ import pytest
 from sentifactory import cli, environments, file_lock
 from sentifactory.atomic import replace_directory
 from sentifactory.corpus.dataset_info import register_datasets
+from sentifactory.corpus.hub import HubAddress, read_hub
+from sentifactory.corpus.intake import ReadOptions
 from sentifactory.errors import EXIT_BAD_INPUT, ConfigError
 from sentifactory.evaluation.predicting import PredictionJournal
 from sentifactory.models import store
 from sentifactory.records import Prediction, Review
 from sentifactory.serving.spool import Spool
+from sentifactory.task import BINARY_SENTIMENT
 from sentifactory.training import trunk_cache
 from sentifactory.training.checkpoints import hold_output_folder
 from sentifactory.training.trunk_storage import MemoryStorage
@@ -132,3 +135,19 @@ def test_a_librarys_own_lock_becomes_a_sentence(no_locks: int, capsys: pytest.Ca
         cli.run_guarded(fail)
     assert ended.value.code == EXIT_BAD_INPUT
     assert "HF_HOME" in capsys.readouterr().err
+
+
+def test_so_does_that_of_the_library_that_loads_data_sets(
+    tmp_path: Path, no_locks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.csv").write_text("label,text\n1,好\n", encoding="utf-8")
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(no_locks, "No locks available")
+
+    import datasets
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(ConfigError) as refused:
+        read_hub(HubAddress("hf", str(tmp_path)), BINARY_SENTIMENT, ReadOptions())
+    assert "HF_HOME" in refused.value.next_step

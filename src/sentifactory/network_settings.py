@@ -129,9 +129,9 @@ def _find_bad_endpoint() -> ConfigError | None:
         is_valid = False
     if not value or is_valid:
         return None
-    host = mask_credentials(re.sub(r"^[A-Za-z]*:/+", "", value.strip()).strip("/"))
+    host = re.sub(r"^[A-Za-z]*:/+", "", value.strip()).strip("/").rpartition("@")[2]
     return ConfigError(
-        f"{ENDPOINT_VARIABLE} is {mask_credentials(value)!r}, which is no address",
+        f"{mask_credentials(value)!r} is no address",
         where=ENDPOINT_VARIABLE,
         expected="https://HOST",
         next_step=f"set {ENDPOINT_VARIABLE}=https://{host}, or unset it",

@@ -193,3 +193,11 @@ def test_the_unseen_reviews_are_written_with_their_labels(tmp_path: Path) -> Non
     assert done.returncode == 2
     assert "has seen every review" in done.stderr
     assert not clean.exists()
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"), [("好&amp;赞", "好&赞"), ("&nbsp;&nbsp;房间很好", "房间很好"), ("很好&#128077;", "很好👍")]
+)
+def test_an_entity_hides_no_repeat(raw: str, clean: str) -> None:
+    assert check_leaks([Review(clean)], [Review(raw)]).count_leaked()["exact"] == 1
+    assert check_leaks([Review(raw)], [Review(clean)]).count_leaked()["exact"] == 1

@@ -94,6 +94,15 @@ def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.status == "note"
 
 
+def test_a_way_to_the_hub_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_ENDPOINT", "me:secret@mirror.example")
+    found = machine.check_hub()
+    assert found.status == "note"
+    assert "HF_ENDPOINT=https://mirror.example," in found.next_step
+    assert "secret" not in json.dumps(found.to_dict())
+
+
 def test_an_empty_folder_lacks_everything_and_names_the_commands(tmp_path: Path) -> None:
     for check, command in (
         (check_models, "sentifactory model fetch"),

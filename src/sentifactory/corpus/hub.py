@@ -28,6 +28,7 @@ from sentifactory.corpus.table_files import BATCH_ROWS, iter_batches, pick_names
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.environments import wants_modelscope
 from sentifactory.errors import ConfigError, DataError
+from sentifactory.file_lock import explain_missing_locks, lacks_locks
 from sentifactory.network_settings import find_network_fault
 from sentifactory.progress import say
 from sentifactory.task import Task
@@ -163,6 +164,8 @@ def _describe_failure(address: HubAddress, error: Exception) -> DataError | Conf
     """Return an error that says whether the network, the name, the configuration or the set itself is at fault."""
     if not Path(address.name).is_dir() and (fault := find_network_fault()):
         return fault
+    if isinstance(error, OSError) and lacks_locks(error):
+        return explain_missing_locks(error)
     why = " ".join(str(error).split())
     first = why.split(". ")[0][:200]
     hub = "ModelScope" if address.hub == "ms" else "The Hugging Face hub"

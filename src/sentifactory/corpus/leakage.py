@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sentifactory.corpus.cleaning import clean_text
 from sentifactory.corpus.containment import Passage, find_contained, list_pieces
 from sentifactory.corpus.export import write_reviews
 from sentifactory.corpus.intake import ReadOptions
@@ -141,16 +142,25 @@ def check_leaks(train: Sequence[Review], test: Sequence[Review], passages: Seque
         >>> check_leaks([Review("很好！")], [Review("很好"), Review("不好")]).count_leaked()
         {'exact': 1, 'near': 0}
     """
-    pieces = _list_pieces(passages)
-    seen = [*train, *pieces]
-    texts = {"train": [review.text for review in seen], "test": [review.text for review in test]}
-    pairs = [
-        LeakPair(seen[overlap.row], test[overlap.other_row], overlap.kind, overlap.similarity)
-        for overlap in find_overlaps(texts)
-    ]
+    seen, asked = _add_cleaned([*train, *_list_pieces(passages)]), _add_cleaned(test)
+    texts = {"train": [text for text, _ in seen], "test": [text for text, _ in asked]}
+    found: dict[tuple[int, int], LeakPair] = {}
+    for overlap in find_overlaps(texts):
+        one, other = seen[overlap.row][1], asked[overlap.other_row][1]
+        pair = LeakPair(one, other, overlap.kind, overlap.similarity)
+        known = found.setdefault((id(one), id(other)), pair)
+        if pair.similarity > known.similarity:
+            found[id(one), id(other)] = pair
+    pairs = list(found.values())
     if passages:
         pairs += _find_within(passages, test, pairs)
     return LeakReport(len(train), len(test), pairs)
+
+
+def _add_cleaned(reviews: Sequence[Review]) -> list[tuple[str, Review]]:
+    """Return the text of each review, and behind all of them what those with HTML entities say to who sees them."""
+    texts = [(review.text, review) for review in reviews]
+    return texts + [(clean_text(review.text)[0], review) for review in reviews if "&" in review.text]
 
 
 def _list_pieces(passages: Sequence[Passage]) -> list[Review]:

@@ -36,7 +36,8 @@ class LineKinds:
     @property
     def is_nearly_gbk(self) -> bool:
         """Whether the file is in GBK and has a few broken bytes."""
-        return not self.counts[UTF8] and self.counts[GBK] >= _GOOD_FOR_ONE_BAD * self.counts[BROKEN]
+        n_gbk = self.counts[GBK]
+        return not self.counts[UTF8] and n_gbk > 0 and n_gbk >= _GOOD_FOR_ONE_BAD * self.counts[BROKEN]
 
     def refuse_mixed(self, path: Path) -> None:
         """Do nothing for a file in one encoding.

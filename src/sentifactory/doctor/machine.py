@@ -14,6 +14,7 @@ from sentifactory.engines.vllm_install import find_vllm_python, inspect_install
 from sentifactory.environments import ROOM_GB, STAMP_NAME, compute_stamp, wants_modelscope
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.provenance import describe_machine
+from sentifactory.network_settings import find_network_fault, mask_credentials
 
 MINIMUM_MEMORY_GIB = 8.0
 BF16_CAPABILITY = 8.0  # Ampere; a Turing chip such as the T4's emulates bf16, slowly
@@ -142,7 +143,7 @@ def check_hub() -> Finding:
     """Look at the way to a hub: its address and whether there is a token (which is never shown)."""
     has_login = (Path.home() / ".cache" / "huggingface" / "token").is_file()
     facts: dict[str, Any] = {
-        "endpoint": os.environ.get("HF_ENDPOINT", "https://huggingface.co"),
+        "endpoint": mask_credentials(os.environ.get("HF_ENDPOINT") or "https://huggingface.co"),
         "is_offline": os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"),
         "has_token": bool(os.environ.get("HF_TOKEN")) or has_login,
         "uses_modelscope": wants_modelscope(),
@@ -154,6 +155,8 @@ def check_hub() -> Finding:
     if facts["is_offline"]:
         step = "unset HF_HUB_OFFLINE to fetch or publish"
         return Finding("hub", "note", f"{summary}; HF_HUB_OFFLINE is set: no hub is asked", step, facts)
+    if fault := find_network_fault():
+        return Finding("hub", "note", f"{fault.where}: {fault.what}", fault.next_step, facts)
     return Finding("hub", "ok", summary, facts=facts)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.file_lock import explain_missing_locks, lacks_locks
 from sentifactory.network_settings import find_network_fault
 from sentifactory.training.recipe import NEXT_STEP, Recipe
 
@@ -73,6 +74,8 @@ def explain_failure(
             where=str(recipe.settings["output_dir"]),
             next_step="free some space and run the same command: it continues from the last complete checkpoint",
         )
+    if isinstance(error, OSError) and lacks_locks(error):  # datasets locks its cache
+        return explain_missing_locks(error)
     if type(error).__name__ == "OutOfMemoryError":
         return ConfigError(
             "The GPU has too little memory for this recipe",
