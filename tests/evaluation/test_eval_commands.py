@@ -106,10 +106,11 @@ def test_the_comparison_prints_its_result_alone_or_in_words(workplace: Workplace
 
 
 def test_the_teacher_says_what_it_has_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = {"reviews": 3, "answered": {"负面": 1, "正面": 2}}
+    facts = {"reviews": 3, "missing": 1, "answered": {"负面": 1, "正面": 2}}
     monkeypatch.setattr(teaching, "ask_teacher", lambda _: facts)
     words = "distill --teacher m --input_file a.csv --output_file out/s.jsonl"
     assert CliRunner().invoke(build_app(), words.split()).stdout.splitlines() == [
+        "1 reviews got no answer and are left out",
         "Soft labels of 3 reviews (1 负面, 2 正面): out/s.jsonl",
         "Set soft_label_path: out/s.jsonl in an encoder recipe",
     ]

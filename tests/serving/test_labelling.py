@@ -174,7 +174,7 @@ def test_a_run_that_failed_goes_on_and_asks_nothing_twice_that_was_written(
     with pytest.raises(EngineError):
         run(source, out, FailingEngine(35))
     assert not out.exists()
-    with pytest.raises(ConfigError, match="another model"):
+    with pytest.raises(ConfigError, match="differ from it: model"):
         label_file(
             LabelOptions(source, out), Reporter(BINARY_SENTIMENT, "other"), SCRIPTED, lambda: pytest.fail("asked")
         )

@@ -3,7 +3,8 @@
 Whatever is continued or kept (a comparison, a labelling, a teacher's answers, the entries of a ladder) belongs to one
 identity. Another model of the same name, the same folder trained again, another prompt or another correction of the
 probabilities has another one. Not covered: a model at an address or on a hub is known by its name alone, for nothing
-here says which weights stand behind it.
+here says which weights stand behind it; whoever continues is told so. Where that name is a folder here, its content
+counts, and a server that was started before the folder was trained again is not found out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sentifactory.models.weights import identify_checkpoint
 from sentifactory.task import Task
 
 TFIDF = "tfidf"
+KNOWN_BY_NAME = "the model is known by its name alone: whether it is still the same one cannot be seen from here"
 # These compute in other numbers on a GPU than on a CPU.
 _DEVICE_KINDS = ("vllm", "transformers", "encoder")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
-from sentifactory.engines.identity import identify_engine
+from sentifactory.engines.identity import KNOWN_BY_NAME, identify_engine, is_known_by_name
 from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError
@@ -216,16 +216,18 @@ def build_side(side: str, options: CompareOptions, task: Task) -> Contender:
         )
 
     facts = describe_model(model)
+    journal = Path(options.output_file).with_suffix(f".predictions.{side}.jsonl")
+    identity = identify_engine(engine, model, task, mode=options.mode, max_new_tokens=options.max_new_tokens)
+    if journal.exists() and is_known_by_name(identity):
+        say(f"{side}: {KNOWN_BY_NAME}; another --output_file asks it everything anew")
     return Contender(
         side,
         model,
         engine,
         open_engine,
         facts,
-        journal=Path(options.output_file).with_suffix(f".predictions.{side}.jsonl"),
-        fingerprint=compute_fingerprint(
-            identify_engine(engine, model, task, mode=options.mode, max_new_tokens=options.max_new_tokens)
-        ),
+        journal=journal,
+        fingerprint=compute_fingerprint(identity),
     )
 
 

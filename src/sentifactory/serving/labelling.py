@@ -15,7 +15,7 @@ from sentifactory.corpus.encodings import show_undecodable
 from sentifactory.corpus.garbled import GarbledCount, word_garbled
 from sentifactory.corpus.tables import BrokenRow
 from sentifactory.engines.base import Engine
-from sentifactory.engines.identity import is_known_by_name
+from sentifactory.engines.identity import KNOWN_BY_NAME, is_known_by_name
 from sentifactory.errors import ConfigError
 from sentifactory.progress import Progress, hide_progress, say, show_progress
 from sentifactory.records import Prediction, Review, Source
@@ -28,7 +28,6 @@ from sentifactory.serving.spool import Spool
 CHUNK_ROWS = 512
 WRITE_EVERY_S = 1.0
 NO_LABEL = "the model named no label"
-_DOUBT = "; the model is known by its name alone: whether it is still the same one cannot be seen from here"
 BAD, UNSURE, ROWS = "bad_rows", "unsure", "rows"
 
 # Told rows in the order of the file, each with its prediction, or None for a bad one.
@@ -90,7 +89,8 @@ def label_file(
     n_rows = _count_rows(rows, source)
     with Spool(out, describe_settings(rows, reporter, identity), rows.head, overwrite=options.overwrite) as spool:
         if spool.n_rows:
-            say(f"{spool.n_rows} of {n_rows} rows are done already" + _DOUBT * is_known_by_name(identity))
+            doubt = f"; {KNOWN_BY_NAME}" if is_known_by_name(identity) else ""
+            say(f"{spool.n_rows} of {n_rows} rows are done already{doubt}")
         if spool.n_rows < n_rows:
             answer = open_answerer()
             with show_progress(f"Labelling {source.name}", total=n_rows, unit="rows") as progress:

@@ -96,7 +96,7 @@ class Spool:
             names = {*self._settings, *found["settings"]}
             changed = sorted(name for name in names if found["settings"].get(name) != self._settings.get(name))
             raise ConfigError(
-                f"An unfinished labelling with another {', '.join(changed)} stands here",
+                f"An unfinished labelling stands here, and these differ from it: {', '.join(changed)}",
                 where=str(self._journal),
                 expected="the input, model, task and options that it was begun with",
                 next_step="continue it with those, choose another output, or add --overwrite to begin anew",
