@@ -12,11 +12,11 @@ from pathlib import Path
 
 from sentifactory.corpus.chat_rows import has_chats, iter_column_texts, iter_labelled, iter_parted
 from sentifactory.corpus.cleaning import Reason
-from sentifactory.corpus.columns import find_columns
+from sentifactory.corpus.columns import find_columns, find_predictions
 from sentifactory.corpus.delimited import open_delimited
 from sentifactory.corpus.encodings import inspect_text, show_undecodable
 from sentifactory.corpus.intake import Intake, ReadOptions, RejectedRow
-from sentifactory.corpus.json_files import open_json, open_json_lines
+from sentifactory.corpus.json_files import looks_like_json, open_json, open_json_lines
 from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
 from sentifactory.corpus.row_faults import describe_other_labels, describe_rejected, refuse_unsound
@@ -24,6 +24,7 @@ from sentifactory.corpus.seen import SeenFile
 from sentifactory.corpus.table_files import open_arrow, open_excel, open_parquet
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.errors import DataError
+from sentifactory.progress import say
 from sentifactory.records import Review, Source
 from sentifactory.task import Task
 
@@ -37,6 +38,7 @@ _BINARY_OPENERS: dict[str, Callable[[Path], Table]] = {
     ".arrow": open_arrow,
     **dict.fromkeys((".xlsx", ".xlsm"), open_excel),
 }
+_TOLD = 5
 FILE_SUFFIXES = frozenset({*_TEXT_OPENERS, *_BINARY_OPENERS})
 
 
@@ -160,7 +162,8 @@ def _open_file(path: Path, options: ReadOptions) -> Table:
         raise DataError("The file is empty", where=str(path), expected="a header and reviews, as in label,review")
     if suffix in _BINARY_OPENERS:
         return _BINARY_OPENERS[suffix](path)
-    return _TEXT_OPENERS[suffix](inspect_text(path, options.encoding))
+    text = inspect_text(path, options.encoding)
+    return open_json(text) if looks_like_json(text) else _TEXT_OPENERS[suffix](text)
 
 
 def collect_rows(
@@ -221,7 +224,11 @@ def _open_rows(
         text=options.text_column,
         label=options.label_column,
         domain=options.domain_column,
+        wants_stars=options.star_threshold is not None,
     )
+    if options.label_column is None and (predicted := find_predictions(table.header)):
+        told = ", ".join(map(repr, predicted[:_TOLD]))
+        say(f"{table.header_at}: the labels are those of the column {table.header[columns.label]!r}, not of {told}")
     return table.iter_rows(columns), columns.has_stars
 
 
