@@ -111,11 +111,17 @@ def iter_parted(table: Table, task: Task) -> Iterator[tuple[Round, Parted] | Bro
         yield one, parted
 
 
-def iter_column_texts(table: Table, task: Task, columns: Columns) -> Iterator[tuple[Round, Parted] | BrokenRow]:
-    """Yield the texts of a table with columns of its own likewise; a text may be a whole prompt there as well."""
+def iter_column_texts(table: Table, task: Task | None, columns: Columns) -> Iterator[tuple[Round, Parted] | BrokenRow]:
+    """Yield the texts of a table with columns of its own likewise.
+
+    Args:
+        table: of any format.
+        task: its prompt, and any that nearly all rows have, is looked for in the texts. None: each is a review.
+        columns: where the texts are.
+    """
     has_labels = any(normalise_name(name) in LABEL_COLUMNS for name in table.header)
     is_for_pretraining = not has_labels and not table.format.startswith(_DELIMITED)
-    frames = PromptFrames(
+    frames = task and PromptFrames(
         task, lambda: (row.text for row in table.iter_rows(columns) if isinstance(row, RawRow)), are_reviews=True
     )
     n_rows = 0
@@ -123,8 +129,8 @@ def iter_column_texts(table: Table, task: Task, columns: Columns) -> Iterator[tu
         if isinstance(row, BrokenRow):
             yield row
             continue
-        parted = frames.part(row.text)
-        if parted.kind == Kind.WHOLE:
+        parted = frames.part(row.text) if frames else None
+        if parted is None or parted.kind == Kind.WHOLE:
             parted = Parted(row.text, Kind.TEXT if is_for_pretraining else Kind.KNOWN)
         yield Round(row.line, n_rows, None, row.text, True, "", ()), parted
         n_rows += 1

@@ -95,13 +95,15 @@ def read_texts(path: str | Path, task: Task, options: ReadOptions | None = None)
     Raises:
         DataError: when the file as a whole cannot be used, or has no rows.
     """
-    return read_seen(path, task, options).reviews
+    return _read_seen(path, task, options or ReadOptions(), None, are_reviews=True).reviews
 
 
 def read_seen(
     path: str | Path, task: Task, options: ReadOptions | None = None, *, max_rows: int | None = None
 ) -> SeenFile:
     """Read all that whoever trains on a file sees: the reviews as `read_texts`, and the words around them.
+
+    Of a table whose texts are whole prompts the reviews are what is between the words that nearly all of them have.
 
     Args:
         path: as for `read_source`.
@@ -112,13 +114,18 @@ def read_seen(
     Raises:
         DataError: as `read_texts`.
     """
-    options = options or ReadOptions()
+    return _read_seen(path, task, options or ReadOptions(), max_rows, are_reviews=False)
+
+
+def _read_seen(
+    path: str | Path, task: Task, options: ReadOptions, max_rows: int | None, *, are_reviews: bool
+) -> SeenFile:
     table = _open_file(Path(path), options)
     if has_chats(table, options.text_column, options.label_column, needs_label=False):
         rows = iter_parted(table, task)
     else:
         columns = find_columns(table.header, table.header_at, text=options.text_column, needs_label=False)
-        rows = iter_column_texts(table, task, columns)
+        rows = iter_column_texts(table, None if are_reviews else task, columns)
     found = SeenFile()
     broken = []
     for row in rows:
