@@ -199,7 +199,8 @@ def check_leaks_in_files(
     Raises:
         DataError: when a file cannot be used.
     """
-    seen, test = (join_seen([read_seen(file, task, options) for file in files]) for files in (train_files, test_files))
+    seen = join_seen(read_seen(file, task, options, is_trained_on=True) for file in train_files)
+    test = join_seen(read_seen(file, task, options) for file in test_files)
     return check_seen(seen, test)
 
 

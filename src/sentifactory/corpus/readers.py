@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sentifactory.corpus.chat_rows import has_chats, iter_column_texts, iter_labelled, iter_parted
+from sentifactory.corpus.chat_rows import has_chats, has_unknown_keys, iter_column_texts, iter_labelled, iter_parted
 from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.columns import find_columns, find_predictions
 from sentifactory.corpus.delimited import open_delimited
@@ -99,7 +99,12 @@ def read_texts(path: str | Path, task: Task, options: ReadOptions | None = None)
 
 
 def read_seen(
-    path: str | Path, task: Task, options: ReadOptions | None = None, *, max_rows: int | None = None
+    path: str | Path,
+    task: Task,
+    options: ReadOptions | None = None,
+    *,
+    max_rows: int | None = None,
+    is_trained_on: bool = False,
 ) -> SeenFile:
     """Read all that whoever trains on a file sees: the reviews as `read_texts`, and the words around them.
 
@@ -110,19 +115,28 @@ def read_seen(
         task: as for `read_texts`.
         options: likewise.
         max_rows: only the first so many rows; None: all.
+        is_trained_on: whether words under names that are not known are read as well: a recipe may name them to
+            LLaMA-Factory, and they are learnt. Of a file to test on one must know which words are the reviews.
 
     Raises:
         DataError: as `read_texts`.
     """
-    return _read_seen(path, task, options or ReadOptions(), max_rows, are_reviews=False)
+    return _read_seen(path, task, options or ReadOptions(), max_rows, is_trained_on=is_trained_on)
 
 
 def _read_seen(
-    path: str | Path, task: Task, options: ReadOptions, max_rows: int | None, *, are_reviews: bool
+    path: str | Path,
+    task: Task,
+    options: ReadOptions,
+    max_rows: int | None,
+    *,
+    are_reviews: bool = False,
+    is_trained_on: bool = False,
 ) -> SeenFile:
     table = _open_file(Path(path), options)
-    if has_chats(table, options.text_column, options.label_column, needs_label=False):
-        rows = iter_parted(table, task)
+    is_foreign = is_trained_on and options.text_column is None and has_unknown_keys(table)
+    if is_foreign or has_chats(table, options.text_column, options.label_column, needs_label=False):
+        rows = iter_parted(table, task, takes_any_words=is_trained_on)
     else:
         columns = find_columns(table.header, table.header_at, text=options.text_column, needs_label=False)
         rows = iter_column_texts(table, None if are_reviews else task, columns)
