@@ -1,6 +1,7 @@
 """Finds the reviews of a test part that training has seen: word for word after normalisation, or nearly so.
 
-`shared_texts` says what is the same text, and what nearly the same. Not covered: reviews that only mean the same.
+`shared_texts` says what is the same text, and what nearly the same; `containment` what stands within a prompt or
+another text that is trained on. Not covered: reviews that only mean the same.
 """
 
 from __future__ import annotations
