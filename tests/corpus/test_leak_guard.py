@@ -18,6 +18,7 @@ from sentifactory.corpus.leak_guard import (
     find_leaks,
     find_leaks_by_file,
     find_proof,
+    find_readable,
 )
 from sentifactory.corpus.prepare import prepare_reviews
 from sentifactory.errors import DataError, LeakError
@@ -153,3 +154,26 @@ def test_several_test_files_are_told_apart_and_training_is_read_once(
     assert (together.n_leaked, together.test_files) == (3, tuple(map(str, files)))
     mixed = find_leaks_by_file([TrainFile(data / "train.jsonl")], [data / "test.csv", files[0]])
     assert [bool(finding.manifests) for finding in mixed] == [True, False]
+
+
+def test_columns_of_any_name_are_looked_into(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"第{at}题，“{text}”好吗", "gold": at % 2}
+        for at, text in enumerate(("菜很新鲜，送得很快", "再也不会来了，真差"))
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (tmp_path / "test.csv").write_text("text\n菜很新鲜，送得很快\n没有人说过的话\n", encoding="utf-8")
+    finding = find_leaks([TrainFile(tmp_path / "train.jsonl")], [tmp_path / "test.csv"])
+    assert (finding.status, finding.n_leaked) == (LEAKS, 1)
+    with pytest.raises(DataError):  # of a file to test on one must know what the reviews are
+        find_leaks([TrainFile(tmp_path / "test.csv")], [tmp_path / "train.jsonl"])
+
+
+def test_what_cannot_be_read_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
+    (tmp_path / "b.csv").write_text("text\n很好\n", encoding="utf-8")
+    train = [TrainFile(tmp_path / name) for name in ("a.jsonl", "b.csv")]
+    readable, problem = find_readable(train)
+    assert readable == train[1:]
+    assert "a.jsonl" in problem
+    assert find_readable(train[1:]) == (train[1:], "")

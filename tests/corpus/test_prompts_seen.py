@@ -20,7 +20,7 @@ from sentifactory.corpus.keys import make_keys
 from sentifactory.corpus.leakage import LeakReport, check_leaks_in_files
 from sentifactory.corpus.planting import change_one_in_ten, load_stock
 from sentifactory.corpus.prompt_frames import find_frames
-from sentifactory.corpus.readers import read_source
+from sentifactory.corpus.readers import read_seen, read_source, read_texts
 from sentifactory.corpus.shared_texts import EXACT, NEAR
 from sentifactory.task import BINARY_SENTIMENT, Task
 
@@ -141,6 +141,7 @@ def test_a_table_may_hold_whole_prompts(tmp_path: Path) -> None:
     train = write_texts(tmp_path / "train.csv", [ASKED + text for text in TEXTS])
     test = write_texts(tmp_path / "test.csv", ["很好", *TEXTS[:30]])
     assert check_leaks_in_files([train], [test]).count_leaked() == {EXACT: 30, NEAR: 0}
+    assert read_texts(train, BINARY_SENTIMENT)[0].text == ASKED + TEXTS[0]  # whoever asks about them gets them whole
 
 
 def test_the_task_of_bare_reviews_has_nothing_to_part(tmp_path: Path) -> None:
@@ -233,8 +234,6 @@ def test_a_prompt_that_is_taken_for_the_review_is_said(tmp_path: Path, capsys: p
 
 
 def test_the_limit_of_rows_counts_rows_and_not_rounds(tmp_path: Path) -> None:
-    from sentifactory.corpus.readers import read_seen
-
     rows = [{"messages": [*chat(f"评论：{at}好")["messages"], *chat(f"评论：{at}差")["messages"]]} for at in range(5)]
     path = write_rows(tmp_path / "a.jsonl", rows)
     assert [one.text for one in read_seen(path, BINARY_SENTIMENT, max_rows=2).reviews] == ["0好", "0差", "1好", "1差"]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.columns import find_columns
+from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.labels import LabelReader, build_label_index, find_label, parse_label_map
 from sentifactory.corpus.readers import read_reviews, read_source
 from sentifactory.errors import ConfigError, DataError
@@ -246,6 +247,77 @@ def test_training_files_of_unknown_prompts_give_up_their_reviews(tmp_path: Path)
     same = [{"instruction": "同一句话", "output": "正面"}] * 2
     path.write_text("\n".join(map(json.dumps, same)), encoding="utf-8")
     assert [(review.text, review.label) for review in read_reviews(path, BINARY_SENTIMENT)] == [("同一句话", 1)] * 2
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl", "a.json", "a.tsv"])
+def test_json_is_read_under_any_name_of_a_text_file(tmp_path: Path, name: str) -> None:
+    rows = [{"id": 1, "text": "很好", "label": 1}, {"id": 2, "text": "太差，\n真的", "label": 0}]
+    wanted = [("很好", 1), ("太差，\n真的", 0)]
+    path = tmp_path / name
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    for content in (json.dumps(rows, indent=1), f"\ufeff[{','.join(lines)}]", "\n".join(lines)):
+        path.write_text(content, encoding="utf-8")
+        assert [(one.text, one.label) for one in read_reviews(path, BINARY_SENTIMENT)] == wanted
+    path.write_text(f"[{lines[0]}]\n[{lines[1]}]\n", encoding="utf-8")  # no row may be lost behind the first list
+    with pytest.raises(DataError, match="line 2"):
+        read_reviews(path, BINARY_SENTIMENT)
+
+
+def test_text_that_only_looks_like_json_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text('label,"{text}",text\n1,x,很好\n', encoding="utf-8")
+    assert [one.text for one in read_reviews(tmp_path / "a.txt", BINARY_SENTIMENT)] == ["很好"]
+    (tmp_path / "b.txt").write_text("{label}\ttext\n1\t[很好]\n", encoding="utf-8")
+    options = ReadOptions(label_column="{label}")
+    assert [one.text for one in read_reviews(tmp_path / "b.txt", BINARY_SENTIMENT, options)] == ["[很好]"]
+
+
+@pytest.mark.parametrize("form", [".csv", ".jsonl"])
+@pytest.mark.parametrize(
+    "others", [["predicted_label"], ["prediction"], ["pred"], ["score"], ["Predicted Label", "score"], ["预测标签"]]
+)
+def test_the_true_label_is_taken_and_said(
+    tmp_path: Path, others: list[str], form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"a{form}"
+    if form == ".csv":
+        path.write_text(f"text,{','.join(others)},label\n很好{',0' * len(others)},1\n", encoding="utf-8")
+    else:
+        path.write_text(json.dumps({"text": "很好", **dict.fromkeys(others, 0), "label": 1}), encoding="utf-8")
+    assert [one.label for one in read_reviews(path, BINARY_SENTIMENT)] == [1]
+    said = capsys.readouterr().err
+    assert "'label'" in said
+    assert all(repr(name) in said for name in others)
+    if "score" in others:
+        with pytest.raises(DataError, match="More than one column"):
+            read_reviews(path, BINARY_SENTIMENT, ReadOptions(star_threshold=3))
+    named = ReadOptions(label_column=others[0])
+    assert [one.label for one in read_reviews(path, BINARY_SENTIMENT, named)] == [0]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("header", ["text,predicted_label", "text,prediction,score", "text,label_pred"])
+def test_predictions_alone_are_no_labels(tmp_path: Path, header: str) -> None:
+    cells = ",1" * header.count(",")
+    (tmp_path / "a.csv").write_text(f"{header}\n很好{cells}\n", encoding="utf-8")
+    with pytest.raises(DataError, match="none of them is a label column"):
+        read_reviews(tmp_path / "a.csv", BINARY_SENTIMENT)
+
+
+def test_rows_of_ms_swift_have_their_label_beside_the_chat(tmp_path: Path) -> None:
+    said = {"role": "user", "content": "很好"}
+    graded = [said, {"role": "assistant", "content": '{"sentiment": 0}'}]
+    rows = [
+        {"messages": [said], "label": 1},
+        {"messages": [{"role": "system", "content": "判断情感"}, said], "label": 0.0},
+        {"messages": [said], "label": "正面"},
+        {"messages": [said]},
+        {"messages": [said], "label": [1, 0]},
+        {"messages": graded, "label": True},  # there the label says whether the answer is a good one
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    intake = read_source(tmp_path / "a.jsonl", BINARY_SENTIMENT)
+    assert [(one.text, one.label) for one in intake.reviews] == [("很好", label) for label in (1, 0, 1, 0)]
+    assert [(one.source.line, one.reason) for one in intake.rejected] == [(4, Reason.NO_LABEL), (5, Reason.NO_LABEL)]
 
 
 @given(

@@ -94,6 +94,19 @@ def test_no_test_review_may_choose_the_checkpoint(data: Path, tmp_path: Path) ->
         assert check_recipe_leaks(choosing, [test], allow_leaks=True).status == "leaks"
 
 
+def test_a_file_that_is_no_review_does_not_hide_the_others(data: Path) -> None:
+    (data / "mine" / "strange.jsonl").write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
+    info = json.loads((data / "dataset_info.json").read_text(encoding="utf-8"))
+    info["strange"] = {"file_name": "mine/strange.jsonl"}
+    (data / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
+    with pytest.raises(LeakError, match=r"1 of the 3 test reviews"):
+        check_recipe_leaks(make_recipe(data, dataset="strange,mine_train"), [], allow_leaks=False)
+    clean = check_recipe_leaks(make_recipe(data, dataset="strange,mine_train", max_samples=2), [], allow_leaks=False)
+    assert clean.status == "not checked"
+    assert "Not all was compared" in clean.problem
+    assert "None of the 3 test reviews stands among the 2 training reviews" in clean.summarise()
+
+
 def test_what_is_no_review_is_said_and_not_refused(data: Path) -> None:
     (data / "mine" / "train.jsonl").write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
     finding = check_recipe_leaks(make_recipe(data), [], allow_leaks=False)

@@ -73,6 +73,11 @@ def has_chats(table: Table, text_column: str | None, label_column: str | None, *
     )
 
 
+def has_unknown_keys(table: Table) -> bool:
+    """Return whether a table holds objects without a text that is known by its name."""
+    return not table.format.startswith(_DELIMITED) and not {*map(normalise_name, table.header)} & {*TEXT_COLUMNS}
+
+
 def iter_labelled(table: Table, task: Task, labels: LabelReader) -> Iterator[RawRow | BrokenRow]:
     """Yield the review and the label of each round; a round whose answer is no label is told as that."""
     n_labelled = n_unparted = 0
@@ -98,10 +103,22 @@ def iter_labelled(table: Table, task: Task, labels: LabelReader) -> Iterator[Raw
         )
 
 
-def iter_parted(table: Table, task: Task) -> Iterator[tuple[Round, Parted] | BrokenRow]:
-    """Yield each round with its prompt parted into the question and the review."""
-    frames = PromptFrames(task, lambda: (one.review for one in iter_rounds(table) if isinstance(one, Round)))
-    for one in iter_rounds(table):
+def iter_parted(
+    table: Table, task: Task, *, takes_any_words: bool = False
+) -> Iterator[tuple[Round, Parted] | BrokenRow]:
+    """Yield each round with its prompt parted into the question and the review.
+
+    Args:
+        table: of chats.
+        task: its prompt is looked for.
+        takes_any_words: whether a row of unknown keys is one round of all its words, and not broken.
+    """
+
+    def open_rounds() -> Iterator[Round | BrokenRow]:
+        return iter_rounds(table, takes_any_words=takes_any_words)
+
+    frames = PromptFrames(task, lambda: (one.review for one in open_rounds() if isinstance(one, Round)))
+    for one in open_rounds():
         if isinstance(one, BrokenRow):
             yield one
             continue
@@ -111,11 +128,17 @@ def iter_parted(table: Table, task: Task) -> Iterator[tuple[Round, Parted] | Bro
         yield one, parted
 
 
-def iter_column_texts(table: Table, task: Task, columns: Columns) -> Iterator[tuple[Round, Parted] | BrokenRow]:
-    """Yield the texts of a table with columns of its own likewise; a text may be a whole prompt there as well."""
+def iter_column_texts(table: Table, task: Task | None, columns: Columns) -> Iterator[tuple[Round, Parted] | BrokenRow]:
+    """Yield the texts of a table with columns of its own likewise.
+
+    Args:
+        table: of any format.
+        task: its prompt, and any that nearly all rows have, is looked for in the texts. None: each is a review.
+        columns: where the texts are.
+    """
     has_labels = any(normalise_name(name) in LABEL_COLUMNS for name in table.header)
     is_for_pretraining = not has_labels and not table.format.startswith(_DELIMITED)
-    frames = PromptFrames(
+    frames = task and PromptFrames(
         task, lambda: (row.text for row in table.iter_rows(columns) if isinstance(row, RawRow)), are_reviews=True
     )
     n_rows = 0
@@ -123,15 +146,15 @@ def iter_column_texts(table: Table, task: Task, columns: Columns) -> Iterator[tu
         if isinstance(row, BrokenRow):
             yield row
             continue
-        parted = frames.part(row.text)
-        if parted.kind == Kind.WHOLE:
+        parted = frames.part(row.text) if frames else None
+        if parted is None or parted.kind == Kind.WHOLE:
             parted = Parted(row.text, Kind.TEXT if is_for_pretraining else Kind.KNOWN)
         yield Round(row.line, n_rows, None, row.text, True, "", ()), parted
         n_rows += 1
 
 
-def iter_rounds(table: Table) -> Iterator[Round | BrokenRow]:
-    """Yield the rounds of all chats of a table, in the order of the file."""
+def iter_rounds(table: Table, *, takes_any_words: bool = False) -> Iterator[Round | BrokenRow]:
+    """Yield the rounds of all chats of a table, in the order of the file; `takes_any_words` as in `iter_parted`."""
     columns = Columns(0, 0, None, has_chats=True)
 
     def iter_objects() -> Iterator[tuple[int, dict[str, Any]] | BrokenRow]:
@@ -146,6 +169,8 @@ def iter_rounds(table: Table) -> Iterator[Round | BrokenRow]:
             continue
         line, row = one
         rounds = _read_row(row, inputs)
+        if not rounds and takes_any_words and (words := "\n".join(_iter_words(row))):
+            rounds = [_Exchange(words, "")]
         if not rounds:
             shown = json.dumps(row, ensure_ascii=False)
             yield BrokenRow(line, "the chat has no turn of a user", shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ LABEL_COLUMNS = (
     *("label", "labels", "sentiment", "polarity", "标签", "情感", "情感标签", "情感倾向", "情感极性"),
     *STAR_COLUMNS,
 )
+# What a model said about the review, and how sure it was: never the true label.
+_PREDICTED = re.compile(r"(y_)?pred(icted|ictions?|s)?(_.*)?|.*_pred(icted|iction)?|.*预测.*|模型(标签|结果|输出)")
+_SURENESS = ("score", "scores", "confidence", "probability", "prob", "置信度", "概率")
 DOMAIN_COLUMNS = ("cat", "category", "domain", "类别", "领域", "品类", "分类", "类目")
 _SHOWN_NAMES = 10
 _SHOWN_CHARS = 30
@@ -78,6 +82,7 @@ def find_columns(
     label: str | None = None,
     domain: str | None = None,
     needs_label: bool = True,
+    wants_stars: bool = False,
 ) -> Columns:
     """Return the positions of the columns, by the given names or by those that are known.
 
@@ -88,6 +93,7 @@ def find_columns(
         label: likewise.
         domain: likewise.
         needs_label: False: labels are not asked for, and the text's position stands in the place of theirs.
+        wants_stars: whether the user expects a column of stars: then a score may be one beside a label as well.
 
     Raises:
         DataError: when a name is not there, or more than one column could be meant.
@@ -95,7 +101,9 @@ def find_columns(
     text_at = _find_column(header, text, TEXT_COLUMNS, "text", where)
     if text_at is not None and not needs_label:
         return Columns(text_at, text_at, None)
-    label_at = _find_column(header, label, LABEL_COLUMNS, "label", where)
+    predicted = [] if wants_stars else find_predictions(header)
+    known = [name for name in LABEL_COLUMNS if name not in map(normalise_name, predicted)]
+    label_at = _find_column(header, label, known, "label", where)
     domain_at = _find_column(header, domain, DOMAIN_COLUMNS, "domain", where, is_needed=False)
     if text_at is None or label_at is None:
         raise RuntimeError("a column that is needed was not found and not reported")
@@ -110,6 +118,22 @@ def names_stars(name: str) -> bool:
         (True, False)
     """
     return any(word in normalise_name(name) for word in _STAR_WORDS)
+
+
+def find_predictions(header: Sequence[str]) -> list[str]:
+    """Return the names of the columns that hold what a model predicted; scores are such beside labels or predictions.
+
+    Example:
+        >>> find_predictions(["text", "label", "predicted_label", "score"]), find_predictions(["text", "score"])
+        (['predicted_label', 'score'], [])
+    """
+    names = [normalise_name(name) for name in header]
+    has_labels = any(_PREDICTED.fullmatch(name) or name in LABEL_COLUMNS[: -len(STAR_COLUMNS)] for name in names)
+    return [
+        name
+        for name, normalised in zip(header, names, strict=True)
+        if _PREDICTED.fullmatch(normalised) or (has_labels and normalised in _SURENESS)
+    ]
 
 
 def normalise_name(name: str) -> str:

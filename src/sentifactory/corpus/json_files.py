@@ -7,6 +7,7 @@ pandas' objects by row number). A line that is no JSON object is a broken row; a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
@@ -22,6 +23,10 @@ from sentifactory.errors import DataError
 # Objects may lack a key: the names of this many together are the header.
 HEADER_ROWS = 1000
 _BLANKS = " \t\n\r"
+
+_BEGINNING = 4096
+_LIST = re.compile(r"\s*\[\s*\{")
+_OBJECT = re.compile(r'\s*(\[\s*)?\{\s*"[^"\n]*"\s*:')
 
 NumberedObject = tuple[int, dict[str, Any]] | BrokenRow
 
@@ -119,6 +124,15 @@ def _pick_cells(
         )
 
 
+def looks_like_json(text: TextFile) -> bool:
+    """Return whether a file of another name holds a JSON document or JSON lines, as training data in .txt often do."""
+    with text.open() as stream:
+        begins = stream.read(_BEGINNING).lstrip("\ufeff")
+    if text.path.suffix.lower() in (".jsonl", ".ndjson"):
+        return _LIST.match(begins) is not None
+    return _OBJECT.match(begins) is not None
+
+
 def open_json(text: TextFile) -> Table:
     """Open a JSON document, or a file of JSON lines that ends in .json.
 
@@ -181,6 +195,9 @@ def _iter_elements(content: str, position: int) -> Iterator[NumberedObject]:
         if content.startswith(",", position):
             position += 1
         elif content.startswith("]", position):
+            end = _skip_blanks(content, position + 1)
+            if end < len(content):
+                raise json.JSONDecodeError("Extra data", content, end)
             return
         else:
             raise json.JSONDecodeError("Expecting ',' or ']'", content, position)

@@ -22,7 +22,7 @@ from sentifactory.corpus.near import describe_rule
 from sentifactory.corpus.readers import read_seen
 from sentifactory.corpus.seen import SeenFile, join_seen
 from sentifactory.corpus.shared_texts import EXACT, NEAR
-from sentifactory.errors import LeakError
+from sentifactory.errors import DataError, LeakError
 from sentifactory.json_object import read_json_object
 from sentifactory.task import BINARY_SENTIMENT
 
@@ -135,6 +135,22 @@ def find_leaks(train: Sequence[TrainFile], test: Sequence[Path]) -> LeakFinding:
     return LeakFinding(findings[0].train_files, test_files, tuple(manifests), report)
 
 
+def find_readable(train: Sequence[TrainFile]) -> tuple[list[TrainFile], str]:
+    """Return the training files that can be read, and why the first of the others cannot; "" where all can.
+
+    A file of another kind (pictures, an instruction set in a form of its own) does not hide what the others hold.
+    """
+    readable, problem = [], ""
+    for one in train:
+        try:
+            read_seen(one.path, BINARY_SENTIMENT, max_rows=one.max_rows, is_trained_on=True)
+        except DataError as error:
+            problem = problem or str(error)
+        else:
+            readable.append(one)
+    return readable, problem
+
+
 def find_leaks_by_file(train: Sequence[TrainFile], test: Sequence[Path]) -> list[LeakFinding]:
     """Do the same for each test file alone; the training files are read and searched once for all of them."""
     test = list(dict.fromkeys(test))
@@ -166,7 +182,7 @@ def _read_seen(train: Sequence[TrainFile]) -> SeenFile:
     known: set[str] = set()
     files = []
     for one in train:
-        seen = read_seen(one.path, BINARY_SENTIMENT, max_rows=one.max_rows)
+        seen = read_seen(one.path, BINARY_SENTIMENT, max_rows=one.max_rows, is_trained_on=True)
         keys = make_keys([row.text for row in seen.reviews])
         files.append(
             replace(seen, reviews=[row for key, row in zip(keys, seen.reviews, strict=True) if key not in known])

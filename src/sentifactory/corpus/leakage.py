@@ -1,6 +1,7 @@
 """Finds the reviews of a test part that training has seen: word for word after normalisation, or nearly so.
 
-`shared_texts` says what is the same text, and what nearly the same. Not covered: reviews that only mean the same.
+`shared_texts` says what is the same text, and what nearly the same; `containment` what stands within a prompt or
+another text that is trained on. Not covered: reviews that only mean the same.
 """
 
 from __future__ import annotations
@@ -209,7 +210,8 @@ def check_leaks_in_files(
     Raises:
         DataError: when a file cannot be used.
     """
-    seen, test = (join_seen([read_seen(file, task, options) for file in files]) for files in (train_files, test_files))
+    seen = join_seen(read_seen(file, task, options, is_trained_on=True) for file in train_files)
+    test = join_seen(read_seen(file, task, options) for file in test_files)
     return check_seen(seen, test)
 
 

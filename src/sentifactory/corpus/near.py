@@ -15,7 +15,7 @@ therefore claimed from 8 characters on, of the changed text and of the original.
 
 With 40 bands of 4 rows a pair that shares half of its shingles is a candidate with 92 %, one that shares 0.6 with
 99.6 % (one character in ten substituted leaves 0.68), and one that shares a tenth with 0.4 %. Not covered:
-paraphrases, a review quoted within a longer one.
+paraphrases, a review quoted within a longer one (of training prompts `containment` finds those).
 """
 
 from __future__ import annotations

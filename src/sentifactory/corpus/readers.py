@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sentifactory.corpus.chat_rows import has_chats, iter_column_texts, iter_labelled, iter_parted
+from sentifactory.corpus.chat_rows import has_chats, has_unknown_keys, iter_column_texts, iter_labelled, iter_parted
 from sentifactory.corpus.cleaning import Reason, drop_unseen
-from sentifactory.corpus.columns import find_columns
+from sentifactory.corpus.columns import find_columns, find_predictions
 from sentifactory.corpus.delimited import open_delimited
 from sentifactory.corpus.encodings import inspect_text, show_undecodable
 from sentifactory.corpus.file_kinds import EXCEL, PARQUET, TEXT, find_kind
 from sentifactory.corpus.intake import Intake, ReadOptions, RejectedRow
-from sentifactory.corpus.json_files import open_json, open_json_lines
+from sentifactory.corpus.json_files import looks_like_json, open_json, open_json_lines
 from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
 from sentifactory.corpus.row_faults import describe_rejected, refuse_missing_labels, refuse_unsound
@@ -28,6 +28,7 @@ from sentifactory.corpus.table_files import describe_broken, open_arrow, open_pa
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.corpus.workbooks import open_excel
 from sentifactory.errors import DataError
+from sentifactory.progress import say
 from sentifactory.records import Review, Source
 from sentifactory.task import Task
 
@@ -41,6 +42,7 @@ _PARQUET_SUFFIXES = (".parquet", ".pq")
 _EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xls")
 _ARROW_SUFFIX = ".arrow"
 FILE_SUFFIXES = frozenset({*_TEXT_OPENERS, *_PARQUET_SUFFIXES, *_EXCEL_SUFFIXES, _ARROW_SUFFIX})
+_TOLD = 5
 
 
 def read_source(source: str | Path, task: Task, options: ReadOptions | None = None) -> Intake:
@@ -97,30 +99,51 @@ def read_texts(path: str | Path, task: Task, options: ReadOptions | None = None)
     Raises:
         DataError: when the file as a whole cannot be used, or has no rows.
     """
-    return read_seen(path, task, options).reviews
+    return _read_seen(path, task, options or ReadOptions(), None, are_reviews=True).reviews
 
 
 def read_seen(
-    path: str | Path, task: Task, options: ReadOptions | None = None, *, max_rows: int | None = None
+    path: str | Path,
+    task: Task,
+    options: ReadOptions | None = None,
+    *,
+    max_rows: int | None = None,
+    is_trained_on: bool = False,
 ) -> SeenFile:
     """Read all that whoever trains on a file sees: the reviews as `read_texts`, and the words around them.
+
+    Of a table whose texts are whole prompts the reviews are what is between the words that nearly all of them have.
 
     Args:
         path: as for `read_source`.
         task: as for `read_texts`.
         options: likewise.
         max_rows: only the first so many rows; None: all.
+        is_trained_on: whether words under names that are not known are read as well: a recipe may name them to
+            LLaMA-Factory, and they are learnt. Of a file to test on one must know which words are the reviews.
 
     Raises:
         DataError: as `read_texts`.
     """
-    options = options or ReadOptions()
+    return _read_seen(path, task, options or ReadOptions(), max_rows, is_trained_on=is_trained_on)
+
+
+def _read_seen(
+    path: str | Path,
+    task: Task,
+    options: ReadOptions,
+    max_rows: int | None,
+    *,
+    are_reviews: bool = False,
+    is_trained_on: bool = False,
+) -> SeenFile:
     table = _open_file(Path(path), options)
-    if has_chats(table, options.text_column, options.label_column, needs_label=False):
-        rows = iter_parted(table, task)
+    is_foreign = is_trained_on and options.text_column is None and has_unknown_keys(table)
+    if is_foreign or has_chats(table, options.text_column, options.label_column, needs_label=False):
+        rows = iter_parted(table, task, takes_any_words=is_trained_on)
     else:
         columns = find_columns(table.header, table.header_at, text=options.text_column, needs_label=False)
-        rows = iter_column_texts(table, task, columns)
+        rows = iter_column_texts(table, None if are_reviews else task, columns)
     found = SeenFile()
     broken = []
     for row in rows:
@@ -170,7 +193,8 @@ def _open_file(path: Path, options: ReadOptions) -> Table:
     kind = PARQUET if suffix in _PARQUET_SUFFIXES else kind
     if kind in _BINARY_OPENERS:
         return _BINARY_OPENERS[kind](path)
-    return _TEXT_OPENERS[suffix](inspect_text(path, options.encoding))
+    text = inspect_text(path, options.encoding)
+    return open_json(text) if looks_like_json(text) else _TEXT_OPENERS[suffix](text)
 
 
 def _open_text_of_workbook(path: Path, options: ReadOptions) -> Table:
@@ -247,7 +271,11 @@ def _open_rows(
         text=options.text_column,
         label=options.label_column,
         domain=options.domain_column,
+        wants_stars=options.star_threshold is not None,
     )
+    if options.label_column is None and (predicted := find_predictions(table.header)):
+        told = ", ".join(map(repr, predicted[:_TOLD]))
+        say(f"{table.header_at}: the labels are those of the column {table.header[columns.label]!r}, not of {told}")
     return table.iter_rows(columns), Column(table.header[columns.label], columns.has_stars, table.header_at)
 
 

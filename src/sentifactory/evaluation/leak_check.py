@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, TrainFile, find_leaks_by_file
+from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, TrainFile, find_leaks_by_file, find_readable
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.shared_texts import EXACT, NEAR
 from sentifactory.errors import DataError
@@ -65,7 +65,12 @@ def check_test_files(
         except DataError as error:
             if named:
                 raise
-            problem = f"Nothing was compared, since a file is not read as reviews: {error}"
+            readable, why = find_readable(train)
+            if readable and why:
+                problem = f"Not all was compared, since a file is not read as reviews: {why}"
+                found = find_leaks_by_file(readable, [*map(Path, test_files)])
+            else:
+                problem = f"Nothing was compared, since a file is not read as reviews: {error}"
             found = [replace(one, problem=problem) for one in found]
     return _warn_or_refuse(found, "train", allow_leaks)
 

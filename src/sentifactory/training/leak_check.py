@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, TrainFile, find_held_out, find_leaks
+from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, TrainFile, find_held_out, find_leaks, find_readable
 from sentifactory.errors import DataError
 from sentifactory.progress import say
 from sentifactory.training.encoder_recipe import is_encoder_recipe
@@ -89,5 +89,10 @@ def _compare(train: Sequence[TrainFile], test: Sequence[Path], *, is_asked: bool
     except DataError as error:
         if is_asked:
             raise
-        # Data of another kind (an instruction set, a pretraining text) are no fault of the recipe.
+        # Data of another kind are no fault of the recipe, and do not hide what stands in its other files.
+        readable, why = find_readable(train)
+        if readable and why:
+            problem = f"Not all was compared, since a file cannot be read as reviews: {why}"
+            found = _compare(readable, test, is_asked=False)
+            return replace(found, train_files=unknown.train_files, problem=found.problem or problem)
         return replace(unknown, problem=f"Nothing was compared, since a file cannot be read as reviews: {error}")
