@@ -17,7 +17,6 @@ from sentifactory.errors import ConfigError
 from sentifactory.records import Review
 from sentifactory.task import Task
 
-MANIFEST = "manifest.json"
 REJECTED = "rejected.csv"
 NEAR_REPEATS = "near_repeats.csv"
 SHAREGPT = "sharegpt"

@@ -15,7 +15,6 @@ from typing import Any
 
 import sentifactory
 from sentifactory.corpus.cleaning import normalise_text
-from sentifactory.corpus.export import MANIFEST
 from sentifactory.corpus.leakage import LeakReport, check_leaks
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.near import describe_rule
@@ -23,6 +22,7 @@ from sentifactory.corpus.readers import read_texts
 from sentifactory.corpus.shared_texts import EXACT, NEAR
 from sentifactory.errors import LeakError
 from sentifactory.json_object import read_json_object
+from sentifactory.model_task import MANIFEST
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT
 

@@ -19,7 +19,12 @@ from sentifactory.corpus.intake import Intake, ReadOptions, RejectedRow
 from sentifactory.corpus.json_files import open_json, open_json_lines
 from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
-from sentifactory.corpus.row_faults import describe_other_labels, describe_rejected, refuse_unsound
+from sentifactory.corpus.row_faults import (
+    describe_other_labels,
+    describe_rejected,
+    refuse_other_labels,
+    refuse_unsound,
+)
 from sentifactory.corpus.table_files import open_excel, open_parquet
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.errors import DataError
@@ -38,13 +43,14 @@ _BINARY_OPENERS: dict[str, Callable[[Path], Table]] = {
 FILE_SUFFIXES = frozenset({*_TEXT_OPENERS, *_BINARY_OPENERS})
 
 
-def read_source(source: str | Path, task: Task, options: ReadOptions | None = None) -> Intake:
+def read_source(source: str | Path, task: Task, options: ReadOptions | None = None, *, can_map: bool = True) -> Intake:
     """Read a file as reviews and rejected rows.
 
     Args:
         source: a .csv, .tsv, .txt, .jsonl, .json, .parquet or .xlsx file.
         task: says which labels there are.
         options: what the user says about it.
+        can_map: whether the command has options that say what the words of a file mean, to be named in advice.
 
     Raises:
         DataError: when the file as a whole cannot be used: it is missing, empty, of another kind, in no encoding that
@@ -52,7 +58,7 @@ def read_source(source: str | Path, task: Task, options: ReadOptions | None = No
             those of the task.
         ConfigError: when an option does not fit.
     """
-    intake, labels = _read_file(Path(source), str(source), task, options or ReadOptions())
+    intake, labels = _read_file(Path(source), str(source), task, options or ReadOptions(), can_map=can_map)
     refuse_unsound(intake, str(source), labels)
     return intake
 
@@ -71,8 +77,9 @@ def read_reviews(path: str | Path, task: Task, options: ReadOptions | None = Non
         DataError: as `read_source`, and when any row is broken or carries no known label. Nothing is returned then.
         ConfigError: when an option does not fit.
     """
-    intake, labels = _read_file(Path(path), str(path), task, options or ReadOptions())
+    intake, labels = _read_file(Path(path), str(path), task, options or ReadOptions(), can_map=False)
     if intake.rejected:
+        refuse_other_labels(intake, labels)
         raise describe_rejected(intake.rejected, labels)
     refuse_unsound(intake, str(path), labels)
     return intake.reviews
@@ -108,8 +115,10 @@ def read_texts(path: str | Path, task: Task, options: ReadOptions | None = None)
     return found
 
 
-def _read_file(path: Path, name: str, task: Task, options: ReadOptions) -> tuple[Intake, LabelReader]:
-    labels = LabelReader(task, options.label_map, options.star_threshold)
+def _read_file(
+    path: Path, name: str, task: Task, options: ReadOptions, *, can_map: bool
+) -> tuple[Intake, LabelReader]:
+    labels = LabelReader(task, options.label_map, options.star_threshold, can_map=can_map)
     table = _open_file(path, options)
     reviews, rejected = collect_rows(table, name, task, options, labels)
     inputs = [InputFile(name, table.sha256, len(reviews) + len(rejected))]
@@ -176,7 +185,7 @@ def collect_rows(
             domains[domain] = show_undecodable(domain.strip()) or None
         reviews.append(Review(text, label, source, domains[domain]))
     if has_stars and labels.wants_threshold and any(row.reason == Reason.UNKNOWN_LABEL for row in rejected):
-        raise describe_other_labels(rejected, len(reviews) + len(rejected), labels)  # 1 of 5 stars is not positive
+        raise describe_other_labels(reviews, rejected, labels)  # 1 of 5 stars is not positive
     return reviews, rejected
 
 

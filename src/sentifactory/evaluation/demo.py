@@ -19,12 +19,18 @@ from sentifactory.child_process import run_child_process
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.environments import has_nvidia_gpu
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.compare import SIDES, CompareOptions, check_count, describe_settings, run_comparison
+from sentifactory.evaluation.compare import (
+    SIDES,
+    CompareOptions,
+    check_count,
+    describe_settings,
+    find_task,
+    run_comparison,
+)
 from sentifactory.evaluation.report import SCHEMA_VERSION
 from sentifactory.models.weights import hash_weights
 from sentifactory.progress import say
 from sentifactory.task import BINARY_SENTIMENT
-from sentifactory.task_files import load_task
 from sentifactory.training.recipe import Recipe, load_recipe
 from sentifactory.training.run_card import is_trained
 
@@ -165,7 +171,7 @@ def read_current_report(options: CompareOptions) -> dict[str, Any] | None:
         same = (
             report["schema_version"] == SCHEMA_VERSION
             and report["settings"] == describe_settings(options)
-            and report["task"]["prompt_template"] == load_task(options.task).prompt_template
+            and report["task"]["prompt_template"] == find_task(options).task.prompt_template
             and report["data"]["test"]["sha256"] == hash_file(Path(options.csv_path))
             and report["data"]["train"]["sha256"] == hash_file(Path(str(options.train_csv)))
             and all(report["models"][side]["weights"] == hash_weights(options.model_of(side)) for side in SIDES)

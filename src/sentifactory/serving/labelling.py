@@ -20,6 +20,7 @@ from sentifactory.records import Prediction, Review, Source
 from sentifactory.serving.reporting import Reporter
 from sentifactory.serving.row_files import Answer, Row, RowFile, WholeRow, open_rows
 from sentifactory.serving.spool import Spool
+from sentifactory.task_files import record_task
 
 # Rows in memory at the same time. Local engines answer them by length, the first row perhaps last: a kill may cost as
 # many answers.
@@ -110,7 +111,7 @@ def describe_settings(rows: RowFile, reporter: Reporter, engine_name: str) -> di
     return {
         "input": rows.sha256,
         "model": reporter.model,
-        "task": reporter.task.name,
+        "task": record_task(reporter.task),
         "engine": engine_name,
         "threshold": reporter.threshold,
         "calibration": None if calibration is None else calibration.to_dict(),
