@@ -118,7 +118,8 @@ def read_recorded_task(path: Path, record: dict[str, Any]) -> Task:
     known = TASKS.get(name)
     if known is not None and list(known.labels) == labels:
         return known if prompt in (None, known.prompt_template) else _reword(known, prompt, path)
-    file, why = record.get("file"), "which is not built in"
+    file = record.get("file")
+    why = "which is not built in" if known is None else f"and the built-in one has {', '.join(known.labels)}"
     if file:
         try:
             task = read_task(Path(str(file)))
@@ -129,7 +130,9 @@ def read_recorded_task(path: Path, record: dict[str, Any]) -> Task:
                 return task
             why = f"of {file}, which has changed since"
     raise ConfigError(
-        f"The data set was prepared for the task {name!r} ({', '.join(map(str, labels))}), {why}",
+        f"The data set was prepared for the task {name!r}"
+        + (f" with the labels {', '.join(map(str, labels))}" if labels else "")
+        + f", {why}",
         where=str(path),
         next_step="give its YAML file by --task, or prepare the data set again",
     )
