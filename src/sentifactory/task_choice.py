@@ -210,7 +210,7 @@ def _check_labels(chosen: ChosenTask, path: Path, record: dict[str, Any]) -> Non
             f"{chosen.task.name} ({own})" + (f", which {chosen.where} was taught" if chosen.source == MODEL else ""),
             where=str(path),
             expected="reviews with the labels of the task",
-            next_step="leave out --task"
+            next_step="leave out --task (in a recipe: task)"
             if chosen.source == OPTION
             else "give reviews that were prepared for the task of the model"
             if chosen.source == MODEL

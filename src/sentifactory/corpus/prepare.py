@@ -74,7 +74,9 @@ def prepare_reviews(
     """
     options = _apply_choices(options or PrepareOptions(), choices)
     sources = [source] if isinstance(source, str) else list(source)
-    chosen = choose_task(options.task_name, data=[one for one in sources if Path(one).exists()])
+    # A file that is mapped to other labels may be one of another task.
+    is_mapped = options.read.label_map is not None or options.read.star_threshold is not None
+    chosen = choose_task(options.task_name, **{"texts" if is_mapped else "data": sources})
     task = chosen.task
     export.check_formatting(options.formatting)
     options.gate.check(len(task.labels))  # before the long work

@@ -9,6 +9,7 @@ from pathlib import Path
 from sentifactory.engines.base import MAX_NEW_TOKENS, MODES, Engine, Mode
 from sentifactory.engines.calibration import CalibratedEngine, find_calibration
 from sentifactory.errors import ConfigError
+from sentifactory.models.published import find_task_folder
 from sentifactory.models.weights import list_weights
 from sentifactory.task import Task
 
@@ -71,13 +72,16 @@ def is_scoring_kind(kind: str) -> bool:
 def split_by_prompt(models: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
     """Return the models that are asked in the words of a task, and the classifiers, of pairs of engine and model.
 
+    Of a model of a hub the folder is returned that its task was fetched into.
+
     Raises:
         EngineError: as `choose_kind`.
     """
     asking: list[str] = []
     heads: list[str] = []
     for kind, model in models:
-        (heads if is_scoring_kind(choose_kind(kind, model)) else asking).append(model)
+        place = model if is_address(kind) else find_task_folder(model)
+        (heads if is_scoring_kind(choose_kind(kind, model)) else asking).append(place)
     return asking, heads
 
 
