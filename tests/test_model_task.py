@@ -21,6 +21,17 @@ def test_tasks_come_back(tmp_path: Path, repo_root: Path) -> None:
         assert read_model_task(tmp_path) == task
 
 
+def test_a_task_that_was_changed_after_training_is_refused(tmp_path: Path) -> None:
+    path = write_model_task(BINARY_SENTIMENT, tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace("负面为0", "负面为1"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="changed after training"):
+        read_model_task(tmp_path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["sha256"]  # as older versions wrote it
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert read_model_task(tmp_path) is not None
+
+
 def test_an_earlier_prompt_of_a_built_in_task_keeps_its_words(tmp_path: Path) -> None:
     earlier: Task = replace(BINARY_SENTIMENT, prompt_template="旧的提示词，回答 0 或 1：{text}")
     write_model_task(earlier, tmp_path)

@@ -6,9 +6,11 @@ test compares them) and are there to be copied and changed.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +204,77 @@ def describe_task(task: Task) -> dict[str, Any]:
             for name, answer, words in zip(task.labels, task.answer_values, synonyms, strict=True)
         ],
     }
+
+
+def hash_task(task: Task) -> str:
+    """Return the SHA-256 of all that a task says."""
+    content = json.dumps(describe_task(task), ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def record_task(task: Task) -> dict[str, Any]:
+    """Return a task as manifests, run cards and reports record it: whole, so that `rebuild_task` gives it back."""
+    record: dict[str, Any] = {
+        "name": task.name,
+        "labels": list(task.labels),
+        "answer_key": task.answer_key,
+        "answer_values": list(task.answer_values),
+        "prompt_template": task.prompt_template,
+    }
+    return record | ({"synonyms": [list(words) for words in task.synonyms]} if task.synonyms else {})
+
+
+def rebuild_task(record: Mapping[str, Any], where: str) -> Task:
+    """Return the task that a record of `record_task` describes; what else the record holds is not looked at.
+
+    Raises:
+        ConfigError: with all that is wrong in the record at once.
+    """
+    labels, answers = record.get("labels"), record.get("answer_values")
+    if not isinstance(labels, list) or not isinstance(answers, list) or len(labels) != len(answers):
+        raise ConfigError(
+            f"labels is {_show(labels)} and answer_values is {_show(answers)}",
+            where=where,
+            expected="two lists of one length",
+        )
+    synonyms = record.get("synonyms") or [[]] * len(labels)
+    rows = zip(labels, answers, synonyms, strict=False)
+    described = {
+        "name": record.get("name"),
+        "answer_key": record.get("answer_key"),
+        "prompt": record.get("prompt_template"),
+        "labels": [
+            {"name": name, "answer": answer} | ({"synonyms": words} if words else {}) for name, answer, words in rows
+        ],
+    }
+    return build_task(rename_earlier(described), where)
+
+
+def rename_earlier(described: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a task; an earlier form of a built-in task gets a name of its own.
+
+    A model may have been tuned with an earlier prompt of a built-in task, and keeps its own words.
+    """
+    known = TASKS.get(str(described.get("name")))
+    if known is None or described == describe_task(known):
+        return described
+    return {**described, "name": name_earlier(known)}
+
+
+def name_earlier(task: Task) -> str:
+    """Return what an earlier form of a task is called."""
+    return f"{task.name}_of_the_model"
+
+
+def is_same_question(one: Task, other: Task) -> bool:
+    """Return whether two tasks ask in the same words and take the same answers; names and synonyms do not matter."""
+    return all(
+        getattr(one, name) == getattr(other, name)
+        for name in ("prompt_template", "labels", "answer_key", "answer_values")
+    )
+
+
+def has_same_labels(one: Task, other: Task) -> bool:
+    """Return whether a file that was labelled for one task reads the same for the other."""
+    pairs = [sorted(zip(task.labels, map(str, task.answer_values), strict=True)) for task in (one, other)]
+    return pairs[0] == pairs[1]

@@ -164,7 +164,7 @@ FILES: dict[str, Dirty] = {
         HEAD + "1,好\n2,中\n3,中\n" * 9,
         message=["line 3", "18 of 27 labels", "'2' (9 times), '3' (9 times)", "--star_threshold"],
     ),
-    "labels in words": Dirty(HEAD + "满意,好\n不满意,差\n", message=["line 2", "'满意' (1 times)", "--label_map"]),
+    "labels in words": Dirty(HEAD + "满意,好\n不满意,差\n", message=["line 2", "'满意' (1 time)", "--label_map"]),
     "labels in words, mapped": Dirty(
         HEAD + "满意,好\n不满意,差\n一般,中\n",
         [("好", 1, 2), ("差", 0, 3)],

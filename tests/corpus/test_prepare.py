@@ -14,6 +14,7 @@ import pytest
 from sentifactory.corpus import gate, prepare, sources
 from sentifactory.corpus.cleaning import normalise_text
 from sentifactory.corpus.inspected import load_inspected
+from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.prepare import prepare_reviews
 from sentifactory.corpus.readers import read_reviews
@@ -130,10 +131,28 @@ def test_a_task_from_a_file_is_named_with_its_bytes(tmp_path: Path, repo_root: P
     assert manifest["task"]["file"] == str(task)
     assert manifest["task"]["sha256"] == hash_file(task)
     assert load_inspected(str(tmp_path / "data" / "a")).task == load_task(task)
+    asked = load_task(task)
     task.unlink()
-    with pytest.raises(ConfigError, match=r"asked\.yaml, which cannot be used now .*--task"):
-        load_inspected(str(tmp_path / "data" / "a"))
+    assert load_inspected(str(tmp_path / "data" / "a")).task == asked, "the manifest holds the whole task"
     assert "file" not in prepare_reviews(source, output_dir=tmp_path / "other")["task"]
+
+
+def test_a_data_set_keeps_its_task_until_its_labels_are_mapped(tmp_path: Path, repo_root: Path) -> None:
+    three = str(repo_root / "examples" / "tasks" / "three_classes.yaml")
+    rows = [f"{at % 3},{chr(0x4E00 + 37 * at)}{chr(0x5E00 + 91 * at)}第{at}次光顾" for at in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(["label,text", *rows]) + "\n", encoding="utf-8")
+    first = prepare_reviews(str(tmp_path / "a.csv"), output_dir=tmp_path / "data", task_name=three)
+    source = str(tmp_path / "data" / "a" / "train.csv")
+    again = prepare_reviews(source, name="again", output_dir=tmp_path / "data")
+    assert again["task"] == {key: value for key, value in first["task"].items() if key not in ("file", "sha256")}
+    with pytest.raises(ConfigError, match="labelled for the task three_classes"):
+        prepare_reviews(source, name="two", output_dir=tmp_path / "data", task_name="binary_sentiment")
+    read = ReadOptions(label_map={"0": "negative", "2": "positive"})
+    two = prepare_reviews(
+        source, name="two", output_dir=tmp_path / "data", task_name="binary_sentiment", read=read, val_size=0
+    )
+    assert two["task"]["name"] == "binary_sentiment"
+    assert two["rows"]["rejected_by_reason"]["unknown label"] > 0
 
 
 def test_an_output_is_a_source_again(tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ import pytest
 from scripted_comparison import BASE_REPLIES, HOSTILE, TEST_ROWS, TUNED_REPLIES, Workplace, write_reviews
 
 from sentifactory.corpus.manifest import hash_file
-from sentifactory.errors import ConfigError, EngineError, LeakError
+from sentifactory.errors import ConfigError, DataError, EngineError, LeakError
 from sentifactory.evaluation import compare, report
 from sentifactory.evaluation.console import print_report
 from sentifactory.evaluation.report import SCHEMA_VERSION
+from sentifactory.model_task import write_model_task
 from sentifactory.records import Prediction
+from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.task_files import load_task, record_task
 
 TRAIN_ROWS = [(1, f"很满意，第{i}次来") for i in range(12)] + [(0, f"很失望，第{i}天走") for i in range(12)]
 
@@ -213,3 +216,60 @@ def test_the_page_is_closed_to_hostile_reviews_and_replies(workplace: Workplace)
     assert "{{ 7*7 }}" in page  # shown, not computed
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
     assert HOSTILE in [row["text"] for row in workplace.read()["predictions"]]
+
+
+def write_three(workplace: Workplace, three: Task, *, sides: tuple[str, ...] = ("tuned_model",)) -> list[str]:
+    """Three-class reviews with their manifest, and models that were taught so; return the right replies."""
+    write_reviews(workplace.folder / "test.csv", [(at % 3, f"第{at}条评论") for at in range(9)])
+    (workplace.folder / "manifest.json").write_text(json.dumps({"task": record_task(three)}), encoding="utf-8")
+    for side in sides:
+        write_model_task(three, workplace.folder / side)
+    right = [three.render_answer(at % 3) for at in range(9)]
+    workplace.replies = {"base": right[::-1], "tuned": right}
+    return right
+
+
+@pytest.fixture
+def three(repo_root: Path) -> Task:
+    return load_task(repo_root / "examples" / "tasks" / "three_classes.yaml")
+
+
+def test_both_sides_are_asked_what_the_tuned_model_was_taught(
+    workplace: Workplace, three: Task, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_three(workplace, three)
+    result = workplace.run()
+    tuned = str(workplace.folder / "tuned_model")
+    assert result["task"] == {**record_task(three), "source": "model", "where": tuned}
+    assert result["models"]["tuned"]["metrics"]["correct"] == 9
+    assert "three_classes" in capsys.readouterr().err
+    (workplace.folder / "tuned_model" / "sentifactory_task.json").unlink()
+    workplace.journal.clear()
+    again = workplace.run()
+    assert (again["task"]["source"], again["task"]["labels"]) == ("data", list(three.labels))
+
+
+def test_sides_that_were_taught_differently_are_refused_without_a_task(
+    workplace: Workplace, three: Task, repo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_three(workplace, three)
+    write_model_task(BINARY_SENTIMENT, workplace.folder / "base_model")
+    with pytest.raises(ConfigError, match=r"different tasks.*--task"):
+        workplace.run()
+    with pytest.raises(ConfigError, match="labelled for the task three_classes"):
+        workplace.run(task="binary_sentiment")
+    assert workplace.journal == []
+    result = workplace.run(task=str(repo_root / "examples" / "tasks" / "three_classes.yaml"))
+    assert str(workplace.folder / "base_model") in result["warnings"][0]["en"]
+    assert "base_model" in workplace.page()
+    assert f"WARNING: {workplace.folder / 'base_model'}" in capsys.readouterr().err
+
+
+def test_labels_of_another_task_are_no_bad_rows(workplace: Workplace, three: Task) -> None:
+    write_reviews(workplace.folder / "test.csv", [(min(at % 40, 2), f"第{at}条评论") for at in range(300)][38:])
+    with pytest.raises(DataError) as caught:
+        workplace.run()
+    assert "'2' (" in caught.value.what
+    assert "binary_sentiment" in caught.value.what
+    assert "--task" in caught.value.next_step
+    assert "remove" not in caught.value.describe()

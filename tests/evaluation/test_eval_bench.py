@@ -153,7 +153,7 @@ def test_each_way_is_asked_as_it_should_be(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(eval_bench, "measure_matrix_rate", lambda: 2e9)
     options = VllmOptions(dtype="bfloat16")
     hands = [[Review("x" * length) for length in lengths] for lengths in ((1, 2, 3, 4), (5, 6, 7), (8, 9), (10, 11))]
-    bench = eval_bench.measure_model("tuned", "folder", hands, eval_bench.Asking(options, 16, 4, 2))
+    bench = eval_bench.measure_model("tuned", "folder", BINARY_SENTIMENT, hands, eval_bench.Asking(options, 16, 4, 2))
     task = BINARY_SENTIMENT
     assert opened == [
         {"words": ("folder", task), "name": "tuned", "options": options, "concurrency": 16},

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 from sentifactory.cli import build_app
 from sentifactory.engines.base import MAX_NEW_TOKENS
 from sentifactory.engines.tfidf import TfidfEngine
-from sentifactory.errors import DataError, EngineError, LeakError
+from sentifactory.errors import ConfigError, DataError, EngineError, LeakError
 from sentifactory.evaluation import ladder as module
 from sentifactory.evaluation import rungs as rungs_module
 from sentifactory.evaluation.few_shot import add_examples, choose_examples
@@ -33,8 +34,10 @@ from sentifactory.evaluation.memory import MemoryWatch, list_descendants, read_m
 from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
 from sentifactory.evaluation.rungs import RungAnswers, RungSetting, describe_folder, list_rungs
 from sentifactory.evaluation.verdict import Sentence
+from sentifactory.model_task import write_model_task
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, TASKS, Task
+from sentifactory.task_files import load_task, record_task
 
 
 def make_rows(n: int, seed: int) -> list[tuple[int, str]]:
@@ -251,11 +254,7 @@ def test_a_ladder_says_what_it_was_made_from(tmp_path: Path) -> None:
     assert ladder["warnings"] == []
     assert ladder["ladder_version"] == module.LADDER_VERSION
     assert datetime.fromisoformat(ladder["created_at"]).utcoffset() == timedelta(0)
-    assert ladder["task"] == {
-        "name": "binary_sentiment",
-        "labels": list(BINARY_SENTIMENT.labels),
-        "prompt_template": BINARY_SENTIMENT.prompt_template,
-    }
+    assert ladder["task"] == {**record_task(BINARY_SENTIMENT), "source": "default", "where": ""}
     assert ladder["data"]["test"]["file"] == str(tmp_path / "test.csv")
     assert (ladder["data"]["test"]["asked"], ladder["data"]["test"]["reviews"]) == (20, 40)
     assert ladder["data"]["train"]["file"] == str(tmp_path / "train.csv")
@@ -371,3 +370,19 @@ def test_a_rung_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert isinstance(why, Sentence)
     assert why.en == f"It failed: {EngineError('It has no memory', next_step='buy some').describe()}"
     assert why.zh == "运行失败：It has no memory。"
+
+
+def test_rungs_are_asked_what_the_models_were_taught(tmp_path: Path, repo_root: Path) -> None:
+    three = load_task(repo_root / "examples" / "tasks" / "three_classes.yaml")
+    for name, task in (("three", three), ("binary", BINARY_SENTIMENT)):
+        (tmp_path / name).mkdir()
+        write_model_task(task, tmp_path / name)
+    paths = {"csv_path": str(tmp_path / "test.csv"), "train_csv": str(tmp_path / "train.csv")}
+    options = LadderOptions(**paths, freeze_model=str(tmp_path / "three"))
+    assert module.find_task(options).task == three
+    for others in ({"lora_model": str(tmp_path / "binary")}, {"encoder_models": (str(tmp_path / "binary"),)}):
+        with pytest.raises(ConfigError, match="three_classes"):
+            module.find_task(replace(options, **others))
+    (tmp_path / "manifest.json").write_text(json.dumps({"task": record_task(three)}), encoding="utf-8")
+    (tmp_path / "test.csv").write_text("label,text\n", encoding="utf-8")
+    assert module.find_task(replace(options, freeze_model=None)).source == "data"

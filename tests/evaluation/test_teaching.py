@@ -24,9 +24,11 @@ from sentifactory.errors import ConfigError, DataError, EngineError
 from sentifactory.evaluation import teaching
 from sentifactory.evaluation.provenance import describe_model, describe_versions
 from sentifactory.evaluation.teaching import TeachOptions, ask_teacher, read_distinct
+from sentifactory.model_task import write_model_task
 from sentifactory.models.weights import hash_weights
 from sentifactory.records import Prediction, Review
 from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task_files import load_task, record_task
 from sentifactory.training.soft_labels import read_soft_labels
 
 TEXTS = ["很好", "太差了", "房间干净", "服务热情", "再也不来", "值得购买"]
@@ -96,11 +98,7 @@ def test_what_is_known_of_the_soft_labels(options: TeachOptions) -> None:
     weights = describe_model(options.teacher)
     assert facts == {
         "teacher": {"model": options.teacher, "engine": "encoder", "mode": "score", **weights},
-        "task": {
-            "name": "binary_sentiment",
-            "labels": list(BINARY_SENTIMENT.labels),
-            "prompt_template": BINARY_SENTIMENT.prompt_template,
-        },
+        "task": {**record_task(BINARY_SENTIMENT), "source": "default", "where": ""},
         "input": [{"file": str(pool), "sha256": hash_file(pool)}],
         "reviews": 4,
         "missing": 0,
@@ -169,3 +167,14 @@ def test_a_teacher_that_answers_nothing_is_one_sentence_and_nothing_stays(tmp_pa
         assert isinstance(done.exception, EngineError)
         assert done.exception.exit_code == 2
         assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.csv"]
+
+
+def test_a_teacher_is_asked_what_it_was_taught_whatever_the_labels_of_the_texts(
+    options: TeachOptions, repo_root: Path
+) -> None:
+    own = load_task(repo_root / "examples" / "tasks" / "english_sentiment.yaml")
+    three = load_task(repo_root / "examples" / "tasks" / "three_classes.yaml")
+    write_model_task(own, options.teacher)
+    (Path(options.input_files[0]).parent / "manifest.json").write_text(json.dumps({"task": record_task(three)}))
+    facts = ask_teacher(replace(options, max_samples=2))
+    assert facts["task"] == {**record_task(own), "source": "model", "where": options.teacher}

@@ -10,7 +10,7 @@ import pytest
 
 from sentifactory.engines.side_by_side import answer_side_by_side
 from sentifactory.errors import ConfigError, EngineError
-from sentifactory.model_task import read_model_task
+from sentifactory.model_task import read_model_task, write_model_task
 from sentifactory.models.weights import hash_weights
 from sentifactory.publishing import export
 from sentifactory.publishing.evidence import read_conversion
@@ -18,6 +18,7 @@ from sentifactory.publishing.export import DTYPE_LIMITS, ExportOptions, change_d
 from sentifactory.publishing.parity import ParityLimits
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task_files import load_task, record_task
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,24 @@ def test_a_merged_adapter_says_the_same_and_brings_its_evidence(adapter: Path, v
     ((answer,),) = [row["answers"] for row in answer_side_by_side([Review("房间很干净")], [str(target)], None)]
     assert answer["label"] in BINARY_SENTIMENT.labels
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
+
+
+def test_an_export_is_asked_and_carries_what_the_model_was_taught(
+    tiny_qwen: Path, tmp_path: Path, repo_root: Path
+) -> None:
+    three = load_task(repo_root / "examples" / "tasks" / "three_classes.yaml")
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in tiny_qwen.iterdir():
+        (model / file.name).symlink_to(file)
+    write_model_task(three, model)
+    val = tmp_path / "val.csv"
+    val.write_text("label,text\n0,差\n1,还行\n2,很好\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="taught the task three_classes"):
+        change_dtype(ExportOptions(model, tmp_path / "half", "float16", str(val), task="binary_sentiment"))
+    proof = change_dtype(ExportOptions(model, tmp_path / "half", "float16", str(val)))
+    assert read_model_task(tmp_path / "half") == three
+    assert proof["task"] == {**record_task(three), "source": "model", "where": str(model)}
 
 
 def test_a_merge_that_loses_the_adapter_is_caught_and_leaves_nothing(

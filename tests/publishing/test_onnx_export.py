@@ -24,6 +24,7 @@ from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.evaluation import ladder
 from sentifactory.evaluation.ladder import LadderOptions
+from sentifactory.model_task import read_model_task
 from sentifactory.models.classifier_texts import encode_texts
 from sentifactory.models.classifiers import load_classifier
 from sentifactory.models.weights import hash_weights
@@ -89,6 +90,8 @@ def test_the_command_writes_model_proof_and_speed(
         (checkpoint / "run.json").unlink()
     facts = json.loads(capsys.readouterr().out)
     assert facts == json.loads((tmp_path / "out" / "export.json").read_text())
+    assert read_model_task(tmp_path / "out") == BINARY_SENTIMENT
+    assert (facts["task"]["name"], facts["task"]["source"]) == ("binary_sentiment", "default")
     assert facts["parity_float32"]["flips"] == 0
     assert facts["parity_float32"]["difference_max"] < 1e-5
     assert 0 < facts["parity"]["difference_mean"] < 0.05

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ from fake_hub import DROP, TOKEN, FakeHub, Repo
 from publishing_workshop import Workshop
 
 from sentifactory.engines.calibration import load_calibration
+from sentifactory.engines.registry import split_by_prompt
 from sentifactory.errors import ConfigError
-from sentifactory.model_task import read_model_task
+from sentifactory.model_task import read_model_task, write_model_task
 from sentifactory.models.published import fetch_published
 from sentifactory.publishing.publish import publish_model
+from sentifactory.serving.loading import ModelChoice
 from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task_choice import choose_task
 
 
 def sha256(content: bytes) -> str:
@@ -176,6 +180,15 @@ def test_the_name_alone_brings_back_weights_task_and_calibration(workshop: Works
     assert calibration is not None
     assert (calibration.temperature, calibration.threshold) == (1.5, 0.8)
     assert fetch_published(str(folder)) == folder
+
+
+def test_whoever_loads_a_model_by_its_name_finds_its_task(workshop: Workshop, hub: FakeHub) -> None:
+    write_model_task(replace(BINARY_SENTIMENT, name="mine"), workshop.run)
+    publish_model(workshop.options())
+    asking, heads = split_by_prompt([("vllm", "me/reviews"), ("vllm", "me/nobody"), ("onnx", "plain-name")])
+    assert choose_task(models=asking, classifiers=heads).task == replace(BINARY_SENTIMENT, name="mine")
+    assert ModelChoice("me/reviews", kind="vllm").find_task(None).task.name == "mine"
+    assert (asking[1:], heads) == (["me/nobody"], ["plain-name"])
 
 
 def test_a_model_that_no_hub_has(hub: FakeHub) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from fake_hub import TOKEN
 from publishing_workshop import Workshop
 
 from sentifactory.errors import ConfigError
+from sentifactory.model_task import write_model_task
 from sentifactory.publishing.licences import find_base, settle_terms
 from sentifactory.publishing.places import hide_places
 from sentifactory.publishing.publish import PublishOptions, publish_model
+from sentifactory.task import BINARY_SENTIMENT, REFERENCE_SENTIMENT
 
 
 def describe_refusal(options: PublishOptions) -> str:
@@ -45,6 +48,15 @@ def test_no_report_on_this_very_checkpoint(workshop: Workshop, dry: Callable[...
 def test_a_report_on_other_settings(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
     (workshop.run / "tokenizer.json").write_text('{"changed": true}', encoding="utf-8")
     assert "is about these weights, but tokenizer.json changed since then" in describe_refusal(dry())
+
+
+def test_a_report_that_asked_another_task(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
+    write_model_task(REFERENCE_SENTIMENT, workshop.run)
+    told = describe_refusal(dry())
+    assert "asked the task binary_sentiment" in told
+    assert "was taught reference_sentiment" in told
+    write_model_task(replace(BINARY_SENTIMENT, name="mine", synonyms=(("差",), ("好",))), workshop.run)
+    assert "sentifactory_task.json" in publish_model(dry())["files"], "the same question by another name"
 
 
 def test_a_named_report_that_is_none(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:

@@ -178,18 +178,19 @@ def test_the_best_checkpoint_by_macro_f1_is_loaded_and_the_run_ends_early(
 
 @pytest.mark.slow
 def test_selection_by_labels_that_are_none_is_refused_and_by_loss_goes_on(
-    run_recipe: Run, small_gemma: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    run_recipe: Run, small_gemma: Path, review_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    task = tmp_path / "other.yaml"
-    task.write_text(
-        "name: other\nanswer_key: feeling\nprompt: 'Say {text}'\n"
-        "labels: [{name: bad, answer: 0}, {name: good, answer: 1}]\n"
-    )
-    words = [*SELECTING, "max_steps=2"]
-    with pytest.raises(ConfigError, match=r"6 of 6 validation answers state no label of the task other"):
-        run_recipe(DEMO, small_gemma, *words, "metric_for_best_model=macro_f1", task=str(task))
+    data = tmp_path / "data"
+    data.mkdir()
+    for file in review_data.iterdir():  # answers and prompts of no task that is known
+        (data / file.name).write_text(file.read_text(encoding="utf-8").replace("sentiment", "feeling"))
+    words = [*SELECTING, "max_steps=2", f"dataset_dir={data}"]
+    with pytest.raises(ConfigError, match=r"6 of 6 validation answers state no label of the task binary_sentiment"):
+        run_recipe(DEMO, small_gemma, *words, "metric_for_best_model=macro_f1")
     assert not (tmp_path / "out").exists()
-    card = run_recipe(DEMO, small_gemma, *words, task=str(task))
+    with pytest.raises(ConfigError, match="not asked in the words of the task binary_sentiment"):
+        run_recipe(DEMO, small_gemma, *words, task="binary_sentiment")
+    card = run_recipe(DEMO, small_gemma, *words)
     assert card["validation"]["labels_scored"] is False
     assert "Validation: by loss alone" in capfd.readouterr().err
     assert card["result"]["eval_loss"] > 0

@@ -160,7 +160,7 @@ def test_reviews_that_may_not_decide(options: SweepOptions, tmp_path: Path) -> N
     for name in ("test.csv", "train.csv"):
         with pytest.raises(LeakError):
             make_plan(replace(options, val_path=plan.split.val.with_name(name)))
-    with pytest.raises(ConfigError, match="not asked in the words of the task reference_sentiment"):
+    with pytest.raises(ConfigError, match=r"teach the task binary_sentiment .*--task says reference_sentiment"):
         make_plan(replace(options, task="reference_sentiment"))
     with pytest.raises(ConfigError, match="no validation reviews"):
         make_plan(replace(options, val_path=tmp_path / "none.csv"))

@@ -12,7 +12,12 @@ Name = Annotated[
 ]
 OutputDir = Annotated[str, typer.Option("--output_dir", help="Folder that holds dataset_info.json.", metavar="FOLDER")]
 TaskName = Annotated[
-    str, typer.Option("--task", help="What is asked: binary_sentiment, reference_sentiment, or a YAML file.")
+    str | None,
+    typer.Option(
+        "--task",
+        help="What is asked: binary_sentiment, reference_sentiment, or a YAML file.  [that of a manifest beside the "
+        "reviews, else binary_sentiment]",
+    ),
 ]
 Formatting = Annotated[str, typer.Option("--formatting", help="Form of the JSONL: sharegpt or alpaca.")]
 Seed = Annotated[int, typer.Option("--seed", help="Another seed gives another split.")]
@@ -107,7 +112,7 @@ def prepare_data(
     ],
     name: Name = None,
     output_dir: OutputDir = "data",
-    task: TaskName = "binary_sentiment",
+    task: TaskName = None,
     formatting: Formatting = "sharegpt",
     seed: Seed = 42,
     val_size: ValSize = None,
@@ -172,7 +177,7 @@ def convert_csv(
     csv_path: Annotated[str, typer.Option("--csv_path", help="CSV file of reviews.", metavar="FILE")],
     name: Name = None,
     output_dir: OutputDir = "data",
-    task: TaskName = "binary_sentiment",
+    task: TaskName = None,
     formatting: Formatting = "sharegpt",
     seed: Seed = 42,
     val_size: ValSize = None,
@@ -204,7 +209,7 @@ def check_data(
         list[str], typer.Option("--train", help="File to train on: CSV, JSONL, ... May be repeated.", metavar="FILE")
     ],
     test: Annotated[list[str], typer.Option("--test", help="File to test on. May be repeated.", metavar="FILE")],
-    task: TaskName = "binary_sentiment",
+    task: TaskName = None,
     text_column: TextColumn = None,
     encoding: Encoding = None,
     unseen: Annotated[
@@ -226,9 +231,12 @@ def check_data(
     from sentifactory.corpus.leakage import check_leaks_in_files, write_unseen
     from sentifactory.errors import EXIT_LEAK
     from sentifactory.progress import say
-    from sentifactory.task_files import load_task
+    from sentifactory.task_choice import choose_task
 
-    options, asked = ReadOptions(text_column=text_column, encoding=encoding), load_task(task)
+    options = ReadOptions(text_column=text_column, encoding=encoding)
+    # Labels matter for --unseen alone, which writes those of the test file; else the prompt in the training files.
+    named = test if unseen is not None else train[:1] if task is None else ()
+    asked = choose_task(task, data=named).announce().task
     report = check_leaks_in_files(train, test, asked, options)
     if unseen is not None:
         n_unseen = write_unseen(unseen, test, report, asked, options)

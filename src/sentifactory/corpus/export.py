@@ -17,10 +17,10 @@ from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.tables import MAX_CELL_CHARS
 from sentifactory.errors import ConfigError
 from sentifactory.json_object import read_json_object
+from sentifactory.model_task import MANIFEST
 from sentifactory.records import Review
 from sentifactory.task import Task
 
-MANIFEST = "manifest.json"
 REJECTED = "rejected.csv"
 NEAR_REPEATS = "near_repeats.csv"
 SHAREGPT = "sharegpt"

@@ -15,7 +15,7 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         "--task",
-        help="Task whose labels the file has.  [a data set: its own, a file: binary_sentiment]",
+        help="Task whose labels the reviews have.  [that of the manifest beside them, else binary_sentiment]",
         metavar="TASK",
     ),
 ]

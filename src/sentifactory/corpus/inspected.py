@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.cleaning import Reason, normalise_text
-from sentifactory.corpus.export import MANIFEST, REJECTED
+from sentifactory.corpus.export import REJECTED
 from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import read_source
 from sentifactory.corpus.tables import MAX_CELL_CHARS
-from sentifactory.errors import ConfigError, DataError
+from sentifactory.errors import DataError
+from sentifactory.model_task import MANIFEST, find_task_record
 from sentifactory.records import Review
-from sentifactory.task import BINARY_SENTIMENT, Task
-from sentifactory.task_files import load_task
+from sentifactory.task import Task
+from sentifactory.task_choice import choose_task
 
 # Of folds the val parts are looked at: together they hold every review once.
 FOLDS = "fold_*/val.csv"
@@ -96,16 +97,16 @@ def load_inspected(
     Args:
         name_or_file: a file, a folder that `data prepare` wrote, or its name under `dataset_dir`.
         dataset_dir: the folder that holds the prepared data sets.
-        task_name: name or YAML file of the task; None: the one in the manifest, or binary sentiment for a file.
+        task_name: name or YAML file of the task; None: the one in the manifest beside them, or binary sentiment.
         options: how to read a single file.
 
     Raises:
         DataError: when there is no such data, or it cannot be used.
-        ConfigError: when there is no such task.
+        ConfigError: when there is no such task, or it is not that of the manifest.
     """
     path = Path(name_or_file)
     if path.is_file():
-        return _load_file(path, load_task(task_name or BINARY_SENTIMENT.name), options)
+        return _load_file(path, choose_task(task_name, data=[path]).announce().task, options)
     for folder in (path, Path(dataset_dir) / name_or_file):
         if (folder / MANIFEST).is_file():
             return _load_folder(folder, task_name)
@@ -120,7 +121,7 @@ def load_inspected(
 
 
 def _load_file(path: Path, task: Task, options: ReadOptions | None) -> InspectedData:
-    intake = read_source(path, task, options)
+    intake = read_source(path, task, options, can_map=False)
     left_out = [
         LeftOut(row.source.file, row.source.line, str(row.reason), row.detail, row.text) for row in intake.rejected
     ]
@@ -145,7 +146,7 @@ def _load_file(path: Path, task: Task, options: ReadOptions | None) -> Inspected
 
 def _load_folder(folder: Path, task_name: str | None) -> InspectedData:
     manifest = _read_manifest(folder / MANIFEST)
-    task = _find_task(manifest, task_name, folder / MANIFEST)
+    task = choose_task(task_name, data=[folder]).announce().task
     files = _find_parts(folder)
     if not files:
         raise DataError(
@@ -153,7 +154,7 @@ def _load_folder(folder: Path, task_name: str | None) -> InspectedData:
             where=str(folder),
             next_step=f"run sentifactory data prepare {manifest.get('source', '')}".rstrip(),
         )
-    intakes = {part: read_source(path, task) for part, path in files.items()}
+    intakes = {part: read_source(path, task, can_map=False) for part, path in files.items()}
     return InspectedData(
         name=str(manifest.get("name", folder.name)),
         is_prepared=True,
@@ -182,39 +183,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"The manifest is not JSON ({error})", where=str(path), next_step=again) from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("task"), dict):
+    if not isinstance(manifest, dict) or find_task_record(path.parent) is None:
         raise DataError("The manifest names no task", where=str(path), next_step=again)
     return manifest
-
-
-def _find_task(manifest: dict[str, Any], task_name: str | None, path: Path) -> Task:
-    """Return the task that the data set was prepared for.
-
-    Raises:
-        DataError: when its labels are not those of the manifest.
-        ConfigError: when the task is not known by its name alone.
-    """
-    stated = manifest["task"]
-    file = stated.get("file")
-    try:
-        task = load_task(task_name or str(file or stated.get("name")))
-    except ConfigError as error:
-        if task_name:
-            raise
-        raise ConfigError(
-            f"The data set was prepared for the task {stated.get('name')!r}"
-            + (f" of {file}, which cannot be used now ({error})" if file else ", which is not built in"),
-            where=str(path),
-            next_step="give its YAML file by --task",
-        ) from error
-    if list(task.labels) != list(stated.get("labels", [])):
-        raise DataError(
-            f"The task {task.name} has the labels {', '.join(task.labels)}",
-            where=str(path),
-            expected=f"those of the manifest: {', '.join(map(str, stated.get('labels', [])))}",
-            next_step="give the task that the data set was prepared for by --task",
-        )
-    return task
 
 
 def _iter_left_out(path: Path) -> Iterator[LeftOut]:

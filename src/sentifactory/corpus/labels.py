@@ -35,8 +35,11 @@ class LabelReader:
         label_map: label by the word in the file; then no other word is accepted.
         star_threshold: stars above it are positive, below it negative, and exactly so many neutral where the task has
             such a label.
+        can_map: whether the command has options that say what the words of a file mean.
 
     Attributes:
+        task: the labels there are.
+        can_map: as given.
         is_mapped: whether the user said which words count; all others are left out on purpose then.
         has_moods: whether stars can be turned into labels: there are a negative and a positive one.
         threshold: of stars, or None.
@@ -47,8 +50,15 @@ class LabelReader:
     """
 
     def __init__(
-        self, task: Task, label_map: Mapping[str, str] | None = None, star_threshold: float | None = None
+        self,
+        task: Task,
+        label_map: Mapping[str, str] | None = None,
+        star_threshold: float | None = None,
+        *,
+        can_map: bool = True,
     ) -> None:
+        self.task = task
+        self.can_map = can_map
         self._index = self._own = build_label_index(task)
         self.names = task.labels
         self._by_stars: tuple[int, int | Reason, int] | None = None

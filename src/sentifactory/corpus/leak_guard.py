@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import sentifactory
-from sentifactory.corpus.export import MANIFEST
 from sentifactory.corpus.keys import make_keys
 from sentifactory.corpus.leakage import LeakReport, check_seen
 from sentifactory.corpus.manifest import hash_file
@@ -24,6 +23,7 @@ from sentifactory.corpus.seen import SeenFile, join_seen
 from sentifactory.corpus.shared_texts import EXACT, NEAR
 from sentifactory.errors import DataError, LeakError
 from sentifactory.json_object import read_json_object
+from sentifactory.model_task import MANIFEST
 from sentifactory.task import BINARY_SENTIMENT
 
 CLEAN = "clean"

@@ -16,6 +16,7 @@ from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.scales import Scale
 from sentifactory.records import Review
 from sentifactory.task import Task
+from sentifactory.task_files import record_task
 
 # What decides about the outputs besides our own code: the same versions give the same bytes.
 _DECIDING_PACKAGES = ("numpy", "rapidfuzz", "rensa")
@@ -104,7 +105,7 @@ def build_manifest(
         chapters: inputs, cleaning, rows, near_repeats, parts, leak_check, outputs: in the order in which they stand.
     """
     versions = {name: version(name) for name in _DECIDING_PACKAGES}
-    described = {"name": task.name, "labels": list(task.labels), "prompt_template": task.prompt_template}
+    described = record_task(task)
     if task_file is not None:
         described |= {"file": task_file, "sha256": hash_file(Path(task_file))}
     return {

@@ -24,9 +24,10 @@ from sentifactory.corpus.loading import list_inputs, load_sources
 from sentifactory.corpus.manifest import build_manifest, count_labels, count_rows, describe_part, hash_file
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.json_object import read_json_object
+from sentifactory.model_task import MANIFEST
 from sentifactory.progress import say
-from sentifactory.task import BINARY_SENTIMENT, TASKS
-from sentifactory.task_files import load_task
+from sentifactory.task import TASKS
+from sentifactory.task_choice import OPTION, choose_task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,8 @@ class PrepareOptions:
     Attributes:
         name: name of the data set; the source's own by default.
         output_dir: the folder that holds `dataset_info.json` (LLaMA-Factory's `dataset_dir`).
-        task_name: name or YAML file of the task that renders the training data.
+        task_name: name or YAML file of the task that renders the training data; None: that of the manifest beside the
+            source, or binary sentiment.
         formatting: form of the JSONL: `sharegpt` or `alpaca`.
         read: what is said about columns, labels and encoding of the files.
         gate: how reviews are cleaned, parted, balanced and checked.
@@ -44,7 +46,7 @@ class PrepareOptions:
 
     name: str | None = None
     output_dir: str | Path = "data"
-    task_name: str = BINARY_SENTIMENT.name
+    task_name: str | None = None
     formatting: str = export.SHAREGPT
     read: ReadOptions = field(default_factory=ReadOptions)
     gate: GateOptions = field(default_factory=GateOptions)
@@ -73,9 +75,13 @@ def prepare_reviews(
     """
     options = _apply_choices(options or PrepareOptions(), choices)
     sources = [source] if isinstance(source, str) else list(source)
-    task = load_task(options.task_name)
+    # A file that is mapped to other labels may be one of another task.
+    is_mapped = options.read.label_map is not None or options.read.star_threshold is not None
+    chosen = choose_task(options.task_name, **{"texts" if is_mapped else "data": sources})
+    task = chosen.task
     export.check_formatting(options.formatting)
     options.gate.check(len(task.labels))  # before the long work
+    chosen.announce()
     loaded = load_sources(sources, task, options.read)
     if options.name is None:
         name = re.sub(r"[^\w.-]+", "_", "_".join(one.name for one in loaded)).strip(".") or "reviews"
@@ -90,7 +96,8 @@ def prepare_reviews(
     arrangement = gate.arrange()
     with replace_directory(data_folder / name) as folder:
         arrangement, leak_check = gate.write_proven(folder, arrangement, options.formatting)
-        task_file = None if options.task_name in TASKS else str(options.task_name)
+        is_file = chosen.source == OPTION and options.task_name not in TASKS
+        task_file = options.task_name if is_file else None
         manifest = _finish(folder, gate, arrangement, leak_check, settings, task_file)
     register_datasets(
         data_folder, name, [part for part, reviews in arrangement.parts.items() if reviews], options.formatting
@@ -121,7 +128,7 @@ def _list_settings(name: str, sources: Sequence[str], gate: Gate, options: Prepa
 
 def _tell_replaced(target: Path, settings: dict[str, Any]) -> None:
     """Say what is different about the data set that will be replaced: recipes may hang on it."""
-    earlier = read_json_object(target / export.MANIFEST) or {}
+    earlier = read_json_object(target / MANIFEST) or {}
     changed = [key for key, value in settings.items() if key in earlier and earlier[key] != value]
     if changed:
         before, now = (
@@ -173,7 +180,7 @@ def _finish(
     chapters["outputs"] = {path.relative_to(folder).as_posix(): {"sha256": hash_file(path)} for path in files}
     packages = {name: number for one in gate.loaded for name, number in one.packages.items()}
     manifest = build_manifest(settings=settings, task=task, task_file=task_file, packages=packages, **chapters)
-    write_json(folder / export.MANIFEST, manifest)
+    write_json(folder / MANIFEST, manifest)
     return manifest
 
 
@@ -201,7 +208,7 @@ def _check_folder(data_folder: Path, name: str, source: str, parts: Sequence[str
         raise ConfigError("This is not a folder", where=str(data_folder), next_step="choose another --output_dir")
     if target.exists():
         found = {path.name for path in target.iterdir()} if target.is_dir() else set()
-        if not target.is_dir() or (found and (export.MANIFEST not in found or export.find_strangers(target))):
+        if not target.is_dir() or (found and (MANIFEST not in found or export.find_strangers(target))):
             raise DataError(
                 f"Something that this command did not make stands in the way of the output of {source}",
                 where=str(target),

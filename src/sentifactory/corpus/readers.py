@@ -21,7 +21,12 @@ from sentifactory.corpus.intake import Intake, ReadOptions, RejectedRow
 from sentifactory.corpus.json_files import looks_like_json, open_json, open_json_lines
 from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
-from sentifactory.corpus.row_faults import describe_rejected, refuse_missing_labels, refuse_unsound
+from sentifactory.corpus.row_faults import (
+    describe_rejected,
+    refuse_missing_labels,
+    refuse_other_labels,
+    refuse_unsound,
+)
 from sentifactory.corpus.scales import Column, Scale, read_cells
 from sentifactory.corpus.seen import SeenFile
 from sentifactory.corpus.table_files import describe_broken, open_arrow, open_parquet
@@ -45,13 +50,14 @@ FILE_SUFFIXES = frozenset({*_TEXT_OPENERS, *_PARQUET_SUFFIXES, *_EXCEL_SUFFIXES,
 _TOLD = 5
 
 
-def read_source(source: str | Path, task: Task, options: ReadOptions | None = None) -> Intake:
+def read_source(source: str | Path, task: Task, options: ReadOptions | None = None, *, can_map: bool = True) -> Intake:
     """Read a file as reviews and rejected rows.
 
     Args:
         source: a .csv, .tsv, .txt, .jsonl, .json, .parquet or .xlsx file, or one of them under another's name.
         task: says which labels there are.
         options: what the user says about it.
+        can_map: whether the command has options that say what the words of a file mean, to be named in advice.
 
     Raises:
         DataError: when the file as a whole cannot be used: it is missing, empty, of another kind, in no encoding that
@@ -59,7 +65,7 @@ def read_source(source: str | Path, task: Task, options: ReadOptions | None = No
             those of the task.
         ConfigError: when an option does not fit.
     """
-    intake, labels = _read_file(Path(source), str(source), task, options or ReadOptions())
+    intake, labels = _read_file(Path(source), str(source), task, options or ReadOptions(), can_map=can_map)
     refuse_unsound(intake, str(source), labels)
     return intake
 
@@ -78,9 +84,10 @@ def read_reviews(path: str | Path, task: Task, options: ReadOptions | None = Non
         DataError: as `read_source`, and when any row is broken or carries no known label. Nothing is returned then.
         ConfigError: when an option does not fit.
     """
-    intake, labels = _read_file(Path(path), str(path), task, options or ReadOptions())
+    intake, labels = _read_file(Path(path), str(path), task, options or ReadOptions(), can_map=False)
     if intake.rejected:
         refuse_missing_labels(intake)
+        refuse_other_labels(intake, labels)
         raise describe_rejected(intake.rejected, labels)
     refuse_unsound(intake, str(path), labels)
     return intake.reviews
@@ -161,8 +168,10 @@ def _read_seen(
     return found
 
 
-def _read_file(path: Path, name: str, task: Task, options: ReadOptions) -> tuple[Intake, LabelReader]:
-    labels = LabelReader(task, options.label_map, options.star_threshold)
+def _read_file(
+    path: Path, name: str, task: Task, options: ReadOptions, *, can_map: bool
+) -> tuple[Intake, LabelReader]:
+    labels = LabelReader(task, options.label_map, options.star_threshold, can_map=can_map)
     table = _open_file(path, options)
     reviews, rejected, scale = collect_rows(table, name, task, options, labels)
     inputs = [InputFile(name, table.sha256, len(reviews) + len(rejected), scale)]

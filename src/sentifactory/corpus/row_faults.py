@@ -15,6 +15,8 @@ from sentifactory.errors import DataError
 
 # A file in which more labels than this are missing has them somewhere else.
 _MISSING_LABELS = 0.5
+# Where the same unknown label stands more often than this it is no slip of the pen, however long the file is.
+_SLIPS = 5
 _LISTED = 5
 # A column of more words, or of longer ones, is probably not that of the labels.
 _MOST_WORDS = 8
@@ -36,7 +38,12 @@ def describe_rejected(rejected: list[RejectedRow], labels: LabelReader) -> DataE
         what += f" ({len(more)} more bad row{'s' * (len(more) > 1)}: line{'s' * (len(more) > 1)} {lines})"
     if first.reason == Reason.BROKEN_ROW:
         return DataError(what, where=str(first.source), next_step="correct or remove the row")
-    return DataError(what, where=str(first.source), expected=labels.describe(), next_step="correct or remove the row")
+    return DataError(
+        what,
+        where=str(first.source),
+        expected=labels.describe(),
+        next_step="correct the label, or name the task that has it by --task",
+    )
 
 
 def refuse_unsound(intake: Intake, name: str, labels: LabelReader) -> None:
@@ -85,14 +92,34 @@ def refuse_missing_labels(intake: Intake) -> None:
     )
 
 
+def refuse_other_labels(intake: Intake, labels: LabelReader) -> None:
+    """Refuse a file of which every row must be sound when its unknown labels are no slips of the pen.
+
+    Raises:
+        DataError: when they are many, or one of them comes again and again: these are the labels of another task.
+    """
+    words = _count_unknown(intake.rejected)
+    n_unknown, n_rows = words.total(), len(intake.reviews) + len(intake.rejected)
+    is_many = n_unknown > 1 and n_unknown > FEW_CELLS * n_rows
+    if not labels.is_mapped and (is_many or max(words.values(), default=0) > _SLIPS):
+        raise _describe_other_labels(intake, n_rows, labels)
+
+
 def _describe_other_labels(intake: Intake, n_rows: int, labels: LabelReader) -> DataError:
     """Return the error for a file whose labels are those of another task, or words that are not known."""
-    unknown = [row for row in intake.rejected if row.reason == Reason.UNKNOWN_LABEL]
-    words = Counter(row.detail.removeprefix("the label is ") for row in unknown)
-    listed = ", ".join(f"{word} ({n} times)" for word, n in words.most_common(_LISTED))
+    words = _count_unknown(intake.rejected)
+    first = next(row for row in intake.rejected if row.reason == Reason.UNKNOWN_LABEL)
+    listed = ", ".join(f"{word} ({_times(n)})" for word, n in words.most_common(_LISTED))
+    known = Counter(review.label for review in intake.reviews if review.label is not None)
+    its_own = ", ".join(f"{labels.names[label]} ({_times(known[label])})" for label in sorted(known))
     scales = [scale for file in intake.inputs if (scale := file.scale)]
     numbers = frozenset[float]().union(*(scale.numbers for scale in scales))
-    if labels.is_mapped or not all(count_stars(word.strip("'")) is not None for word in words):
+    if not labels.can_map:
+        next_step = (
+            "name the task that the file was labelled for by --task (a YAML file such as those in examples/tasks), or "
+            "bring the file to this one with sentifactory data prepare"
+        )
+    elif labels.is_mapped or not all(count_stars(word.strip("'")) is not None for word in words):
         next_step = suggest_map(scales, labels)
     elif labels.has_moods and labels.threshold is None and not are_classes(numbers):
         line = suggest_line(numbers)
@@ -100,9 +127,12 @@ def _describe_other_labels(intake: Intake, n_rows: int, labels: LabelReader) -> 
     else:
         next_step = "choose the --task that has these labels"
     return DataError(
-        f"{len(unknown)} of {n_rows} labels are not those of the "
-        f"{'map' if labels.is_mapped else 'task'}: {listed}" + ", ..." * (len(words) > _LISTED),
-        where=str(unknown[0].source),
+        f"{words.total()} of {n_rows} labels are not those of the "
+        + ("map" if labels.is_mapped else f"task {labels.task.name}")
+        + f": {listed}"
+        + ", ..." * (len(words) > _LISTED)
+        + (f"; those that are: {its_own}" if its_own else ""),
+        where=str(first.source),
         expected=labels.describe(),
         next_step=next_step,
     )
@@ -145,3 +175,13 @@ def _find_opposites(words: list[str]) -> list[str]:
 def _quote(option: str) -> str:
     """Return an option as a shell takes it; `shlex` alone quotes all that is not ASCII."""
     return option if _PLAIN.fullmatch(option) else shlex.quote(option)
+
+
+def _count_unknown(rejected: list[RejectedRow]) -> Counter[str]:
+    """Return how often each unknown label stands in the rejected rows, as it is shown."""
+    unknown = (row for row in rejected if row.reason == Reason.UNKNOWN_LABEL)
+    return Counter(row.detail.removeprefix("the label is ") for row in unknown)
+
+
+def _times(n: int) -> str:
+    return f"{n} time{'s' * (n != 1)}"

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sentifactory.corpus.export import MANIFEST
 from sentifactory.doctor.findings import Finding
 from sentifactory.errors import ConfigError
+from sentifactory.model_task import MANIFEST
 from sentifactory.models.registry import MODELS
 from sentifactory.models.store import is_complete, read_seal
 from sentifactory.publishing.evidence import read_report

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sentifactory.task_choice import TASK_HELP
+
 
 def predict_texts(
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT ...", help="Texts, each in quotes.")] = None,
@@ -28,7 +30,7 @@ def predict_texts(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", help="A name, or a YAML file such as those in examples/tasks; by default the model's."),
+        typer.Option("--task", help=TASK_HELP),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the answers as JSON on stdout, and nothing else.")
@@ -41,12 +43,10 @@ def predict_texts(
     are used; an answer below the threshold is marked with '?'.
     """
     from sentifactory.engines.side_by_side import answer_side_by_side, collect_texts, print_side_by_side
-    from sentifactory.task import BINARY_SENTIMENT
-    from sentifactory.task_files import load_task
+    from sentifactory.task_choice import choose_task
 
-    asked = load_task(task) if task else None
-    reviews = collect_texts(texts or [], file, asked or BINARY_SENTIMENT)
-    rows = answer_side_by_side(reviews, model or [], asked, engine=engine, train_csv=train_csv)
+    reviews = collect_texts(texts or [], file, choose_task(task, texts=[file] if file else ()).task)
+    rows = answer_side_by_side(reviews, model or [], task, engine=engine, train_csv=train_csv)
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
     else:

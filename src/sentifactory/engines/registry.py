@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, MODES, Engine, Mode
 from sentifactory.engines.calibration import CalibratedEngine, find_calibration
 from sentifactory.errors import ConfigError
+from sentifactory.models.published import find_task_folder
 from sentifactory.models.weights import list_weights
 from sentifactory.network_settings import is_this_machine, refuse_unusable_proxies
 from sentifactory.task import Task
@@ -67,13 +69,34 @@ def choose_kind(kind: str, model: str) -> str:
     return "encoder" if is_classifier(model) else "transformers"
 
 
+def is_scoring_kind(kind: str) -> bool:
+    """Return whether an engine, by its name or address, runs classifiers, which are shown no prompt."""
+    return kind in SCORING_KINDS or kind.rstrip("/").endswith("/classify")
+
+
+def split_by_prompt(models: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Return the models that are asked in the words of a task, and the classifiers, of pairs of engine and model.
+
+    Of a model of a hub the folder is returned that its task was fetched into.
+
+    Raises:
+        EngineError: as `choose_kind`.
+    """
+    asking: list[str] = []
+    heads: list[str] = []
+    for kind, model in models:
+        place = model if is_address(kind) else find_task_folder(model)
+        (heads if is_scoring_kind(choose_kind(kind, model)) else asking).append(place)
+    return asking, heads
+
+
 def check_mode(mode: str, kind: str = "") -> None:
     """Refuse a mode that there is not, or that the engine does not have.
 
     Raises:
         ConfigError: naming the modes.
     """
-    if (kind in SCORING_KINDS or kind.rstrip("/").endswith("/classify")) and mode != "score":
+    if is_scoring_kind(kind) and mode != "score":
         raise ConfigError(
             f"A classifier has no mode {mode!r}: it writes nothing",
             where="mode",

@@ -19,14 +19,14 @@ from sentifactory.corpus.encodings import inspect_text
 from sentifactory.corpus.export import clean_as_trained
 from sentifactory.corpus.readers import find_bad_character, read_reviews, read_texts
 from sentifactory.engines.calibration import CalibratedEngine, Calibration
-from sentifactory.engines.registry import build_engine, check_engine
+from sentifactory.engines.registry import build_engine, check_engine, split_by_prompt
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError, DataError
-from sentifactory.model_task import read_model_task
 from sentifactory.models.published import fetch_published
 from sentifactory.models.weights import list_weights
 from sentifactory.records import Prediction, Review
-from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.task import Task
+from sentifactory.task_choice import choose_task
 
 TFIDF = "TF-IDF"
 _PLAIN_WIDTH = 120  # columns where the output is no terminal
@@ -73,7 +73,7 @@ def read_lines(file: Path) -> list[str]:
 def answer_side_by_side(
     reviews: Sequence[Review],
     models: Sequence[str],
-    task: Task | None,
+    task: str | None = None,
     *,
     engine: str = "auto",
     train_csv: str | None = None,
@@ -83,12 +83,13 @@ def answer_side_by_side(
     Args:
         reviews: the texts.
         models: folders or hub ids, in the order of the columns.
-        task: what is asked; None asks each model what its folder says, and binary sentiment where it says nothing.
+        task: name or YAML file of what is asked; None asks what the models were taught.
         engine: for all models; `auto` takes the one that fits the model.
         train_csv: adds TF-IDF, trained on these reviews in seconds.
 
     Raises:
-        ConfigError: when no model is given, one is given twice, or one cannot be used.
+        ConfigError: when no model is given, one is given twice or cannot be used, or they were taught different tasks.
+        DataError: when the reviews that TF-IDF learns from cannot be used.
         EngineError: when a model cannot be loaded.
     """
     if not models and train_csv is None:
@@ -99,14 +100,16 @@ def answer_side_by_side(
         raise ConfigError("A model is given twice", where="--model", expected="different models")
     asked_about = [replace(review, text=clean_text(review.text)[0]) for review in reviews]  # as training texts are
     columns: list[list[dict[str, Any]]] = []
-    for model, place in [(model, find_place(model, engine)) for model in models]:
-        asked = task or read_model_task(place) or BINARY_SENTIMENT
+    places = [find_place(model, engine) for model in models]
+    asking, heads = split_by_prompt((engine, place) for place in places)
+    chosen = choose_task(task, models=asking, classifiers=heads, data=[train_csv] if train_csv else ())
+    asked = chosen.announce().task
+    for model, place in zip(models, places, strict=True):
         with build_engine(engine, place, asked, name=Path(model).name, mode="score") as running:
             calibration = running.calibration if isinstance(running, CalibratedEngine) else None
             answers = running.predict(asked_about)
         columns.append([describe_answer(model, answer, asked, calibration) for answer in answers])
     if train_csv is not None:
-        asked = task or BINARY_SENTIMENT
         with TfidfEngine(asked).fit(clean_as_trained(read_reviews(train_csv, asked), train_csv)) as running:
             columns.append([describe_answer(TFIDF, answer, asked) for answer in running.predict(asked_about)])
     return [

@@ -29,7 +29,7 @@ from sentifactory.engines.vllm_process import VllmOptions
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.bench_figures import ModelBench, Timing, describe_bench, format_bench, pair_labels
 from sentifactory.records import Prediction, Review
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task import Task
 
 REFERENCE_NEW_TOKENS = 256
 MATRIX_SIZE = 2048
@@ -76,13 +76,15 @@ def bench_eval(
     """
     from sentifactory.corpus.sampling import read_labelled, take_sample
     from sentifactory.evaluation.provenance import describe_machine, describe_versions
+    from sentifactory.task_choice import choose_task
 
-    everything, _ = read_labelled(csv_path, BINARY_SENTIMENT)
+    task = choose_task(models=[base_model, tuned_model], data=[csv_path]).announce().task
+    everything, _ = read_labelled(csv_path, task)
     hands = deal_by_length(take_sample(everything, max_samples, 42), 2 * rounds)
     options = VllmOptions(dtype=vllm_dtype or None, extra_arguments=tuple(shlex.split(vllm_arguments)))
     asking = Asking(options, concurrency, batch_size, reference_samples)
     measured = {
-        name: measure_model(name, model, hands, asking)
+        name: measure_model(name, model, task, hands, asking)
         for name, model in (("base", base_model), ("tuned", tuned_model))
     }
     table = format_bench(measured)
@@ -111,14 +113,13 @@ def deal_by_length(reviews: Sequence[Review], n_hands: int) -> list[list[Review]
     return [ordered[hand::n_hands] for hand in range(n_hands)]
 
 
-def measure_model(name: str, model: str, hands: Sequence[Sequence[Review]], asking: Asking) -> ModelBench:
+def measure_model(name: str, model: str, task: Task, hands: Sequence[Sequence[Review]], asking: Asking) -> ModelBench:
     """Return the measurements of one model; each round takes two hands, one for (b), one for (c) and (d)."""
     from sentifactory.engines.openai_api import OpenAiEngine
     from sentifactory.engines.transformers import TransformersEngine
     from sentifactory.engines.vllm import VllmEngine
 
     bench = ModelBench()
-    task = BINARY_SENTIMENT
     with ExitStack() as stack:
         free = stack.enter_context(
             VllmEngine(model, task, name=name, options=asking.options, concurrency=asking.concurrency)

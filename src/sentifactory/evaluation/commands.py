@@ -8,6 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
+from sentifactory.task_choice import TASK_HELP
 
 
 def compare_models(
@@ -56,9 +57,7 @@ def compare_models(
             help="generate: free text; constrain: only valid answers can be written; score: label probabilities.",
         ),
     ] = "generate",
-    task: Annotated[
-        str, typer.Option("--task", help="What is asked: a name, or a YAML file such as those in examples/tasks.")
-    ] = "binary_sentiment",
+    task: Annotated[str | None, typer.Option("--task", help=TASK_HELP)] = None,
     train_csv: Annotated[
         str | None, typer.Option("--train_csv", help="Training reviews: adds TF-IDF, and refuses leaked test reviews.")
     ] = None,

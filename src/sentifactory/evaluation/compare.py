@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
 from sentifactory.engines.identity import KNOWN_BY_NAME, identify_engine, is_known_by_name
-from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind
+from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind, split_by_prompt
 from sentifactory.engines.tfidf import TfidfEngine
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.baselines import MajorityEngine
@@ -24,10 +24,11 @@ from sentifactory.evaluation.predicting import compute_fingerprint
 from sentifactory.evaluation.provenance import describe_model
 from sentifactory.evaluation.report import Comparison, build_report, check_report_place, write_report
 from sentifactory.evaluation.review_sets import ReviewOptions, ReviewSets, read_review_sets
+from sentifactory.evaluation.verdict import warn_of_strangers
 from sentifactory.progress import say
 from sentifactory.records import Review
-from sentifactory.task import BINARY_SENTIMENT, Task
-from sentifactory.task_files import load_task
+from sentifactory.task import Task
+from sentifactory.task_choice import ChosenTask, choose_task
 
 if TYPE_CHECKING:
     from sentifactory.engines.base import Engine
@@ -53,7 +54,7 @@ class CompareOptions:
         base_url: address of the base model alone; wins over `engine`.
         tuned_url: address of the tuned model alone; wins over `engine`.
         mode: `generate`, `constrain` or `score`.
-        task: name of the task.
+        task: name or YAML file of the task; None: what the models were taught.
         train_csv: reviews that training saw: for TF-IDF, and to refuse test reviews among them.
         train_files: further files that training saw, besides those of the tuned model's run card.
         train_samples: only the first so many rows of `train_csv` train TF-IDF (LLaMA-Factory's `max_samples`).
@@ -74,7 +75,7 @@ class CompareOptions:
     base_url: str | None = None
     tuned_url: str | None = None
     mode: Mode = "generate"
-    task: str = BINARY_SENTIMENT.name
+    task: str | None = None
     train_csv: str | None = None
     train_files: tuple[str, ...] = ()
     train_samples: int | None = None
@@ -101,7 +102,8 @@ def run_comparison(options: CompareOptions) -> dict[str, Any]:
         EngineError: when a model cannot be run. No report is written then.
     """
     check_options(options)
-    task = load_task(options.task)
+    chosen = find_task(options).announce()
+    task = chosen.task
     reviews = read_review_sets(name_reviews(options), task)
     contenders = [*build_baselines(reviews, options, task), *(build_side(side, options, task) for side in SIDES)]
     plan = AskingPlan(reviews)
@@ -118,11 +120,11 @@ def run_comparison(options: CompareOptions) -> dict[str, Any]:
     ]
     report = build_report(
         Comparison(
-            task=task,
+            chosen=chosen,
             results=results,
             data=reviews.facts,
             settings=describe_settings(options),
-            warnings=reviews.warnings,
+            warnings=[*warn_of_strangers(chosen), *reviews.warnings],
         )
     )
     page = write_report(report, options.output_file)
@@ -143,7 +145,6 @@ def check_options(options: CompareOptions) -> None:
     """
     for name in ("max_samples", "train_samples", "max_new_tokens"):
         check_count(name, getattr(options, name))
-    load_task(options.task)
     if options.train_samples is not None and options.train_csv is None:
         raise ConfigError("--train_samples needs --train_csv", next_step="give the training reviews as well")
     check_mode(options.mode)
@@ -156,6 +157,17 @@ def check_options(options: CompareOptions) -> None:
         check_engine(options.engine, options.model_of(side))
         check_engine(options.engine_of(side), options.model_of(side))
         check_mode(options.mode, options.engine_of(side))
+
+
+def find_task(options: CompareOptions) -> ChosenTask:
+    """Return what both sides are asked.
+
+    Raises:
+        ConfigError: when there is no such task, or the sides and the reviews do not agree on one.
+    """
+    asking, heads = split_by_prompt((options.engine_of(side), options.model_of(side)) for side in reversed(SIDES))
+    data = [options.csv_path, *options.more_csv_paths, *filter(None, (options.val_path, options.train_csv))]
+    return choose_task(options.task, models=asking, classifiers=heads, data=data)
 
 
 def name_reviews(options: CompareOptions) -> ReviewOptions:

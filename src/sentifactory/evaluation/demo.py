@@ -19,12 +19,18 @@ from sentifactory.child_process import run_child_process
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.environments import has_nvidia_gpu
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.compare import SIDES, CompareOptions, check_count, describe_settings, run_comparison
+from sentifactory.evaluation.compare import (
+    SIDES,
+    CompareOptions,
+    check_count,
+    describe_settings,
+    find_task,
+    run_comparison,
+)
 from sentifactory.evaluation.provenance import describe_model
 from sentifactory.evaluation.report import SCHEMA_VERSION
 from sentifactory.progress import say
 from sentifactory.task import BINARY_SENTIMENT
-from sentifactory.task_files import load_task
 from sentifactory.training.recipe import Recipe, load_recipe
 from sentifactory.training.run_card import is_trained
 
@@ -162,7 +168,7 @@ def read_current_report(options: CompareOptions) -> dict[str, Any] | None:
     """Return the report that stands there if it was made with these options, files and weights, else None."""
     try:
         report = json.loads(Path(options.output_file).read_text(encoding="utf-8"))
-        task = load_task(options.task)
+        task = find_task(options).task
         same = (
             report["schema_version"] == SCHEMA_VERSION
             and report["settings"] == describe_settings(options)

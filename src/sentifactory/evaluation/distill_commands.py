@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sentifactory.task_choice import TASK_HELP
+
 
 def distill(
     teacher: Annotated[str, typer.Option("--teacher", help="Folder of the tuned model, or its name at an address.")],
@@ -20,9 +22,7 @@ def distill(
     engine: Annotated[
         str, typer.Option("--engine", help="vllm, transformers, encoder, onnx, auto (by the model), or an address.")
     ] = "vllm",
-    task: Annotated[
-        str, typer.Option("--task", help="What is asked: a name, or a YAML file such as those in examples/tasks.")
-    ] = "binary_sentiment",
+    task: Annotated[str | None, typer.Option("--task", help=TASK_HELP)] = None,
     max_samples: Annotated[
         int | None, typer.Option("--max_samples", min=1, help="Most reviews that the teacher is asked about. [all]")
     ] = None,

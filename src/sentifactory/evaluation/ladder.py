@@ -29,12 +29,12 @@ from sentifactory.evaluation.provenance import describe_command, describe_machin
 from sentifactory.evaluation.review_sets import ReviewOptions, ReviewSets, read_review_sets
 from sentifactory.evaluation.rungs import RungAnswers, RungMissingError, RungSetting, list_rungs
 from sentifactory.evaluation.significance import compare_paired, correct_family
-from sentifactory.evaluation.verdict import Sentence
+from sentifactory.evaluation.verdict import Sentence, warn_of_strangers
 from sentifactory.progress import say
 from sentifactory.records import Prediction, Review
 from sentifactory.supervisor import PR_SET_PDEATHSIG, call_prctl
 from sentifactory.task import Task
-from sentifactory.task_files import load_task
+from sentifactory.task_choice import ChosenTask, choose_task
 
 LADDER_VERSION = 2
 # Every rung is compared with this one: it is cheap, and a model that does not beat it is not worth its price.
@@ -54,7 +54,7 @@ class LadderOptions:
     engine: str = "vllm"
     mode: Mode = "score"
     shots: int = 4
-    task: str = "binary_sentiment"
+    task: str | None = None
     max_samples: int | None = None
     train_samples: int | None = None
     seed: int = 42
@@ -75,7 +75,8 @@ def climb_ladder(options: LadderOptions, keep_in: Path | None = None) -> dict[st
     check_mode(options.mode)
     if options.shots < 1:
         raise ConfigError(f"--shots is {options.shots}", expected="1 or more")
-    task = load_task(options.task)
+    chosen = find_task(options).announce()
+    task = chosen.task
     sets = read_review_sets(
         ReviewOptions(
             csv_paths=(options.csv_path,),
@@ -116,10 +117,25 @@ def climb_ladder(options: LadderOptions, keep_in: Path | None = None) -> dict[st
         answered[key] = outcome.predictions
         rungs[key] = {"title": asdict(title), **describe_rung(outcome, setting.test, task, options.seed, peak_bytes)}
     add_comparisons(rungs, answered, setting.test, options.seed)
-    ladder = build_ladder(rungs, options, task, sets)
+    ladder = build_ladder(rungs, options, chosen, sets)
     if kept.n_used:
         ladder["warnings"].append(asdict(describe_continued(kept.n_used, len(rungs))))
     return ladder
+
+
+def find_task(options: LadderOptions) -> ChosenTask:
+    """Return what all rungs are asked.
+
+    Raises:
+        ConfigError: when there is no such task, or the models and the reviews do not agree on one.
+    """
+    named = (options.freeze_model, options.lora_model, options.base_model)
+    return choose_task(
+        options.task,
+        models=[model for model in named if model is not None],
+        classifiers=options.encoder_models,
+        data=[options.csv_path, options.train_csv],
+    )
 
 
 def run_apart(key: str, setting: RungSetting) -> tuple[RungAnswers | Sentence, int | None]:
@@ -212,14 +228,14 @@ def add_comparisons(
 
 
 def build_ladder(
-    rungs: dict[str, dict[str, Any]], options: LadderOptions, task: Task, sets: ReviewSets
+    rungs: dict[str, dict[str, Any]], options: LadderOptions, chosen: ChosenTask, sets: ReviewSets
 ) -> dict[str, Any]:
     """Return the ladder as plain JSON values; the warnings stand first."""
     return {
-        "warnings": [asdict(warning) for warning in sets.warnings],
+        "warnings": [asdict(warning) for warning in (*warn_of_strangers(chosen), *sets.warnings)],
         "ladder_version": LADDER_VERSION,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "task": {"name": task.name, "labels": list(task.labels), "prompt_template": task.prompt_template},
+        "task": chosen.to_json(),
         "data": {"test": sets.tests[0].facts, **sets.facts},
         "rungs": rungs,
         "settings": {

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sentifactory.engines.base import Mode
+from sentifactory.task_choice import TASK_HELP
 
 
 def climb(
@@ -35,9 +36,7 @@ def climb(
         Mode, typer.Option("--mode", help="Of the language models: generate, constrain or score.")
     ] = "score",
     shots: Annotated[int, typer.Option("--shots", help="Examples of each label for few-shot.")] = 4,
-    task: Annotated[
-        str, typer.Option("--task", help="What is asked: a name, or a YAML file such as those in examples/tasks.")
-    ] = "binary_sentiment",
+    task: Annotated[str | None, typer.Option("--task", help=TASK_HELP)] = None,
     max_samples: Annotated[
         int | None, typer.Option("--max_samples", help="Most reviews to ask, with the file's class shares. [all]")
     ] = None,

@@ -21,7 +21,7 @@ from sentifactory.evaluation.provenance import describe_command, describe_machin
 from sentifactory.evaluation.significance import compare_unpaired
 from sentifactory.evaluation.verdict import Sentence
 from sentifactory.records import Prediction
-from sentifactory.task import Task
+from sentifactory.task_choice import ChosenTask
 
 SCHEMA_VERSION = 3
 
@@ -31,14 +31,14 @@ class Comparison:
     """A finished comparison.
 
     Attributes:
-        task: what was asked.
+        chosen: what was asked, and who named it.
         results: what each test file says; the verdict is about the first.
         data: validation and training reviews, as the report shows them.
         settings: the options that decide a result.
         warnings: what a reader must know first.
     """
 
-    task: Task
+    chosen: ChosenTask
     results: Sequence[TestResult]
     data: dict[str, Any]
     settings: dict[str, Any]
@@ -47,7 +47,6 @@ class Comparison:
 
 def build_report(comparison: Comparison) -> dict[str, Any]:
     """Return the report as plain JSON values; the warnings stand first."""
-    task = comparison.task
     first = comparison.results[0]
     result = describe_result(first)
     for name, outcome in first.outcomes.items():
@@ -58,13 +57,7 @@ def build_report(comparison: Comparison) -> dict[str, Any]:
         "verdict": result.pop("verdict"),
         "schema_version": SCHEMA_VERSION,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "task": {
-            "name": task.name,
-            "labels": list(task.labels),
-            "answer_key": task.answer_key,
-            "answer_values": list(task.answer_values),
-            "prompt_template": task.prompt_template,
-        },
+        "task": comparison.chosen.to_json(),
         "settings": comparison.settings,
         "versions": describe_versions(list(comparison.settings["engines"].values())),
         "machine": describe_machine(),

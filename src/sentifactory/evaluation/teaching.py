@@ -19,14 +19,14 @@ from sentifactory.corpus.sampling import take_sample
 from sentifactory.engines.base import Mode
 from sentifactory.engines.calibration import find_calibration
 from sentifactory.engines.identity import identify_engine
-from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind
+from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind, split_by_prompt
 from sentifactory.errors import ConfigError, DataError, EngineError
 from sentifactory.evaluation.predicting import collect_answers, compute_fingerprint
 from sentifactory.evaluation.provenance import describe_model, describe_versions
 from sentifactory.progress import say
 from sentifactory.records import Review
 from sentifactory.task import Task
-from sentifactory.task_files import load_task
+from sentifactory.task_choice import choose_task
 from sentifactory.training.soft_labels import write_soft_labels
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class TeachOptions:
         input_files: reviews; labels in them are not looked at.
         output_file: where the soft labels go, a .jsonl file; what is known of them goes beside it.
         engine: that runs the teacher.
-        task: name or YAML file.
+        task: name or YAML file; None: what the teacher was taught.
         max_samples: most reviews that it is asked about; None for all.
         seed: chooses them.
     """
@@ -53,7 +53,7 @@ class TeachOptions:
     input_files: tuple[str, ...]
     output_file: Path
     engine: str = "vllm"
-    task: str = "binary_sentiment"
+    task: str | None = None
     max_samples: int | None = None
     seed: int = 42
 
@@ -66,12 +66,14 @@ def ask_teacher(options: TeachOptions) -> dict[str, Any]:
         DataError: when a file cannot be used.
         EngineError: when the teacher cannot be run, or answers nothing.
     """
-    task = load_task(options.task)
     if options.output_file.suffix != ".jsonl":
         raise ConfigError(f"--output_file is {str(options.output_file)!r}", expected="a name that ends in .jsonl")
     check_engine(options.engine, options.teacher)
     engine = choose_kind(options.engine, options.teacher)
     check_mode(_MODE, engine)
+    asking, heads = split_by_prompt([(engine, options.teacher)])
+    chosen = choose_task(options.task, models=asking, classifiers=heads, texts=options.input_files).announce()
+    task = chosen.task
     reviews = take_sample(read_distinct(options.input_files, task), options.max_samples, options.seed)
     model = describe_model(options.teacher)
 
@@ -102,7 +104,7 @@ def ask_teacher(options: TeachOptions) -> dict[str, Any]:
     write_soft_labels(options.output_file, [reviews[row] for row in taught], lessons, task)
     facts = {
         "teacher": {"model": options.teacher, "engine": engine, "mode": _MODE, **model},
-        "task": {"name": task.name, "labels": list(task.labels), "prompt_template": task.prompt_template},
+        "task": chosen.to_json(),
         "input": [{"file": name, "sha256": hash_file(Path(name))} for name in options.input_files],
         "reviews": len(taught),
         "missing": n_missing,

@@ -23,6 +23,7 @@ from sentifactory.evaluation.formats import format_p_value, format_percent, form
 from sentifactory.evaluation.outcomes import Outcome
 from sentifactory.evaluation.significance import PairedTest, compare_paired, correct_family
 from sentifactory.records import Review
+from sentifactory.task_choice import ChosenTask
 
 NAMES_EN = {
     "majority": "Always the commonest label",
@@ -248,3 +249,16 @@ def _find_test(tests: Mapping[tuple[str, str], PairedTest], first: str, second: 
 
 def _lower_first(name: str) -> str:
     return name if name.startswith("TF-IDF") else name[0].lower() + name[1:]
+
+
+def warn_of_strangers(chosen: ChosenTask) -> list[Sentence]:
+    """Return a warning for each model that was taught another task than it is asked."""
+    name = chosen.task.name
+    return [
+        Sentence.write(
+            f"{model} was taught another task than {name}, and was asked in other words than it knows: its figures "
+            "say little about it.",
+            f"{model} 训练时用的不是任务 {name}，提问的措辞与训练时不同：其结果不能说明该模型的水平。",
+        )
+        for model in chosen.strangers
+    ]

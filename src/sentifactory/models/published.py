@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sentifactory.environments import wants_modelscope
 from sentifactory.errors import ConfigError
+from sentifactory.model_task import TASK_NAME
 from sentifactory.models.hub_errors import HUGGING_FACE, MODELSCOPE, explain_hub_errors
 from sentifactory.progress import say
 
@@ -41,6 +42,27 @@ def fetch_published(model: str) -> Path:
     say(f"Fetching {model} from {hub}")
     with explain_hub_errors(hub, model):
         return Path(_download_from_modelscope(model) if hub == MODELSCOPE else _download(model))
+
+
+def find_task_folder(model: str) -> str:
+    """Return the folder in which the task of a model stands: of a hub's model, that file alone is fetched.
+
+    What cannot be fetched is left to whoever loads the model; then the model itself is returned.
+    """
+    name = model.removeprefix(MODELSCOPE_PREFIX)
+    place = Path(model).expanduser()
+    if place.exists() or place.parent.is_dir() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        return model
+    try:
+        if wants_modelscope() or model.startswith(MODELSCOPE_PREFIX):
+            from modelscope.hub.snapshot_download import snapshot_download
+
+            return str(snapshot_download(name, allow_patterns=[TASK_NAME]))
+        from huggingface_hub import hf_hub_download
+
+        return str(Path(hf_hub_download(name, TASK_NAME, endpoint=os.environ.get("HF_ENDPOINT") or None)).parent)
+    except Exception:  # of many kinds: no such file, no such model, no network
+        return model
 
 
 def _download(model: str) -> str:

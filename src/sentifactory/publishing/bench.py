@@ -21,6 +21,7 @@ from sentifactory.evaluation.bench import Timing, deal_by_length
 from sentifactory.evaluation.engine_process import EngineProcess
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
+from sentifactory.task_choice import TASK_HELP
 
 STATIC_TOKENS = 128
 TORCH_BATCH = 16
@@ -108,7 +109,7 @@ def bench_encoder(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns in which every way is measured.")] = 3,
     max_flips: Annotated[float, typer.Option("--max_flips", help="As in sentifactory export onnx.")] = 0.01,
     max_difference: Annotated[float, typer.Option("--max_difference", help="Likewise.")] = 0.02,
-    task: Annotated[str, typer.Option("--task", help="What is asked: a name, or a YAML file.")] = "binary_sentiment",
+    task: Annotated[str | None, typer.Option("--task", help=TASK_HELP)] = None,
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Where figures and exports go.")] = Path(
         "saves/bench"
     ),
@@ -119,9 +120,9 @@ def bench_encoder(
     from sentifactory.publishing.bench_report import describe_bench, format_bench
     from sentifactory.publishing.onnx_export import ExportOptions, export_checkpoint
     from sentifactory.publishing.parity import ParityLimits
-    from sentifactory.task_files import load_task
+    from sentifactory.task_choice import choose_task
 
-    asked = load_task(task)
+    asked = choose_task(task, classifiers=[checkpoint], data=[csv_path, val_path]).announce().task
     everything, _ = read_labelled(csv_path, asked)
     hands = deal_by_length(take_sample(everything, max_samples, 42), rounds)
     exports = {"c": output_dir / "encoder_float32", "d": output_dir / "encoder_int8"}

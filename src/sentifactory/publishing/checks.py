@@ -13,9 +13,13 @@ from sentifactory.engines.onnx import check_files, is_export, read_export
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.evaluation.mistake_files import each_test
 from sentifactory.evaluation.verdict import Sentence, format_percent
+from sentifactory.model_task import read_model_task
+from sentifactory.models.classifiers import is_classifier
 from sentifactory.publishing.evidence import Evidence
 from sentifactory.publishing.files import Sorted, search_secrets
 from sentifactory.publishing.licences import Terms
+from sentifactory.task_choice import knows_labels, show_task
+from sentifactory.task_files import is_same_question
 from sentifactory.training.checkpoints import is_whole_safetensors
 
 _COMPARE = "compare it: python scripts/eval_sentiment_compare.py --finetuned_model {folder} ..."
@@ -72,7 +76,7 @@ def find_refusals(
             )
         )
     else:
-        found += _check_leaks(evidence.report)
+        found += [*_check_leaks(evidence.report), *_check_task(evidence)]
         verdict = find_verdict(evidence)
         if verdict is not None and not is_forced:
             found.append(
@@ -151,6 +155,17 @@ def _check_run(evidence: Evidence) -> list[Refusal]:
     if status is None or status == "finished":
         return []
     return [Refusal(f"the training run is {status}, not finished", "run the same training command again")]
+
+
+def _check_task(evidence: Evidence) -> list[Refusal]:
+    """Return whether the report asked another task than the checkpoint was taught; of a classifier labels count."""
+    own, asked = read_model_task(evidence.folder), evidence.read_reported_task()
+    if own is None or asked is None or is_same_question(own, asked):
+        return []
+    if is_classifier(str(evidence.folder)) and knows_labels(asked, own.labels):
+        return []
+    why = f"the report asked the task {show_task(asked)}, and the model was taught {show_task(own)}"
+    return [Refusal(why, _COMPARE.format(folder=evidence.folder) + ", without --task")]
 
 
 def _check_leaks(report: dict[str, Any]) -> list[Refusal]:

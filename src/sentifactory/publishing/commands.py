@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from sentifactory.task_choice import TASK_HELP
+
 OutputDir = Annotated[Path, typer.Option("--output_dir", help="The new folder.")]
 ValPath = Annotated[str, typer.Option("--val_path", help="Validation reviews on which both must say the same.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="Of the new weights: float32, float16 or bfloat16.")]
 MaxSamples = Annotated[int, typer.Option("--max_samples", help="Most validation reviews to ask.")]
-TaskName = Annotated[
-    str, typer.Option("--task", help="What is asked: a name, or a YAML file such as those in examples/tasks.")
-]
+TaskName = Annotated[str | None, typer.Option("--task", help=TASK_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else.")]
 
 
@@ -88,7 +88,7 @@ def export_merged(
     val_path: ValPath,
     dtype: Dtype = "float32",
     max_samples: MaxSamples = 200,
-    task: TaskName = "binary_sentiment",
+    task: TaskName = None,
     as_json: AsJson = False,
 ) -> None:
     """Merge a LoRA adapter into its base model, and prove that the whole says the same.
@@ -107,7 +107,7 @@ def export_dtype(
     val_path: ValPath,
     dtype: Dtype = "bfloat16",
     max_samples: MaxSamples = 200,
-    task: TaskName = "binary_sentiment",
+    task: TaskName = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model with weights of another dtype, and prove that it still says the same.

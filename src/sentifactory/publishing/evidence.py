@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentifactory.corpus.export import MANIFEST
 from sentifactory.engines.calibration import CALIBRATION_NAME
 from sentifactory.engines.onnx import EXPORT_NAME as ONNX_EXPORT_NAME
 from sentifactory.engines.onnx import TOKENIZER_NAME
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.report import SCHEMA_VERSION
 from sentifactory.json_object import read_json_object
+from sentifactory.model_task import MANIFEST, read_model_task
 from sentifactory.models.weights import hash_settings, hash_weights
 from sentifactory.publishing.parity import INT8_LIMITS
 from sentifactory.task import Task
+from sentifactory.task_files import rebuild_task
 from sentifactory.training.run_card import read_card
 
 EXPORT_NAME = "sentifactory_export.json"
@@ -68,17 +69,16 @@ class Evidence:
         return str(named or "")
 
     def read_task(self) -> Task | None:
-        """Return the task that the report is about."""
-        if self.report is None:
-            return None
-        stated = self.report["task"]
-        return Task(
-            name=stated["name"],
-            labels=tuple(stated["labels"]),
-            answer_key=stated["answer_key"],
-            answer_values=tuple(stated["answer_values"]),
-            prompt_template=stated["prompt_template"],
-        )
+        """Return the task that the checkpoint was taught, or where its folder says nothing, that of the report.
+
+        Raises:
+            ConfigError: when what is written there cannot be used.
+        """
+        return read_model_task(self.folder) or self.read_reported_task()
+
+    def read_reported_task(self) -> Task | None:
+        """Return the task that the report is about; raises what `rebuild_task` raises."""
+        return None if self.report is None else rebuild_task(self.report["task"], str(self.report_file))
 
 
 def gather_evidence(folder: Path, report_file: Path | None = None) -> Evidence:

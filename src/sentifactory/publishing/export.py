@@ -25,7 +25,7 @@ from sentifactory.engines.calibration import CALIBRATION_NAME
 from sentifactory.engines.registry import check_model
 from sentifactory.engines.transformers import TransformersEngine
 from sentifactory.errors import ConfigError
-from sentifactory.model_task import TASK_NAME, write_model_task
+from sentifactory.model_task import write_model_task
 from sentifactory.models.transformers_bars import hide_transformers_bars
 from sentifactory.models.weights import hash_weights
 from sentifactory.progress import say, show_progress
@@ -34,7 +34,7 @@ from sentifactory.publishing.export_folder import refuse_foreign_folder
 from sentifactory.publishing.parity import FLOAT32_LIMITS, ParityLimits, compare_answers
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
-from sentifactory.task_files import load_task
+from sentifactory.task_choice import ChosenTask, choose_task
 from sentifactory.training.run_card import CARD_NAME
 
 EXPORT_VERSION = 1
@@ -57,7 +57,7 @@ class ExportOptions:
         dtype: of the new weights: float32, float16 or bfloat16.
         val_path: labelled validation reviews for the gate.
         max_samples: most reviews to ask.
-        task: name or YAML file of what the model is asked.
+        task: name or YAML file of what the model is asked; None: what it was taught.
         seed: chooses the reviews.
     """
 
@@ -66,7 +66,7 @@ class ExportOptions:
     dtype: str
     val_path: str
     max_samples: int = 200
-    task: str = "binary_sentiment"
+    task: str | None = None
     seed: int = 42
 
 
@@ -105,7 +105,8 @@ def change_dtype(options: ExportOptions) -> dict[str, Any]:
 
 
 def _export(options: ExportOptions, kind: str, tokenizer_from: str, load: Callable[[], Any]) -> dict[str, Any]:
-    task, reviews = _check(options)
+    chosen, reviews = _check(options)
+    task = chosen.task
     before = _ask(str(options.model), task, reviews, "before")
     source_weights = hash_weights(options.model)
     with replace_directory(options.output_dir) as place:
@@ -122,6 +123,7 @@ def _export(options: ExportOptions, kind: str, tokenizer_from: str, load: Callab
             "source": str(options.model),
             "source_weights": source_weights,
             "weights": hash_weights(place),
+            "task": chosen.to_json(),
             "parity": parity.to_dict() | {"val_path": options.val_path},
         }
         _carry_evidence(options.model, place, task, proof)
@@ -135,7 +137,7 @@ def _ask(folder: str, task: Task, reviews: Sequence[Review], name: str) -> list[
         return engine.predict(reviews)
 
 
-def _check(options: ExportOptions) -> tuple[Task, list[Review]]:
+def _check(options: ExportOptions) -> tuple[ChosenTask, list[Review]]:
     """Refuse what cannot work before a model is loaded; return the task and the reviews of the gate."""
     if options.dtype not in DTYPE_LIMITS:
         raise ConfigError(f"There is no dtype {options.dtype!r} here", expected=", ".join(DTYPE_LIMITS))
@@ -143,9 +145,9 @@ def _check(options: ExportOptions) -> tuple[Task, list[Review]]:
     if target.resolve() == options.model.resolve():
         raise ConfigError("The new folder is the old one", where=str(target), next_step="choose another --output_dir")
     refuse_foreign_folder(target, EXPORT_NAME)
-    task = load_task(options.task)
-    everything, _ = read_labelled(options.val_path, task)
-    return task, take_sample(everything, options.max_samples, options.seed)
+    chosen = choose_task(options.task, models=[options.model], data=[options.val_path]).announce()
+    everything, _ = read_labelled(options.val_path, chosen.task)
+    return chosen, take_sample(everything, options.max_samples, options.seed)
 
 
 def _save(model: Any, options: ExportOptions, tokenizer_from: str, place: Path) -> None:
@@ -163,10 +165,7 @@ def _carry_evidence(source: Path, place: Path, task: Task, proof: dict[str, Any]
     write_json(place / EXPORT_NAME, proof)
     if (source / CARD_NAME).is_file():
         shutil.copyfile(source / CARD_NAME, place / CARD_NAME)
-    if (source / TASK_NAME).is_file():
-        shutil.copyfile(source / TASK_NAME, place / TASK_NAME)
-    else:
-        write_model_task(task, place)
+    write_model_task(task, place)
     calibration = read_own_calibration(source, proof["source_weights"])
     if calibration is not None:
         write_json(place / CALIBRATION_NAME, calibration | {"weights": proof["weights"]})

@@ -8,6 +8,8 @@ from typing import Annotated, cast
 
 import typer
 
+from sentifactory.task_choice import TASK_HELP
+
 
 def export_onnx(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Folder of a trained encoder, or a hub id.")],
@@ -32,9 +34,7 @@ def export_onnx(
     max_samples: Annotated[
         int, typer.Option("--max_samples", min=1, help="Most validation reviews that are asked.")
     ] = 500,
-    task: Annotated[
-        str, typer.Option("--task", help="What is asked: a name, or a YAML file such as those in examples/tasks.")
-    ] = "binary_sentiment",
+    task: Annotated[str | None, typer.Option("--task", help=TASK_HELP)] = None,
     opset: Annotated[int, typer.Option("--opset", help="Version of ONNX's operations.")] = 18,
     seed: Annotated[int, typer.Option("--seed", help="Chooses the sample of --max_samples.")] = 42,
     as_json: Annotated[bool, typer.Option("--json", help="Print export.json on stdout, and nothing else.")] = False,

@@ -32,6 +32,7 @@ from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.evaluation.review_sets import describe_file
 from sentifactory.missing_package import require_packages
+from sentifactory.model_task import write_model_task
 from sentifactory.models.classifier_texts import find_max_length
 from sentifactory.models.classifiers import load_classifier
 from sentifactory.models.weights import hash_weights
@@ -49,7 +50,7 @@ from sentifactory.publishing.parity import (
 )
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
-from sentifactory.task_files import load_task
+from sentifactory.task_choice import choose_task
 from sentifactory.training.run_card import CARD_NAME, read_now, read_versions
 
 _CALIBRATE_EVERY = 5  # for int8 one review in so many is for calibration, and not for comparison
@@ -63,7 +64,7 @@ class ExportOptions:
         checkpoint: folder of an encoder classifier, or its hub id.
         output_dir: folder that is written; an earlier export there is replaced.
         val_path: validation reviews, on which export and checkpoint are compared.
-        task: name or YAML file.
+        task: name or YAML file; None: what the checkpoint was taught.
         quantise: `none` (float32), `dynamic` or `static` (int8).
         limits: beyond which the export is refused.
         max_samples: most validation reviews that are asked; None for all of them.
@@ -74,7 +75,7 @@ class ExportOptions:
     checkpoint: str
     output_dir: Path
     val_path: str
-    task: str = "binary_sentiment"
+    task: str | None = None
     quantise: Quantise = "dynamic"
     limits: ParityLimits = INT8_LIMITS
     max_samples: int | None = 500
@@ -91,7 +92,8 @@ def export_checkpoint(options: ExportOptions) -> dict[str, Any]:
         EngineError: when the checkpoint cannot be loaded, or the export does not answer as it does.
     """
     check_options(options)
-    task = load_task(options.task)
+    chosen = choose_task(options.task, classifiers=[options.checkpoint], data=[options.val_path]).announce()
+    task = chosen.task
     everything, _ = read_labelled(options.val_path, task)
     sample = take_sample(everything, options.max_samples, options.seed)
     calibration = [] if options.quantise == "none" else sample[::_CALIBRATE_EVERY]
@@ -106,7 +108,7 @@ def export_checkpoint(options: ExportOptions) -> dict[str, Any]:
     with EncoderEngine(options.checkpoint, task, name="the checkpoint", device="cpu") as engine:
         expected = engine.predict(reviews)
     with replace_directory(options.output_dir) as folder:
-        facts = write_float32(options, task, folder)
+        facts = write_float32(options, task, folder) | {"task": chosen.to_json()}
         gate = ParityGate(options, task, reviews, expected)
         parity = conversion = gate.compare(folder, "The float32 graph", FLOAT32_LIMITS)
         if options.quantise != "none":
@@ -156,6 +158,7 @@ def write_float32(options: ExportOptions, task: Task, folder: Path) -> dict[str,
             )
         config.save_pretrained(folder)
         write_graph(loaded.model, folder, options.opset)
+    write_model_task(task, folder)
     card = Path(options.checkpoint) / CARD_NAME
     if card.is_file():  # what it was trained on is still asked for, such as by the check for leaks
         shutil.copyfile(card, folder / CARD_NAME)

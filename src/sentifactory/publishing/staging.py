@@ -68,13 +68,13 @@ def _write_evidence(evidence: Evidence, terms: Terms, request: CardRequest, plac
         write_json(place / EXPORT_NAME, hide_places(evidence.export))
     if terms.base.notice and not (place / NOTICE_NAME).exists():
         write_text(place / NOTICE_NAME, f"{terms.base.notice}\nThe weights in this folder were changed by tuning.\n")
-    task = evidence.read_task()
-    if evidence.report is not None and task is not None:
+    if (task := evidence.read_task()) is not None:
         write_model_task(task, place)
+    if evidence.report is not None:
         write_json(place / EVALUATION_NAME, hide_places(strip_predictions(evidence.report)))
         metrics = evidence.tuned["metrics"]
         title = f"{metrics['reviews']} reviews, {metrics['correct']} right"
-        draw_confusion(metrics["confusion"], task.labels, title, place / PICTURE_NAME)
+        draw_confusion(metrics["confusion"], evidence.report["task"]["labels"], title, place / PICTURE_NAME)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -69,7 +69,12 @@ def add_routes(app: "FastAPI", service: PredictionService) -> None:
             return Response(status_code=_CLIENT_GONE_STATUS)
 
     async def tell_health() -> dict[str, Any]:
-        return {"live": True, "ready": service.backend.is_ready(), "model": service.reporter.model}
+        return {
+            "live": True,
+            "ready": service.backend.is_ready(),
+            "model": service.reporter.model,
+            "task": service.reporter.task.name,
+        }
 
     async def tell_ready() -> dict[str, Any]:
         service.check_ready()

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from sentifactory.task_choice import TASK_HELP
+
 ENGINE_HELP = "vllm, transformers, encoder, onnx or tfidf (MODEL is then a file of labelled reviews).  [by the model]"
-TASK_HELP = "What is asked: a name, or a YAML file such as those in examples/tasks."
 THRESHOLD_HELP = "Below this probability no label is given: a number, or `calibrated` for the calibration's.  [none]"
 DTYPE_HELP = (
     "Numbers that vLLM computes with: bfloat16 is faster on CPUs with AVX512-BF16 or AMX.  "
@@ -28,7 +29,7 @@ def serve(
         str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="TCP port; 0 takes a free one.")] = 8000,
-    task: Annotated[str, typer.Option("--task", help=TASK_HELP)] = "binary_sentiment",
+    task: Annotated[str | None, typer.Option("--task", help=TASK_HELP)] = None,
     name: Annotated[str | None, typer.Option("--name", help="What the model is called.  [as its folder]")] = None,
     threshold: Annotated[str | None, typer.Option("--threshold", help=THRESHOLD_HELP)] = None,
     max_text_chars: Annotated[int, typer.Option("--max_text_chars", help="Longest text, in characters.")] = 2000,
@@ -92,7 +93,7 @@ def label(
     replica_engine: Annotated[
         str | None, typer.Option("--replica_engine", help="The engine of each replica.  [by the model]")
     ] = None,
-    task: Annotated[str, typer.Option("--task", help=TASK_HELP)] = "binary_sentiment",
+    task: Annotated[str | None, typer.Option("--task", help=TASK_HELP)] = None,
     name: Annotated[str | None, typer.Option("--name", help="What the model is called.  [as its folder]")] = None,
     threshold: Annotated[str | None, typer.Option("--threshold", help=THRESHOLD_HELP)] = None,
     text_column: Annotated[

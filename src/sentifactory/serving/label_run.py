@@ -12,7 +12,6 @@ from sentifactory.missing_package import require_packages
 from sentifactory.serving.labelling import Answerer, EngineAnswerer, LabelOptions, label_file
 from sentifactory.serving.loading import ModelChoice, open_engine
 from sentifactory.serving.reporting import build_reporter
-from sentifactory.task_files import load_task
 
 RAY = "ray"
 
@@ -29,7 +28,7 @@ class LabelWish:
         vllm_urls: addresses of vLLM servers; more than one only with ray.
         replicas: how many engines ray runs; None: one, or one an address.
         replica_engine: the engine of each of ray's replicas.
-        task: name or YAML file of the task.
+        task: name or YAML file of the task; None: what the model was taught.
         name: what the model is called.
         threshold: below this probability no label is given.
         text_column: column of the reviews.
@@ -46,7 +45,7 @@ class LabelWish:
     vllm_urls: tuple[str, ...] = ()
     replicas: int | None = None
     replica_engine: str | None = None
-    task: str = "binary_sentiment"
+    task: str | None = None
     name: str | None = None
     threshold: str | None = None
     text_column: str | None = None
@@ -82,7 +81,8 @@ class LabelWish:
 def run_labelling(wish: LabelWish) -> dict[str, Any]:
     """Label a file and return what was counted; raises what `label_file` raises."""
     choice = wish.choose_model()
-    task = load_task(wish.task)
+    chosen = choice.find_task(wish.task, [wish.source]).announce()
+    task = chosen.task
     reporter = build_reporter(wish.model, task, wish.threshold, wish.name)
     options = LabelOptions(Path(wish.source), Path(wish.out), wish.text_column, wish.encoding, wish.overwrite)
     with ExitStack() as stack:
@@ -98,4 +98,4 @@ def run_labelling(wish: LabelWish) -> dict[str, Any]:
 
         # The engine gives probabilities as they are, and the reporter corrects them.
         identity = choice.identify(task) | {"calibration": reporter.describe_calibration()}
-        return label_file(options, reporter, identity, open_answerer)
+        return {**label_file(options, reporter, identity, open_answerer), "task": chosen.to_json()}

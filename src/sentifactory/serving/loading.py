@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from sentifactory.corpus.readers import FILE_SUFFIXES
 from sentifactory.engines import registry
 from sentifactory.engines.base import Engine, Mode
 from sentifactory.engines.identity import TFIDF, identify_engine
-from sentifactory.engines.registry import build_engine, check_engine, is_address
+from sentifactory.engines.registry import build_engine, check_engine, is_address, split_by_prompt
 from sentifactory.engines.vllm_process import VllmOptions
 from sentifactory.errors import ConfigError
 from sentifactory.serving.backends import Backend
 from sentifactory.serving.batching import BatchingBackend
 from sentifactory.serving.settings import Limits
 from sentifactory.task import Task
+from sentifactory.task_choice import ChosenTask, choose_task
 
 _MODE: Mode = "score"  # the only one that gives probabilities
 VLLM_CONCURRENCY = 64
@@ -71,6 +72,21 @@ class ModelChoice:
             )
         if self.engine_kind != TFIDF:
             check_engine(self.engine_kind, self.model)
+
+    def find_task(self, option: str | None, texts: Sequence[str | Path] = ()) -> ChosenTask:
+        """Return what the model is asked.
+
+        Args:
+            option: name or YAML file of the task; None: what the model was taught.
+            texts: the files that will be labelled.
+
+        Raises:
+            ConfigError: when there is no such task, or it is not the one that the model was taught.
+        """
+        if self.engine_kind == TFIDF:
+            return choose_task(option, data=[self.model], texts=texts)
+        asking, heads = split_by_prompt([(self.engine_kind, self.model)])
+        return choose_task(option, models=asking, classifiers=heads, texts=texts)
 
 
 def choose_kind(model: str) -> str:

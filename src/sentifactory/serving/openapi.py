@@ -100,7 +100,12 @@ def describe_schemas(task: Task, limits: Limits) -> dict[str, Any]:
         "code": {"enum": list(CODES)},
         "message": {"type": "string"},
     }
-    health = {"live": {"type": "boolean"}, "ready": {"type": "boolean"}, "model": {"type": "string"}}
+    health = {
+        "live": {"type": "boolean"},
+        "ready": {"type": "boolean"},
+        "model": {"type": "string"},
+        "task": {"type": "string", "description": "what the model is asked"},
+    }
     return {
         "Text": _describe_object({"text": text}),
         "Request": {

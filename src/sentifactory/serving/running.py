@@ -14,7 +14,6 @@ from sentifactory.serving.reporting import build_reporter
 from sentifactory.serving.server import bind_socket, describe_calls, run_server
 from sentifactory.serving.service import PredictionService
 from sentifactory.serving.settings import KEY_VARIABLE, Access, Limits
-from sentifactory.task_files import load_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class ServeOptions:
 
     Attributes:
         choice: the model and what runs it.
-        task: name or YAML file of the task.
+        task: name or YAML file of the task; None: what the model was taught.
         name: what the model is called in answers; None: as its folder.
         threshold: below this probability no label is given: a number, "calibrated", or None.
         access: address, key and CORS.
@@ -31,7 +30,7 @@ class ServeOptions:
     """
 
     choice: ModelChoice
-    task: str = "binary_sentiment"
+    task: str | None = None
     name: str | None = None
     threshold: str | None = None
     access: Access = field(default_factory=Access)
@@ -53,8 +52,8 @@ def run_service(options: ServeOptions, tell: Callable[[str], None]) -> None:
     access, limits = options.access, options.limits
     limits.check()
     require_packages("fastapi", "prometheus_client", "uvicorn")
-    task = load_task(options.task)
     options.choice.check()
+    task = options.choice.find_task(options.task).announce().task
     reporter = build_reporter(options.choice.model, task, options.threshold, options.name)
     if access.is_open:
         say(

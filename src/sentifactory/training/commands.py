@@ -42,7 +42,11 @@ def train(
     ] = False,
     task: Annotated[
         str | None,
-        typer.Option("--task", help="Task (name or YAML) to score validation reviews by; default: that of the data."),
+        typer.Option(
+            "--task",
+            help="Task (name or YAML) that the data teach: it goes into the model's folder, and validation reviews "
+            "are scored by it.  [that of the manifest beside the data]",
+        ),
     ] = None,
     embedded: Annotated[
         bool,
@@ -80,7 +84,10 @@ def train(
     from sentifactory.training.llamafactory import train_recipe
     from sentifactory.training.recipe import load_recipe
 
-    loaded = load_recipe(recipe, [*(list_embedded_words(recipe) if embedded else ()), *context.args])
+    words = [*(list_embedded_words(recipe) if embedded else ()), *context.args]
+    loaded = load_recipe(recipe, words)
+    if task is not None and is_encoder_recipe(loaded):
+        loaded = load_recipe(recipe, [*words, f"task={task}"])
     if embedded and not is_encoder_recipe(loaded):
         raise ConfigError("--embedded is for encoder recipes", where=str(recipe), next_step="leave it out")
     if dry_run:
@@ -90,9 +97,9 @@ def train(
         return
     common: dict[str, Any] = {"is_verbose": verbose, "test_files": test or (), "allow_leaks": allow_leaks}
     if is_encoder_recipe(loaded):
-        if stock or trunk_cache_gib is not None or task is not None or loss != "answer":
+        if stock or trunk_cache_gib is not None or loss != "answer":
             raise ConfigError(
-                "--stock, --trunk_cache_gib, --task and --loss are for LLaMA-Factory's recipes", where=str(recipe)
+                "--stock, --trunk_cache_gib and --loss are for LLaMA-Factory's recipes", where=str(recipe)
             )
         card = train_encoder(loaded, **common)
     else:

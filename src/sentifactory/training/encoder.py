@@ -20,7 +20,7 @@ from typing import Any
 from sentifactory.corpus.leak_guard import LeakFinding
 from sentifactory.progress import say
 from sentifactory.task import Task
-from sentifactory.task_files import load_task
+from sentifactory.task_choice import ChosenTask
 from sentifactory.training.checkpoints import (
     choose_start,
     hold_output_folder,
@@ -36,7 +36,7 @@ from sentifactory.training.encoder_data import (
     load_reviews,
 )
 from sentifactory.training.encoder_model import build_model, merge_lora
-from sentifactory.training.encoder_recipe import EncoderSettings, parse_settings
+from sentifactory.training.encoder_recipe import EncoderSettings, list_review_files, parse_settings
 from sentifactory.training.encoder_trainer import build_arguments, build_trainer, define_feature_head
 from sentifactory.training.failures import TRANSFORMERS
 from sentifactory.training.leak_check import check_recipe_leaks
@@ -46,6 +46,7 @@ from sentifactory.training.run_card import begin_card, compute_fingerprint, desc
 from sentifactory.training.run_guard import RunGuard
 from sentifactory.training.running import record_run, remove_if_unused
 from sentifactory.training.soft_labels import read_soft_labels
+from sentifactory.training.taught_task import choose_encoder_task
 from sentifactory.training.watching import RunWatcher
 
 
@@ -73,13 +74,15 @@ def train_encoder(
         LeakError: when reviews to test on are among those to train on.
     """
     settings = parse_settings(recipe)
+    files = [file for key in ("dataset", "eval_dataset") for file in list_review_files(settings, key)]
+    chosen = choose_encoder_task(settings.task, files, settings.model_name_or_path)
     leaks = check_recipe_leaks(recipe, test_files, allow_leaks=allow_leaks)
     output_dir = Path(settings.output_dir).expanduser()
     settings = dataclasses.replace(settings, output_dir=str(output_dir))
     with hold_output_folder(output_dir), ExitStack() as stack:
-        card, start = _begin(recipe, settings, leaks)
+        card, start = _begin(recipe, settings, leaks, chosen)
         watcher = RunWatcher(card, stack)
-        guard = RunGuard(dataclasses.asdict(settings), card["fingerprint"], stack)
+        guard = RunGuard(dataclasses.asdict(settings), card["fingerprint"], stack, chosen.task)
         log_file = None if is_verbose else output_dir / ENCODER_LOG_NAME
         quieten_progress_bars()
         say(f"Training {settings.model_name_or_path} by {recipe.path} into {output_dir}")
@@ -87,30 +90,34 @@ def train_encoder(
             with record_run(recipe, card, output_dir, watcher, TRANSFORMERS), collect_chatter(log_file):
                 if "warning" in card:
                     sys.stdout.write(f"{card['warning']}\n")  # which is the log now
-                _train(settings, card, [*listeners, watcher, guard], start)
+                _train(settings, chosen.task, card, [*listeners, watcher, guard], start)
         finally:
             if not watcher.has_begun and card["status"] != "finished":
                 remove_if_unused(output_dir)
     return card
 
 
-def _begin(recipe: Recipe, settings: EncoderSettings, leaks: LeakFinding) -> tuple[dict[str, Any], str | None]:
+def _begin(
+    recipe: Recipe, settings: EncoderSettings, leaks: LeakFinding, chosen: ChosenTask
+) -> tuple[dict[str, Any], str | None]:
     """Return the card of the run, and the checkpoint that it continues from; without one, older checkpoints go."""
     data = describe_data(dataclasses.asdict(settings))
-    chosen = choose_start(dataclasses.asdict(settings), compute_fingerprint(recipe.settings, data))
-    start = chosen.get("resume_from_checkpoint")
+    begun = choose_start(dataclasses.asdict(settings), compute_fingerprint(recipe.settings, data))
+    start = begun.get("resume_from_checkpoint")
     if start is None:
         for folder in list_checkpoints(Path(settings.output_dir)):
             say(f"Removing {folder}, a checkpoint of another run.")
             remove_checkpoint(folder)
     card = begin_card(recipe, dataclasses.asdict(settings), data, leaks)
+    card["task"] = chosen.to_json()
     card["continued_from"] = start
     return card, start
 
 
-def _train(settings: EncoderSettings, card: dict[str, Any], callbacks: list[Any], start: str | None) -> None:
+def _train(
+    settings: EncoderSettings, task: Task, card: dict[str, Any], callbacks: list[Any], start: str | None
+) -> None:
     """Load, train and save; the card gets what is known of the best model."""
-    task = load_task(settings.task)
     train, held_out = (load_reviews(settings, key, task) for key in ("dataset", "eval_dataset"))
     arguments = build_arguments(settings, is_evaluated=bool(held_out))
     tokenizer, model = build_model(settings, task, is_on_cpu=arguments.device.type == "cpu")

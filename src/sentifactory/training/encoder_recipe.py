@@ -35,7 +35,7 @@ class EncoderSettings:
     Attributes:
         stage: `encoder`, by which such a recipe is known.
         model_name_or_path: folder, hub id, or `ms:owner/name` for ModelScope.
-        task: whose labels are learnt; a name or a YAML file.
+        task: whose labels are learnt; a name or a YAML file. None: that of the manifest beside the reviews.
         finetuning_type: what is trained: `full`; `last_layers` and the head; `lora` and the head; the `head` alone.
         trainable_layers: how many, counted from the end, with `last_layers`.
         train_embeddings: None: with `full`, but not on a CPU, where the table takes most of the time of a step.
@@ -84,7 +84,7 @@ class EncoderSettings:
     dataset: str
     output_dir: str
     stage: Literal["encoder"] = "encoder"
-    task: str = "binary_sentiment"
+    task: str | None = None
     finetuning_type: Literal["full", "last_layers", "lora", "head"] = "full"
     trainable_layers: int = 4
     train_embeddings: bool | None = None
@@ -202,9 +202,10 @@ def _check_values(recipe: Recipe) -> Iterator[str]:
 
 
 def _check_task(recipe: Recipe) -> Iterator[str]:
-    name = recipe.settings.get("task", "binary_sentiment")
+    name = recipe.settings.get("task")
     try:
-        load_task(str(name))
+        if name is not None:
+            load_task(str(name))
     except SentiFactoryError as error:
         yield f"task ({recipe.locate('task')}): {error.describe().rstrip('.')}"
 

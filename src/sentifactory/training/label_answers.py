@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sentifactory.corpus.leak_guard import find_manifest
 from sentifactory.engines.answers import AnswerTree, build_answer_tree
 from sentifactory.errors import ConfigError, EngineError
-from sentifactory.task import BINARY_SENTIMENT, Task
-from sentifactory.task_files import load_task
+from sentifactory.task import Task
 from sentifactory.training.answer_loss import IGNORED_LABEL
-from sentifactory.training.recipe_checks import list_data_files
 from sentifactory.training.token_rows import iter_token_rows
 
 Segment = tuple[int, ...]
@@ -40,22 +37,6 @@ class LabelAnswers:
     tree: AnswerTree
     label_of: Mapping[Segment, int]
     is_one_path: bool
-
-
-def find_task(settings: Mapping[str, Any], name: str | None) -> Task:
-    """Return the task that a recipe's data ask: the named one, or the one in the manifest beside its first file.
-
-    Raises:
-        ConfigError: when there is no such task.
-    """
-    if name is not None:
-        return load_task(name)
-    for _, file in list_data_files(settings, ["dataset"])[:1]:
-        _, manifest = find_manifest(file)
-        described = (manifest or {}).get("task") or {}
-        if known := described.get("file") or described.get("name"):
-            return load_task(known)
-    return BINARY_SENTIMENT
 
 
 def read_answers(train: Any, validation: Sequence[Any], tokenizer: Any, task: Task) -> LabelAnswers:

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.progress import say
-from sentifactory.task_files import load_task
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.checkpoints import choose_start, hold_output_folder, refuse_foreign
 from sentifactory.training.failures import explain_refusal
-from sentifactory.training.label_answers import find_task
 from sentifactory.training.label_loss import choose_listeners
 from sentifactory.training.leak_check import check_recipe_leaks
 from sentifactory.training.output_control import LOG_NAME, collect_chatter, divert_stdout, quieten_progress_bars
@@ -34,6 +32,7 @@ from sentifactory.training.run_card import (
 from sentifactory.training.run_guard import RunGuard
 from sentifactory.training.running import record_run, remove_if_unused
 from sentifactory.training.sft_trainer import extend_trainer
+from sentifactory.training.taught_task import find_taught_task, tell_taught_task
 from sentifactory.training.trunk_cache import read_limit
 from sentifactory.training.watching import TrainingWatcher
 
@@ -62,7 +61,8 @@ def train_recipe(
         listeners: further callbacks for the trainer, called before ours; each gets our own as `watcher`.
         test_files: files that the model will be tested on, besides those that are known.
         allow_leaks: train although reviews to test on are among those to train on; the run card then says so first.
-        task: name or file of the task by which validation reviews are scored; None: the one in the data's manifest.
+        task: name or file of the task that the data teach, by which validation reviews are scored as well; None: the
+            one in the data's manifest, or a built-in one whose words their prompts are.
         loss: `answer` for LLaMA-Factory's own loss, `label` for the tokens alone that tell the labels apart.
 
     Raises:
@@ -70,11 +70,11 @@ def train_recipe(
         LeakError: when reviews to test on are among those to train on.
     """
     recipe = load_recipe(path, overrides)
-    if task is not None:
-        load_task(task)  # a wrong name ends the command before anything is written
     listeners = [*listeners, *choose_listeners(loss)]
     cache_bytes = read_limit(cache_gib)
     check_recipe(recipe)
+    taught = find_taught_task(recipe.settings, task)
+    tell_taught_task(taught, str(recipe.settings["model_name_or_path"]))
     leaks = check_recipe_leaks(recipe, test_files, allow_leaks=allow_leaks)
     output_dir = Path(str(recipe.settings["output_dir"])).expanduser()
     with hold_output_folder(output_dir):
@@ -84,6 +84,7 @@ def train_recipe(
         refuse_foreign(settings, fingerprint)
         settings["disable_tqdm"] = True  # our own display takes its place
         card = begin_card(recipe, settings, data, leaks, loss)
+        card["task"] = taught.to_json()
         card["continued_from"] = settings.get("resume_from_checkpoint")
         log_file = None if is_verbose else output_dir / LOG_NAME
         with ExitStack() as stack:
@@ -91,8 +92,8 @@ def train_recipe(
             try:
                 for listener in listeners:
                     listener.watcher = watcher
-                callbacks = [*listeners, watcher, RunGuard(settings, card["fingerprint"], stack)]
-                with extend_trainer(settings, card, lambda: find_task(settings, task)):
+                callbacks = [*listeners, watcher, RunGuard(settings, card["fingerprint"], stack, taught.task)]
+                with extend_trainer(settings, card, taught.scored_by):
                     _run(recipe, settings, card, watcher, callbacks, log_file)
             finally:
                 watcher.accelerations.close()

@@ -25,12 +25,12 @@ from sentifactory.masking import mask_settings
 from sentifactory.models.weights import identify_checkpoint
 from sentifactory.progress import say
 from sentifactory.records import Review
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task import Task
 from sentifactory.training.answer_loss import LABEL, WHOLE_ANSWER
 from sentifactory.training.bench import count_reviews, keep_caches_in
 from sentifactory.training.checkpoints import hold_output_folder
 from sentifactory.training.recipe import Recipe, load_recipe, suggest
-from sentifactory.training.sweep_plan import keep_plan
+from sentifactory.training.sweep_plan import choose_sweep_task, keep_plan
 from sentifactory.training.trial import (
     FINISHED,
     TrialRequest,
@@ -117,12 +117,13 @@ def compare_methods(options: MethodOptions) -> str:
     check_methods(options.methods)
     recipe = load_recipe(options.recipe, options.overrides)
     split = find_split(recipe, None)
+    task = choose_sweep_task(recipe, None, split).announce().task
     refuse_leaks(recipe, split)
     folder = options.output_dir / "methods"
     outcomes: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in (UNTRAINED, *options.methods)}
     with hold_output_folder(folder):
         keep_plan(folder, describe_runs(options, recipe, split), f"remove {folder} to begin anew")
-        write_orders(options, recipe, split, folder / "data")
+        write_orders(options, recipe, split, task, folder / "data")
         for name, seed in order_runs(options.methods, options.seeds):
             outcome = run_method(options, recipe, split, name, seed)
             outcomes[name][seed] = outcome
@@ -176,13 +177,13 @@ def order_runs(methods: Sequence[str], seeds: int) -> Iterator[tuple[str, int]]:
             yield name, FIRST_SEED + turn
 
 
-def write_orders(options: MethodOptions, recipe: Recipe, split: SplitFiles, data_folder: Path) -> None:
+def write_orders(options: MethodOptions, recipe: Recipe, split: SplitFiles, task: Task, data_folder: Path) -> None:
     """Write the same training reviews in the order of each seed.
 
     Raises:
         ConfigError: when there are fewer than were asked for.
     """
-    parts = read_split(split, BINARY_SENTIMENT)
+    parts = read_split(split, task)
     train = parts["train"][: options.reviews]
     if len(train) < options.reviews:
         raise ConfigError(
@@ -191,7 +192,7 @@ def write_orders(options: MethodOptions, recipe: Recipe, split: SplitFiles, data
     size = count_reviews(recipe.path, recipe.overrides)
     for turn in range(options.seeds):
         ordered = shuffle_in_batches(train, size, FIRST_SEED + turn)
-        write_reviews(data_folder, f"seed_{FIRST_SEED + turn}", {"train": ordered}, BINARY_SENTIMENT)
+        write_reviews(data_folder, f"seed_{FIRST_SEED + turn}", {"train": ordered}, task)
 
 
 def shuffle_in_batches(reviews: Sequence[Review], size: int, seed: int) -> list[Review]:
@@ -221,10 +222,9 @@ def run_method(options: MethodOptions, recipe: Recipe, split: SplitFiles, name: 
     settings = build_settings(recipe, name, seed, options.output_dir / "methods" / "data")
     request = TrialRequest(
         str(split.val),
-        BINARY_SENTIMENT.name,
-        options.val_samples,
-        FIRST_SEED,
-        METHODS[name].loss if name != UNTRAINED else WHOLE_ANSWER,
+        val_samples=options.val_samples,
+        seed=FIRST_SEED,
+        loss=METHODS[name].loss if name != UNTRAINED else WHOLE_ANSWER,
         is_trained=name != UNTRAINED,
     )
     write_trial(folder, settings, request, f"Method {name} with seed {seed}.")

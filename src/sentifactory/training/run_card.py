@@ -169,6 +169,7 @@ def begin_card(
         "fingerprint": compute_fingerprint(recipe.settings, data, loss),
         "seed": settings.get("seed", 42),
         "data": data,
+        "task": None,
         "leak_check": leaks.to_json(),
         "packages": read_versions(),
         "git": read_git_state(),

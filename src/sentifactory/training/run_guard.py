@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.model_task import TASK_NAME, write_model_task
 from sentifactory.progress import say
+from sentifactory.task import Task
 from sentifactory.training.checkpoints import (
     list_checkpoints,
     mark_complete,
@@ -33,9 +35,13 @@ class RunGuard(TrainerListener):
         settings: what LLaMA-Factory gets.
         fingerprint: of the run, for the markers.
         stack: closed by the caller when the run ends, in whatever way.
+        task: what the run teaches; None where that is not known.
     """
 
-    def __init__(self, settings: Mapping[str, Any], fingerprint: str, stack: ExitStack) -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], fingerprint: str, stack: ExitStack, task: Task | None = None
+    ) -> None:
+        self._task = task
         self._settings = settings
         self._fingerprint = fingerprint
         self._stack = stack
@@ -106,18 +112,31 @@ class RunGuard(TrainerListener):
                 # At the end of an epoch the next one's order is drawn from the generator as it is now.
                 is_epoch_over = float(state.epoch or 0).is_integer()
                 start = _read_generator() if is_epoch_over else self._epoch_start
+                self._keep_task(folder)
                 mark_complete(folder, self._fingerprint, order_generator=start)
                 remove_older(Path(args.output_dir), self._limit, state.best_model_checkpoint)
         if self._is_told_to_stop:
             raise SystemExit(128 + signal.SIGTERM)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Leave the best checkpoint alone where one is all that may stay, as the trainer does it."""
+        """Leave the best checkpoint alone where one is all that may stay, as the trainer does it; keep the task.
+
+        The weights are written next, and no kill in between shall leave them with the task of an earlier run.
+        """
         args.save_total_limit = self._limit
+        if state.is_world_process_zero:
+            self._keep_task(Path(args.output_dir))
         if state.is_world_process_zero and self._limit == 1 and state.best_model_checkpoint is not None:
             for folder in list_checkpoints(Path(args.output_dir)):
                 if folder.name != Path(state.best_model_checkpoint).name:
                     remove_checkpoint(folder)
+
+    def _keep_task(self, folder: Path) -> None:
+        """Let a folder say what its model was taught, or nothing where that is not known."""
+        if self._task is not None:
+            write_model_task(self._task, folder)
+        else:
+            (folder / TASK_NAME).unlink(missing_ok=True)
 
     def _note_loss(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
         loss = output.get("loss") if hasattr(output, "get") else None

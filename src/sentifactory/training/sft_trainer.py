@@ -11,7 +11,7 @@ While a recipe runs, LLaMA-Factory's supervised trainer is replaced by a subclas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,18 +23,18 @@ from sentifactory.training.label_scores import LABEL_ACCURACY, MACRO_F1, LabelSc
 
 
 @contextmanager
-def extend_trainer(settings: Mapping[str, Any], card: dict[str, Any], find_task: Callable[[], Task]) -> Iterator[None]:
+def extend_trainer(settings: Mapping[str, Any], card: dict[str, Any], task: Task) -> Iterator[None]:
     """Let LLaMA-Factory make our trainer for a while.
 
     Args:
         settings: what LLaMA-Factory gets.
         card: gets a chapter `validation` when there are validation reviews.
-        find_task: returns the task that the data ask, or raises a ConfigError.
+        task: by whose answers validation reviews are scored.
     """
     from llamafactory.train.sft import workflow
 
     stock = workflow.CustomSeq2SeqTrainer
-    workflow.CustomSeq2SeqTrainer = _build_class(stock, settings, card, find_task)
+    workflow.CustomSeq2SeqTrainer = _build_class(stock, settings, card, task)
     try:
         yield
     finally:
@@ -42,7 +42,7 @@ def extend_trainer(settings: Mapping[str, Any], card: dict[str, Any], find_task:
 
 
 def find_label_scores(
-    trainer: Any, settings: Mapping[str, Any], card: dict[str, Any], find_task: Callable[[], Task]
+    trainer: Any, settings: Mapping[str, Any], card: dict[str, Any], task: Task
 ) -> LabelScores | None:
     """Return what scores the validation reviews, and say how the best checkpoint is chosen.
 
@@ -57,7 +57,7 @@ def find_label_scores(
     try:
         if obstacle := find_obstacle_to_labels(settings, trainer.args):
             raise ConfigError(obstacle)
-        answers = read_answers(trainer.train_dataset, validation, trainer.processing_class, find_task())
+        answers = read_answers(trainer.train_dataset, validation, trainer.processing_class, task)
     except ConfigError as error:
         if wish.endswith((MACRO_F1, LABEL_ACCURACY)):
             raise ConfigError(
@@ -80,7 +80,7 @@ def find_label_scores(
     return LabelScores(answers)
 
 
-def _build_class(stock: Any, settings: Mapping[str, Any], card: dict[str, Any], find_task: Callable[[], Task]) -> type:
+def _build_class(stock: Any, settings: Mapping[str, Any], card: dict[str, Any], task: Task) -> type:
     """Return the subclass of LLaMA-Factory's trainer for one run."""
 
     class SentimentTrainer(stock):
@@ -88,7 +88,7 @@ def _build_class(stock: Any, settings: Mapping[str, Any], card: dict[str, Any], 
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.label_scores = find_label_scores(self, settings, card, find_task)
+            self.label_scores = find_label_scores(self, settings, card, task)
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             """Keep the labels that the model gives in an evaluation."""

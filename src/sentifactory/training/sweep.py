@@ -15,7 +15,6 @@ from typing import Any
 from sentifactory.atomic import write_json
 from sentifactory.errors import ConfigError
 from sentifactory.progress import say
-from sentifactory.task_files import load_task
 from sentifactory.training.checkpoints import hold_output_folder
 from sentifactory.training.sweep_plan import DATA, SweepOptions, SweepPlan, describe_plan, keep_plan, make_plan
 from sentifactory.training.sweep_report import build_result, format_values, rank_trials, report_sweep
@@ -70,7 +69,7 @@ def write_prompts(plan: SweepPlan) -> None:
     """Write the reviews in the words of every task of the space, from the same split."""
     if not plan.tasks:
         return
-    parts = read_split(plan.split, load_task(plan.options.task))
+    parts = read_split(plan.split, plan.chosen.task)
     for task in plan.tasks.values():
         write_reviews(plan.options.output_dir / DATA, task.name, parts, task)
 

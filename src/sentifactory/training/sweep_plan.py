@@ -12,13 +12,15 @@ from sentifactory.atomic import write_json
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError
 from sentifactory.task import Task
-from sentifactory.task_files import describe_task, load_task
+from sentifactory.task_choice import DEFAULT, ChosenTask, choose_task, show_task
+from sentifactory.task_files import describe_task, has_same_labels, is_same_question, load_task
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.recipe import Recipe, load_recipe, refuse
 from sentifactory.training.run_card import compute_fingerprint, describe_data
 from sentifactory.training.search_space import LOSS, OWN_KEYS, TASK, Space, read_space
+from sentifactory.training.taught_task import find_taught_task
 from sentifactory.training.trial import TrialRequest
-from sentifactory.training.trial_data import SplitFiles, check_prompt, find_split, name_data, refuse_leaks
+from sentifactory.training.trial_data import SplitFiles, find_split, name_data, refuse_leaks
 
 PLAN, DATA = "plan.json", "data"
 
@@ -34,7 +36,7 @@ class SweepOptions:
         search: `key=values` words that win over the file.
         output_dir: the sweep's folder.
         trials: of the whole sweep, earlier sessions included.
-        task: the words in which the recipe's reviews are asked.
+        task: name or YAML file of what the recipe's reviews are asked; None: the task of their manifest.
         val_path: reviews to choose by; None for the val part beside the training file.
         val_samples: most reviews to choose by.
         seed: of the proposals and of the sample.
@@ -48,7 +50,7 @@ class SweepOptions:
     search: tuple[str, ...] = ()
     output_dir: Path = Path("saves/sweep")
     trials: int = 20
-    task: str = "binary_sentiment"
+    task: str | None = None
     val_path: Path | None = None
     val_samples: int | None = None
     seed: int = 42
@@ -66,6 +68,7 @@ class SweepPlan:
         space: what is searched.
         split: the files of the reviews.
         tasks: by the name or file under which the space knows them.
+        chosen: what the recipe's own reviews are asked.
     """
 
     options: SweepOptions
@@ -73,10 +76,12 @@ class SweepPlan:
     space: Space
     split: SplitFiles
     tasks: dict[str, Task]
+    chosen: ChosenTask
 
     def find_start(self) -> dict[str, Any] | None:
         """Return the recipe's own values where all of them lie in the space, else None."""
-        own = {TASK: self.options.task, LOSS: WHOLE_ANSWER, **self.recipe.settings}
+        named = (name for name, task in self.tasks.items() if is_same_question(task, self.chosen.task))
+        own = {TASK: next(named, None), LOSS: WHOLE_ANSWER, **self.recipe.settings}
         is_within = all(key in own and dimension.holds(own[key]) for key, dimension in self.space.items())
         return {key: own[key] for key in self.space} if is_within else None
 
@@ -116,7 +121,9 @@ def make_plan(options: SweepOptions) -> SweepPlan:
         raise ConfigError(f"The number of trials is {options.trials}", where="--trials", expected="1 or more")
     recipe = load_recipe(options.recipe, options.overrides)
     space = read_space(options.space_file, options.search)
-    own = load_task(options.task)
+    split = find_split(recipe, options.val_path)
+    chosen = choose_sweep_task(recipe, options.task, split).announce()
+    own = chosen.task
     tasks = {str(name): load_task(str(name)) for name in (space[TASK].choices if TASK in space else ())}
     for task in tasks.values():
         if task.labels != own.labels:
@@ -129,11 +136,33 @@ def make_plan(options: SweepOptions) -> SweepPlan:
     if len({task.name for task in tasks.values()}) < len(tasks):
         raise ConfigError("Two tasks have the same name", where=TASK, next_step="give each a name of its own")
     check_points(recipe, space)
-    split = find_split(recipe, options.val_path)
     refuse_leaks(recipe, split)
-    if not tasks:
-        check_prompt(split, own)
-    return SweepPlan(options, recipe, space, split, tasks)
+    return SweepPlan(options, recipe, space, split, tasks, chosen)
+
+
+def choose_sweep_task(recipe: Recipe, option: str | None, split: SplitFiles) -> ChosenTask:
+    """Return what the recipe's own reviews are asked.
+
+    Raises:
+        ConfigError: when there is no such task, the reviews are asked in other words, no one task is known, or the
+            reviews to choose by were labelled for another one.
+    """
+    taught = find_taught_task(recipe.settings, option)
+    if taught.chosen is None:
+        raise ConfigError(
+            "It is not known what the training data ask, or they ask several tasks",
+            where=str(split.train_jsonl),
+            next_step="name the task that they were prepared with by --task",
+        )
+    own, judged = taught.chosen, choose_task(None, data=[split.val])
+    if judged.source != DEFAULT and not has_same_labels(judged.task, own.task):
+        raise ConfigError(
+            f"The reviews to choose by were labelled for the task {show_task(judged.task)}, and those to train on for "
+            f"{show_task(own.task)}",
+            where=judged.where,
+            next_step="give validation reviews of the same task by --val_path",
+        )
+    return own
 
 
 def check_points(recipe: Recipe, space: Space) -> None:
@@ -159,7 +188,7 @@ def describe_plan(plan: SweepPlan) -> dict[str, Any]:
     described = {
         "recipe and training reviews": compute_fingerprint(plan.recipe.settings, describe_data(plan.recipe.settings)),
         "validation reviews": [hash_file(plan.split.val), options.val_samples],
-        "prompts": [describe_task(task) for task in (load_task(options.task), *plan.tasks.values())],
+        "prompts": [describe_task(task) for task in (plan.chosen.task, *plan.tasks.values())],
         "search space": {key: asdict(dimension) for key, dimension in plan.space.items()},
         "seed": options.seed,
     }

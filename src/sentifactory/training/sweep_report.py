@@ -71,6 +71,7 @@ def build_result(
         "created_at": read_now(),
         "recipe": str(plan.options.recipe),
         "overrides": mask_words(plan.options.overrides),
+        "task": plan.chosen.to_json(),
         "space": {
             key: {**asdict(dimension), "choices": list(dimension.choices)} for key, dimension in plan.space.items()
         },
@@ -131,7 +132,7 @@ def write_best(result: Mapping[str, Any], plan: SweepPlan, path: Path) -> None:
     values, metrics = best["values"], best["metrics"]
     settings = {**plan.build_settings(values), "output_dir": str(path.parent / "best")}
     loss = f" --loss {values[LOSS]}" if values.get(LOSS, WHOLE_ANSWER) != WHOLE_ANSWER else ""
-    asked = values.get(TASK, plan.options.task)
+    asked = plan.tasks[values[TASK]] if TASK in values else plan.chosen.task
     header = (
         f"Purpose:    the best of {len(result['trials'])} trials of a sweep, trial {best['number']}: "
         f"{format_values(values)}.\n"
@@ -139,7 +140,8 @@ def write_best(result: Mapping[str, Any], plan: SweepPlan, path: Path) -> None:
         f"Must exist: {settings['model_name_or_path']}, and the data set {settings['dataset']} in "
         f"{settings.get('dataset_dir', 'data')}\n"
         f"Command:    sentifactory train {path}{loss}\n"
-        f"            Ask the model with --task {asked}" + (" and --mode score.\n" if loss else ".\n")
+        f"            The model's folder says what it is asked, the task {asked.name}"
+        + ("; ask it with --mode score.\n" if loss else ".\n")
         + f"Output:     {settings['output_dir']}"
     )  # fmt: skip
     write_recipe(path, settings, header)

@@ -27,6 +27,7 @@ from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.checkpoints import hold_output_folder, remove_checkpoints
 from sentifactory.training.recipe import load_recipe
 from sentifactory.training.run_card import is_trained, read_card, read_device_peak
+from sentifactory.training.taught_task import find_taught_task
 
 RECIPE, REQUEST, OUTCOME, MODEL = "recipe.yaml", "request.json", "outcome.json", "model"
 FINISHED, FAILED, KILLED = "finished", "failed", "killed"
@@ -40,7 +41,7 @@ class TrialRequest:
 
     Attributes:
         val_file: labelled reviews to judge by.
-        task: what they are asked: a name, or a YAML file.
+        task: what they are asked: a name, or a YAML file; None: what the training data teach.
         val_samples: most reviews to judge by; None for all.
         seed: chooses them.
         loss: `answer` or `label`.
@@ -49,7 +50,7 @@ class TrialRequest:
     """
 
     val_file: str
-    task: str
+    task: str | None = None
     val_samples: int | None = None
     seed: int = 42
     loss: str = WHOLE_ANSWER
@@ -165,15 +166,19 @@ def judge(folder: Path, request: TrialRequest) -> dict[str, Any]:
     from sentifactory.corpus.sampling import read_labelled, take_sample
     from sentifactory.engines.transformers import TransformersEngine
     from sentifactory.evaluation.metrics import compute_metrics
-    from sentifactory.task_files import load_task
+    from sentifactory.task_choice import choose_task
 
-    task = load_task(request.task)
+    if request.is_trained:
+        model = str(folder / MODEL)
+        task = choose_task(request.task, models=[model], data=[request.val_file]).task
+    else:  # it is asked what the others are taught
+        settings = load_recipe(folder / RECIPE).settings
+        model, task = settings["model_name_or_path"], find_taught_task(settings, request.task).scored_by
     reviews, _ = read_labelled(request.val_file, task)
     reviews = take_sample(reviews, request.val_samples, request.seed)
-    model = folder / MODEL if request.is_trained else load_recipe(folder / RECIPE).settings["model_name_or_path"]
     transformers_logging.set_verbosity_warning()  # LLaMA-Factory has raised it
     start_s = time.monotonic()
-    with TransformersEngine(str(model), task, name=folder.name, mode="score") as engine:
+    with TransformersEngine(model, task, name=folder.name, mode="score") as engine:
         answers = [prediction.label for prediction in engine.predict(reviews)]
     truth = [review.label for review in reviews if review.label is not None]
     metrics = compute_metrics(truth, answers, task.labels, seed=request.seed)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentifactory.atomic import replace_directory
+from sentifactory.atomic import replace_directory, write_json
 from sentifactory.corpus.dataset_info import name_dataset, register_datasets
 from sentifactory.corpus.export import write_parts
 from sentifactory.corpus.leak_guard import LeakFinding, TrainFile, find_held_out, find_leaks
 from sentifactory.errors import ConfigError
+from sentifactory.model_task import MANIFEST
 from sentifactory.progress import say
 from sentifactory.records import Review
-from sentifactory.task import TEXT_SLOT, Task
+from sentifactory.task import Task
+from sentifactory.task_files import record_task
 from sentifactory.training.leak_check import list_train_files
 from sentifactory.training.recipe import Recipe
 from sentifactory.training.recipe_checks import list_data_files
@@ -77,27 +78,6 @@ def refuse_leaks(recipe: Recipe, split: SplitFiles) -> None:
         say(f"Leak check: {finding.summarise()}")
 
 
-def check_prompt(split: SplitFiles, task: Task) -> None:
-    """Refuse to ask in other words than those that the training file teaches.
-
-    Raises:
-        ConfigError: when the first prompt of the training file is not the task's.
-    """
-    with split.train_jsonl.open(encoding="utf-8") as stream:
-        try:
-            row = json.loads(stream.readline())
-            prompt = row["messages"][0]["content"] if "messages" in row else row["instruction"]
-        except (ValueError, KeyError, TypeError, IndexError):
-            return  # a form of the user's own: it is for them to know
-    before, after = task.prompt_template.split(TEXT_SLOT)
-    if not (isinstance(prompt, str) and prompt.startswith(before) and prompt.endswith(after)):
-        raise ConfigError(
-            f"The training reviews are not asked in the words of the task {task.name}",
-            where=str(split.train_jsonl),
-            next_step="name the task that they were prepared with by --task",
-        )
-
-
 def read_split(split: SplitFiles, task: Task) -> dict[str, list[Review]]:
     """Return the training and validation reviews as records, to be rendered anew.
 
@@ -121,6 +101,7 @@ def write_reviews(data_folder: Path, name: str, parts: Mapping[str, Sequence[Rev
     data_folder.mkdir(parents=True, exist_ok=True)
     with replace_directory(data_folder / name) as folder:
         write_parts(folder, parts, task)
+        write_json(folder / MANIFEST, {"task": record_task(task)})
     register_datasets(data_folder, name, list(parts))
     return data_folder / name
 

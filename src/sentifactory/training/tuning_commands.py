@@ -27,8 +27,12 @@ def sweep(
     ] = 20,
     output_dir: Annotated[Path, typer.Option("--output_dir", help="The sweep's folder.")] = Path("saves/sweep"),
     task: Annotated[
-        str, typer.Option("--task", help="What the recipe's reviews are asked: a name, or a YAML file.")
-    ] = "binary_sentiment",
+        str | None,
+        typer.Option(
+            "--task",
+            help="What the recipe's reviews are asked: a name, or a YAML file.  [that of the manifest beside them]",
+        ),
+    ] = None,
     val_path: Annotated[
         Path | None, typer.Option("--val_path", help="Reviews to choose by. [val.csv beside the training file]")
     ] = None,
