@@ -231,7 +231,7 @@ def check_data(
     options, asked = ReadOptions(text_column=text_column, encoding=encoding), load_task(task)
     report = check_leaks_in_files(train, test, asked, options)
     if unseen is not None:
-        n_unseen = write_unseen(unseen, test, report, asked, options)
+        n_unseen = write_unseen(unseen, test, report, asked, options, train)
         say(f"{n_unseen} reviews of {test[0]} that training has not seen: {unseen}")
     if as_json:
         typer.echo(json.dumps(report.to_json(max_pairs), ensure_ascii=False, indent=2))

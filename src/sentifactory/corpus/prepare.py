@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sentifactory.atomic import replace_directory, write_json
+from sentifactory.atomic import refuse_endangered, replace_directory, write_json
 from sentifactory.corpus import export
 from sentifactory.corpus.arranging import Arrangement
 from sentifactory.corpus.balance import WEIGHTS, compute_class_weights
@@ -83,6 +83,8 @@ def prepare_reviews(
     data_folder = Path(options.output_dir)
     parts = options.gate.name_parts()
     _check_folder(data_folder, name, " ".join(sources), parts)
+    # The folder is replaced as a whole, with all that is in it.
+    refuse_endangered([data_folder / name], [*sources, options.task_name, options.gate.tokenizer], "--name")
     gate = Gate(loaded, task, options.gate)
     settings = _list_settings(name, sources, gate, options)
     _tell_replaced(data_folder / name, settings)

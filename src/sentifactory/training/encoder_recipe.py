@@ -21,6 +21,7 @@ from sentifactory.training.recipe_checks import (
     check_datasets,
     check_keys,
     check_model,
+    check_output,
     check_required,
     list_data_files,
 )
@@ -168,7 +169,8 @@ def find_encoder_problems(recipe: Recipe) -> list[str]:
         problems.append("dataset is missing: name a file of reviews, or a data set of dataset_info.json")
     if not str(recipe.settings.get("model_name_or_path", "")).startswith(MODELSCOPE_PREFIX):
         problems += check_model(recipe)
-    return [*problems, *check_datasets(recipe, may_be_files=True), *_check_values(recipe)]
+    problems += [*check_datasets(recipe, may_be_files=True), *check_output(recipe)]
+    return [*problems, *_check_values(recipe)]
 
 
 def _check_values(recipe: Recipe) -> Iterator[str]:

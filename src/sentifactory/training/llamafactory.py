@@ -34,6 +34,7 @@ from sentifactory.training.run_card import (
 from sentifactory.training.run_guard import RunGuard
 from sentifactory.training.running import record_run, remove_if_unused
 from sentifactory.training.sft_trainer import extend_trainer
+from sentifactory.training.taught_samples import watch_samples
 from sentifactory.training.trunk_cache import read_limit
 from sentifactory.training.watching import TrainingWatcher
 
@@ -90,7 +91,7 @@ def train_recipe(
                 for listener in listeners:
                     listener.watcher = watcher
                 callbacks = [*listeners, watcher, RunGuard(settings, card["fingerprint"], stack)]
-                with extend_trainer(settings, card, lambda: find_task(settings, task)):
+                with extend_trainer(settings, card, lambda: find_task(settings, task)), watch_samples(recipe, card):
                     _run(recipe, settings, card, watcher, callbacks, log_file)
             finally:
                 watcher.accelerations.close()

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sentifactory.atomic import write_json
+from sentifactory.atomic import refuse_endangered, write_json
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError
 from sentifactory.task import Task
 from sentifactory.task_files import describe_task, load_task
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.recipe import Recipe, load_recipe, refuse
+from sentifactory.training.recipe_checks import list_inputs
 from sentifactory.training.run_card import compute_fingerprint, describe_data
 from sentifactory.training.search_space import LOSS, OWN_KEYS, TASK, Space, read_space
 from sentifactory.training.trial import TrialRequest
@@ -130,6 +131,8 @@ def make_plan(options: SweepOptions) -> SweepPlan:
         raise ConfigError("Two tasks have the same name", where=TASK, next_step="give each a name of its own")
     check_points(recipe, space)
     split = find_split(recipe, options.val_path)
+    read = [path for _, path in list_inputs(recipe.settings)]
+    refuse_endangered([options.output_dir], [*read, split.val, *split.tests], "--output_dir")
     refuse_leaks(recipe, split)
     if not tasks:
         check_prompt(split, own)
@@ -143,8 +146,10 @@ def check_points(recipe: Recipe, space: Space) -> None:
         ConfigError: with every problem of the first point that has any.
     """
     from sentifactory.training.llamafactory import check_recipe
+    from sentifactory.training.taught_samples import check_template
 
     check_recipe(recipe)
+    check_template(recipe)
     for key, dimension in space.items():
         for value in dimension.list_edges() if key not in OWN_KEYS else ():
             try:
