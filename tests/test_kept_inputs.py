@@ -69,8 +69,8 @@ def test_data_are_not_prepared_over_their_own_source(place: Path) -> None:
     assert first.exit_code == 0, first.output
     (place / "data_link").symlink_to(place / "data")
     before = hash_all(place)
-    for words in ("data/own/train.csv --name own --output_dir data", "data_link/own/test.csv --name own --output_dir data"):
-        result = CliRunner().invoke(build_app(), ["data", "prepare", *words.split()])
+    for source in ("data/own/train.csv", "data_link/own/test.csv"):
+        result = CliRunner().invoke(build_app(), ["data", "prepare", source, "--name", "own", "--output_dir", "data"])
         assert isinstance(result.exception, ConfigError), result.output
         assert result.exception.where == "--name"
     assert hash_all(place) == before

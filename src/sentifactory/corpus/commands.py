@@ -51,8 +51,8 @@ Balance = Annotated[
     str | None,
     typer.Option(
         "--balance",
-        help="Training labels: down (leave out), up (repeat), none, or weights (in the manifest).  [down; official "
-        "splits: none]",
+        help="Training labels: down (leave out), up (repeat), none, or weights (read by `sentifactory train`).  "
+        "[down; official splits: none]",
         metavar="CHOICE",
     ),
 ]

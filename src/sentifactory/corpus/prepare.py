@@ -13,7 +13,7 @@ from typing import Any
 from sentifactory.atomic import refuse_endangered, replace_directory, write_json
 from sentifactory.corpus import export
 from sentifactory.corpus.arranging import Arrangement
-from sentifactory.corpus.balance import WEIGHTS, compute_class_weights
+from sentifactory.corpus.balance import CLASS_WEIGHTS, WEIGHTS, compute_class_weights
 from sentifactory.corpus.cleaning import Reason, Rejected
 from sentifactory.corpus.dataset_info import read_dataset_info, register_datasets
 from sentifactory.corpus.gate import Gate
@@ -163,7 +163,7 @@ def _finish(
         "leak_check": leak_check,
     }
     if settings["balance"] == WEIGHTS:
-        chapters["class_weights"] = {
+        chapters[CLASS_WEIGHTS] = {
             part: compute_class_weights(count_labels(reviews, task))
             for part, reviews in arrangement.parts.items()
             if part.endswith("train")

@@ -15,17 +15,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from sentifactory.corpus.balance import CLASS_WEIGHTS
 from sentifactory.progress import say
 from sentifactory.task_files import load_task
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.checkpoints import choose_start, hold_output_folder
+from sentifactory.training.class_weights import find_class_weights
 from sentifactory.training.failures import explain_refusal
 from sentifactory.training.label_answers import find_task
 from sentifactory.training.label_loss import choose_listeners
 from sentifactory.training.leak_check import check_recipe_leaks
 from sentifactory.training.output_control import LOG_NAME, collect_chatter, divert_stdout, quieten_progress_bars
 from sentifactory.training.recipe import Recipe, load_recipe, refuse
-from sentifactory.training.recipe_checks import find_problems
+from sentifactory.training.recipe_checks import find_problems, split_names
 from sentifactory.training.run_card import (
     begin_card,
     compute_fingerprint,
@@ -78,11 +80,13 @@ def train_recipe(
     check_recipe(recipe)
     leaks = check_recipe_leaks(recipe, test_files, allow_leaks=allow_leaks)
     output_dir = Path(str(recipe.settings["output_dir"])).expanduser()
+    data = describe_data(recipe.settings)
+    weights = find_class_weights(data, split_names(recipe.settings.get("dataset")))
     with hold_output_folder(output_dir):
-        data = describe_data(recipe.settings)
         settings = choose_start(recipe.settings, compute_fingerprint(recipe.settings, data, loss))
         settings["disable_tqdm"] = True  # our own display takes its place
         card = begin_card(recipe, settings, data, leaks, loss)
+        card[CLASS_WEIGHTS] = weights
         card["continued_from"] = settings.get("resume_from_checkpoint")
         log_file = None if is_verbose else output_dir / LOG_NAME
         with ExitStack() as stack:

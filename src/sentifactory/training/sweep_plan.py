@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.atomic import refuse_endangered, write_json
+from sentifactory.corpus.balance import CLASS_WEIGHTS
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError
 from sentifactory.task import Task
@@ -130,6 +131,12 @@ def make_plan(options: SweepOptions) -> SweepPlan:
     if len({task.name for task in tasks.values()}) < len(tasks):
         raise ConfigError("Two tasks have the same name", where=TASK, next_step="give each a name of its own")
     check_points(recipe, space)
+    if tasks and any(CLASS_WEIGHTS in item for item in describe_data(recipe.settings)):
+        raise ConfigError(
+            "The data were prepared with --balance weights, which reviews written in other words do not carry",
+            where=TASK,
+            next_step="search without task, or prepare the data with another --balance",
+        )
     split = find_split(recipe, options.val_path)
     read = [path for _, path in list_inputs(recipe.settings)]
     refuse_endangered([options.output_dir], [*read, split.val, *split.tests], "--output_dir")
