@@ -132,3 +132,43 @@ def test_folders_above_a_failed_output_go_unless_somebody_uses_them(tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["mine"]
     atomic.write_text(tmp_path / "e" / "f" / "file.txt", "x")
     assert (tmp_path / "e" / "f" / "file.txt").exists()
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Path:
+    """A folder with a file that a command reads."""
+    (tmp_path / "models" / "base").mkdir(parents=True)
+    (tmp_path / "models" / "base" / "config.json").write_text("{}")
+    return tmp_path / "models" / "base"
+
+
+@pytest.mark.parametrize(
+    "name", ["models/base", "models/base/", "models/./base", "models", ".", "other/../models/base", "link"]
+)
+def test_an_output_that_is_an_input_is_found_by_any_name(
+    read: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "link").symlink_to(read)
+    monkeypatch.chdir(tmp_path)
+    assert atomic.find_endangered(name, [read]) == read
+    assert atomic.find_endangered(name, ["models/base/config.json"]) == Path("models/base/config.json")
+    with pytest.raises(ConfigError) as caught:
+        atomic.refuse_endangered([None, name], [None, "owner/a-hub-id", read], "--output_dir")
+    assert caught.value.where == "--output_dir"
+
+
+def test_an_output_around_the_link_by_which_an_input_is_named_is_found(read: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "mine").symlink_to(read)
+    assert atomic.find_endangered(tmp_path / "links", [tmp_path / "links" / "mine"]) is not None
+    assert atomic.find_endangered(read, [tmp_path / "links" / "mine"]) is not None
+    os.link(read / "config.json", tmp_path / "the_same.json")
+    assert atomic.find_endangered(tmp_path / "the_same.json", [read / "config.json"]) is not None
+
+
+@pytest.mark.parametrize("name", ["models/base/tuned", "models/other", "models/base2", "new"])
+def test_a_place_of_its_own_is_none(read: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "other").mkdir()
+    assert atomic.find_endangered(name, [read, read / "config.json"]) is None
+    atomic.refuse_endangered([name], [read])

@@ -1,4 +1,7 @@
-"""Outputs are written under a temporary name beside their place and renamed, so that nothing half-written stays."""
+"""Outputs are written under a temporary name beside their place and renamed, so that nothing half-written stays.
+
+No command replaces what it reads: `find_endangered` tells outputs that are inputs, by whatever name they are called.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
@@ -38,6 +41,54 @@ def explain_os_errors(path: Path) -> Iterator[None]:
                 "This place may not be written", where=str(path), next_step="choose another output folder"
             ) from error
         raise
+
+
+def find_endangered(output: str | Path, inputs: Iterable[str | Path | None]) -> Path | None:
+    """Return the first input that an output is the same as, or a folder around; None where there is none.
+
+    Compared are device and inode: a relative path, a link or another spelling is no other place. The folders around an
+    input are those of its path as it is given and of the place that its links lead to.
+
+    Args:
+        output: a file or folder, which need not exist.
+        inputs: files and folders; what does not exist here, such as the id of a model on a hub, is passed over.
+    """
+    try:
+        place = Path(output).expanduser().resolve().stat()  # a folder before `..` need not exist
+    except OSError:
+        return None  # where nothing stands, nothing is replaced
+    for given in inputs:
+        path = Path(given or "").expanduser()
+        if given is None or not path.exists():
+            continue
+        for start in dict.fromkeys((path.absolute(), path.resolve())):
+            if any(os.path.samestat(place, folder.stat()) for folder in (start, *start.parents)):
+                return path
+    return None
+
+
+def refuse_endangered(
+    outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None], option: str = "--output_file"
+) -> None:
+    """Refuse outputs that would replace an input.
+
+    Args:
+        outputs: what will be written; None is passed over.
+        inputs: what is read.
+        option: by which the user chose the outputs.
+
+    Raises:
+        ConfigError: when an output is an input, or a folder around one.
+    """
+    given = list(inputs)
+    for output in outputs:
+        if output is not None and (found := find_endangered(output, given)) is not None:
+            raise ConfigError(
+                f"The output {output} would replace {found}, which is read",
+                where=option,
+                expected="a place of its own",
+                next_step=f"choose another {option}",
+            )
 
 
 def make_parents(target: Path) -> list[Path]:

@@ -150,6 +150,18 @@ def test_our_own_older_form_is_built_anew(small: SmallModel, tmp_path: Path, mon
     assert entries(tmp_path) == {"small"}
 
 
+def test_an_older_form_with_files_of_the_user_is_left_alone(
+    small: SmallModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fetch_pretrained("small", tmp_path)
+    (folder / "run.json").write_text("mine")
+    register(monkeypatch, small, version=2)
+    with pytest.raises(ConfigError, match=r"run\.json"):
+        fetch_pretrained("small", tmp_path)
+    assert (folder / "run.json").read_text() == "mine"
+    assert small.builds == 1
+
+
 def test_an_empty_folder_is_filled(small: SmallModel, tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
     assert (fetch_pretrained("small", tmp_path) / "model.safetensors").exists()

@@ -116,7 +116,7 @@ def test_what_cannot_be_exported(tiny_qwen: Path, adapter: Path, val_path: str, 
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     (tmp_path / "notes").write_text("x")
     cases: list[tuple[Any, ExportOptions, str]] = [
-        (change_dtype, ExportOptions(tiny_qwen, tiny_qwen, "float16", val_path), "is the old one"),
+        (change_dtype, ExportOptions(tiny_qwen, tiny_qwen, "float16", val_path), "would replace"),
         (change_dtype, ExportOptions(tiny_qwen, tmp_path / "mine", "float16", val_path), "no export made"),
         (change_dtype, ExportOptions(tiny_qwen, tmp_path / "notes", "float16", val_path), "no export made"),
         (change_dtype, ExportOptions(tiny_qwen, tmp_path / "x", "int3", val_path), "no dtype 'int3'"),

@@ -127,6 +127,36 @@ def test_each_problem_names_key_and_remedy(
     assert expected in problems[0]
 
 
+@pytest.mark.parametrize("name", ["model", "model/", "data", ".", "data/../model", "link", "fetched", "adapter"])
+def test_an_output_folder_that_is_read_or_is_no_run_s_is_refused(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(workplace)
+    (workplace / "link").symlink_to(workplace / "model")
+    for folder in ("fetched", "adapter"):
+        (workplace / folder).mkdir()
+    (workplace / "fetched" / "sentifactory_model.json").write_text("{}")
+    (problem,) = find(workplace, f"output_dir={name}", "adapter_name_or_path=adapter,other")
+    assert problem.startswith(f"output_dir (command line) is {name}")
+    assert find(workplace, "output_dir=model/tuned") == []
+
+
+@pytest.mark.parametrize("name", ["model", "link", "data"])
+def test_an_encoder_is_not_trained_into_what_it_reads(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from sentifactory.training.encoder_recipe import find_encoder_problems
+
+    monkeypatch.chdir(workplace)
+    (workplace / "link").symlink_to(workplace / "model")
+    (workplace / "data" / "reviews.csv").write_text("text,label\n好,1\n")
+    (workplace / "encoder.yaml").write_text(
+        f"stage: encoder\nmodel_name_or_path: model\ndataset: data/reviews.csv\noutput_dir: {name}\n"
+    )
+    (problem,) = find_encoder_problems(load_recipe(workplace / "encoder.yaml"))
+    assert problem.startswith("output_dir (line 4)")
+
+
 def test_folder_without_config_and_empty_data_file(workplace: Path) -> None:
     (workplace / "model" / "config.json").unlink()
     (workplace / "data" / "reviews.jsonl").write_text("")

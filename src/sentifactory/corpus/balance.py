@@ -13,6 +13,7 @@ DOWN = "down"
 UP = "up"
 NONE = "none"
 WEIGHTS = "weights"
+CLASS_WEIGHTS = "class_weights"  # the chapter of the manifest that training reads
 BALANCES = (DOWN, UP, NONE, WEIGHTS)
 
 

@@ -56,8 +56,8 @@ Balance = Annotated[
     str | None,
     typer.Option(
         "--balance",
-        help="Training labels: down (leave out), up (repeat), none, or weights (in the manifest).  [down; official "
-        "splits: none]",
+        help="Training labels: down (leave out), up (repeat), none, or weights (read by `sentifactory train`).  "
+        "[down; official splits: none]",
         metavar="CHOICE",
     ),
 ]
@@ -239,7 +239,7 @@ def check_data(
     asked = choose_task(task, data=named).announce().task
     report = check_leaks_in_files(train, test, asked, options)
     if unseen is not None:
-        n_unseen = write_unseen(unseen, test, report, asked, options)
+        n_unseen = write_unseen(unseen, test, report, asked, options, train)
         say(f"{n_unseen} reviews of {test[0]} that training has not seen: {unseen}")
     if as_json:
         typer.echo(json.dumps(report.to_json(max_pairs), ensure_ascii=False, indent=2))

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sentifactory.atomic import open_atomic, write_text
+from sentifactory.atomic import open_atomic, refuse_endangered, write_text
 from sentifactory.corpus.data_page import render_page
 from sentifactory.corpus.doubt import DEFAULT_FOLDS, DEFAULT_SEED, DoubtSearch, find_doubtful
 from sentifactory.corpus.inspected import InspectedData
@@ -125,7 +125,4 @@ def _check_output(data: InspectedData, output_file: str | Path) -> None:
         raise ConfigError(
             "This is a folder", where=str(target), expected="a file", next_step="choose another --output_file"
         )
-    if any(target.resolve() == Path(file).resolve() for file in data.files.values()):
-        raise ConfigError(
-            "The output would replace the reviews", where=str(target), next_step="choose another --output_file"
-        )
+    refuse_endangered([target], data.files.values())

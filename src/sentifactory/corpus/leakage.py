@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sentifactory.atomic import refuse_endangered
 from sentifactory.corpus.cleaning import clean_text
 from sentifactory.corpus.containment import Passage, find_contained, list_pieces
 from sentifactory.corpus.export import write_reviews
@@ -227,6 +228,7 @@ def write_unseen(
     report: LeakReport,
     task: Task = BINARY_SENTIMENT,
     options: ReadOptions | None = None,
+    train_files: Sequence[str] = (),
 ) -> int:
     """Write the labelled rows of a test file that training has not seen into a CSV file of their own.
 
@@ -236,6 +238,7 @@ def write_unseen(
         report: what that found.
         task: says which labels there are.
         options: how the file was read.
+        train_files: what it was compared with; not to be overwritten either.
 
     Returns:
         How many rows were written; blank ones are left out.
@@ -250,10 +253,7 @@ def write_unseen(
             where=f"--unseen {output_file}",
             next_step="call the command once for each --test",
         )
-    if Path(output_file).resolve() == Path(test_files[0]).resolve():
-        raise ConfigError(
-            "The test file would be overwritten", where=f"--unseen {output_file}", expected="another file"
-        )
+    refuse_endangered([output_file], [*test_files, *train_files], "--unseen")
     seen = {pair.test.source for pair in report.pairs}
     kept = [
         review

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sentifactory.atomic import replace_directory, write_json
+from sentifactory.atomic import refuse_endangered, replace_directory, write_json
 from sentifactory.corpus import export
 from sentifactory.corpus.arranging import Arrangement
-from sentifactory.corpus.balance import WEIGHTS, compute_class_weights
+from sentifactory.corpus.balance import CLASS_WEIGHTS, WEIGHTS, compute_class_weights
 from sentifactory.corpus.cleaning import Reason, Rejected
 from sentifactory.corpus.dataset_info import read_dataset_info, register_datasets
 from sentifactory.corpus.garbled import describe_garbled
@@ -90,6 +90,8 @@ def prepare_reviews(
     data_folder = Path(options.output_dir)
     parts = options.gate.name_parts()
     _check_folder(data_folder, name, " ".join(sources), parts)
+    # The folder is replaced as a whole, with all that is in it.
+    refuse_endangered([data_folder / name], [*sources, options.task_name, options.gate.tokenizer], "--name")
     gate = Gate(loaded, task, options.gate)
     settings = _list_settings(name, sources, gate, options)
     _tell_replaced(data_folder / name, settings)
@@ -171,7 +173,7 @@ def _finish(
     if suspect := describe_garbled(review for one in gate.loaded for review in one.reviews):
         chapters["suspect_texts"] = suspect
     if settings["balance"] == WEIGHTS:
-        chapters["class_weights"] = {
+        chapters[CLASS_WEIGHTS] = {
             part: compute_class_weights(count_labels(reviews, task))
             for part, reviews in arrangement.parts.items()
             if part.endswith("train")

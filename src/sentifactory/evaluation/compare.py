@@ -152,7 +152,8 @@ def check_options(options: CompareOptions) -> None:
         raise ConfigError(
             f"--target_accuracy is {options.target_accuracy:g}", expected="a share above 0 and up to 1, such as 0.95"
         )
-    check_report_place(options.output_file)
+    inputs = [options.csv_path, *options.more_csv_paths, options.val_path, options.train_csv, *options.train_files]
+    check_report_place(options.output_file, [*inputs, options.base_model, options.finetuned_model, options.task])
     for side in SIDES:
         check_engine(options.engine, options.model_of(side))
         check_engine(options.engine_of(side), options.model_of(side))

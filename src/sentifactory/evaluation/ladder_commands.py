@@ -66,7 +66,8 @@ def climb(
     from sentifactory.evaluation.report import check_report_place
     from sentifactory.progress import say
 
-    check_report_place(output_file)
+    models = [base_model, freeze_model, lora_model, *(encoder_model or ())]
+    check_report_place(output_file, [csv_path, train_csv, *models, task])
     ladder = climb_ladder(
         LadderOptions(
             csv_path=csv_path,

@@ -8,8 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.atomic import replace_directory
+from sentifactory.errors import ConfigError
 
 MODELS = ("base", "tuned", "tfidf")
+_FILES = ("flips.csv", "surest.csv", "groups.csv", "words.csv", "unparsed.csv")
+
+
+def check_mistakes_place(folder: Path) -> None:
+    """Make sure that the folder of tables, which is made anew, replaces nothing else.
+
+    Raises:
+        ConfigError: when other files stand there.
+    """
+    if folder.exists() and (not folder.is_dir() or any(path.name not in _FILES for path in folder.iterdir())):
+        raise ConfigError(
+            "The tables of mistakes would replace something else",
+            where=str(folder),
+            expected="a free place beside the report",
+            next_step="choose another --output_file",
+        )
 
 
 def write_mistakes(report: Mapping[str, Any], folder: Path) -> None:

@@ -7,19 +7,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sentifactory.atomic import write_json, write_text
+from sentifactory.atomic import refuse_endangered, write_json, write_text
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.judging import TestResult
+from sentifactory.evaluation.mistake_files import check_mistakes_place, write_mistakes
 from sentifactory.evaluation.outcomes import Outcome
 from sentifactory.evaluation.provenance import describe_command, describe_machine, describe_versions
 from sentifactory.evaluation.significance import compare_unpaired
 from sentifactory.evaluation.verdict import Sentence
+from sentifactory.json_object import read_json_object
 from sentifactory.records import Prediction
 from sentifactory.task_choice import ChosenTask
 
@@ -162,11 +164,16 @@ def page_path_for(report_path: str | Path) -> Path:
     return Path(report_path).with_suffix(".html")
 
 
-def check_report_place(report_path: str | Path) -> None:
+def check_report_place(report_path: str | Path, inputs: Iterable[str | Path | None] = ()) -> None:
     """Make sure, before hours of work, that the report can be written. Leaves nothing behind.
 
+    Args:
+        report_path: where the report goes.
+        inputs: files and models that it is about; neither it nor what goes beside it may replace them.
+
     Raises:
-        ConfigError: when the name is a folder or does not end in .json, or the folder cannot be made or written.
+        ConfigError: when the name is a folder or does not end in .json, the folder cannot be made or written, or
+            something would be replaced that no report is.
     """
     path = Path(report_path)
     if path.suffix != ".json":
@@ -175,6 +182,16 @@ def check_report_place(report_path: str | Path) -> None:
         )
     if path.is_dir():
         raise ConfigError("--output_file is a folder", where=str(path), expected="a file name", next_step="add one")
+    if path.exists() and "warnings" not in (read_json_object(path) or {}):
+        raise ConfigError(
+            "Something stands here that is no report, and it would be replaced",
+            where=str(path),
+            expected="a new file, or an earlier report",
+            next_step="choose another --output_file",
+        )
+    mistakes = path.with_name(f"{path.stem}_mistakes")
+    check_mistakes_place(mistakes)
+    refuse_endangered([path, mistakes, *map(path.with_suffix, (".md", ".html"))], inputs)
     existing = next(folder for folder in path.absolute().parents if folder.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -197,7 +214,6 @@ def write_report(report: Mapping[str, Any], report_path: str | Path) -> Path:
         ConfigError: when the place cannot be written.
     """
     from sentifactory.evaluation.markdown import render_markdown
-    from sentifactory.evaluation.mistake_files import write_mistakes
     from sentifactory.evaluation.page import render_page
 
     page, text = render_page(report), render_markdown(report)

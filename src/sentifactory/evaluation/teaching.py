@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentifactory.atomic import write_json
+from sentifactory.atomic import refuse_endangered, write_json
 from sentifactory.corpus.export import clean_as_trained
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import read_texts
@@ -23,6 +23,7 @@ from sentifactory.engines.registry import build_engine, check_engine, check_mode
 from sentifactory.errors import ConfigError, DataError, EngineError
 from sentifactory.evaluation.predicting import collect_answers, compute_fingerprint
 from sentifactory.evaluation.provenance import describe_model, describe_versions
+from sentifactory.json_object import read_json_object
 from sentifactory.progress import say
 from sentifactory.records import Review
 from sentifactory.task import Task
@@ -68,6 +69,14 @@ def ask_teacher(options: TeachOptions) -> dict[str, Any]:
     """
     if options.output_file.suffix != ".jsonl":
         raise ConfigError(f"--output_file is {str(options.output_file)!r}", expected="a name that ends in .jsonl")
+    facts_file = options.output_file.with_suffix(".json")
+    refuse_endangered([options.output_file, facts_file], [*options.input_files, options.teacher, options.task])
+    if facts_file.exists() and "teacher" not in (read_json_object(facts_file) or {}):
+        raise ConfigError(
+            "What is known of the soft labels would replace another file",
+            where=str(facts_file),
+            next_step="choose another --output_file",
+        )
     check_engine(options.engine, options.teacher)
     engine = choose_kind(options.engine, options.teacher)
     check_mode(_MODE, engine)
@@ -113,7 +122,7 @@ def ask_teacher(options: TeachOptions) -> dict[str, Any]:
         "sha256": hash_file(options.output_file),
         "versions": describe_versions([engine]),
     }
-    write_json(options.output_file.with_suffix(".json"), facts)
+    write_json(facts_file, facts)
     journal.unlink(missing_ok=True)  # every answer stands in the file
     return facts
 

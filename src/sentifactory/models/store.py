@@ -81,6 +81,13 @@ def is_complete(folder: Path, model: PretrainedModel, dtype: str) -> bool:
     if found[:2] != (model.name, model.source_sha256):
         raise ConfigError("Another model stands here", where=str(folder), expected=model.name, next_step=remedy)
     if found[2] != model.format_version:
+        if strangers := {path.name for path in folder.iterdir()} - {SEAL_NAME, *found[4]}:
+            raise ConfigError(
+                f"The model is to be built anew, and other files stand here: {', '.join(sorted(strangers))}",
+                where=str(folder),
+                expected="the files that `sentifactory model fetch` wrote, and no others",
+                next_step=remedy,
+            )
         say(f"{folder} was built by another version of SentiFactory: building it anew")
         return False
     if found[3] != dtype:

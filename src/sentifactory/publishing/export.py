@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentifactory.atomic import replace_directory, write_json
+from sentifactory.atomic import refuse_endangered, replace_directory, write_json
 from sentifactory.corpus.sampling import read_labelled, take_sample
 from sentifactory.engines.adapters import ADAPTER_CONFIG, load_network
 from sentifactory.engines.calibration import CALIBRATION_NAME
@@ -105,7 +105,7 @@ def change_dtype(options: ExportOptions) -> dict[str, Any]:
 
 
 def _export(options: ExportOptions, kind: str, tokenizer_from: str, load: Callable[[], Any]) -> dict[str, Any]:
-    chosen, reviews = _check(options)
+    chosen, reviews = _check(options, tokenizer_from)
     task = chosen.task
     before = _ask(str(options.model), task, reviews, "before")
     source_weights = hash_weights(options.model)
@@ -137,14 +137,12 @@ def _ask(folder: str, task: Task, reviews: Sequence[Review], name: str) -> list[
         return engine.predict(reviews)
 
 
-def _check(options: ExportOptions) -> tuple[ChosenTask, list[Review]]:
+def _check(options: ExportOptions, base: str) -> tuple[ChosenTask, list[Review]]:
     """Refuse what cannot work before a model is loaded; return the task and the reviews of the gate."""
     if options.dtype not in DTYPE_LIMITS:
         raise ConfigError(f"There is no dtype {options.dtype!r} here", expected=", ".join(DTYPE_LIMITS))
-    target = options.output_dir
-    if target.resolve() == options.model.resolve():
-        raise ConfigError("The new folder is the old one", where=str(target), next_step="choose another --output_dir")
-    refuse_foreign_folder(target, EXPORT_NAME)
+    refuse_endangered([options.output_dir], [options.model, base, options.val_path, options.task], "--output_dir")
+    refuse_foreign_folder(options.output_dir, EXPORT_NAME)
     chosen = choose_task(options.task, models=[options.model], data=[options.val_path]).announce()
     everything, _ = read_labelled(options.val_path, chosen.task)
     return chosen, take_sample(everything, options.max_samples, options.seed)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentifactory.atomic import replace_directory, write_json
+from sentifactory.atomic import refuse_endangered, replace_directory, write_json
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.sampling import read_labelled, take_sample
 from sentifactory.engines.encoder import EncoderEngine
@@ -138,6 +138,7 @@ def check_options(options: ExportOptions) -> None:
     check_limits(options.limits)
     check_model(options.checkpoint)
     require_packages("onnx", "onnxruntime", "onnxscript")
+    refuse_endangered([options.output_dir], [options.checkpoint, options.val_path, options.task], "--output_dir")
     refuse_foreign_folder(options.output_dir, EXPORT_NAME)
 
 

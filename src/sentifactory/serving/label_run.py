@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sentifactory.atomic import refuse_endangered
 from sentifactory.errors import ConfigError
 from sentifactory.missing_package import require_packages
 from sentifactory.serving.labelling import Answerer, EngineAnswerer, LabelOptions, label_file
@@ -84,6 +85,8 @@ def run_labelling(wish: LabelWish) -> dict[str, Any]:
     chosen = choice.find_task(wish.task, [wish.source]).announce()
     task = chosen.task
     reporter = build_reporter(wish.model, task, wish.threshold, wish.name)
+    refuse_endangered([wish.out, f"{wish.out}.bad.jsonl"], [wish.source, wish.model, wish.task], "OUT")
+    refuse_endangered([wish.vllm_log], [wish.source, wish.model, wish.task], "--vllm_log")
     options = LabelOptions(Path(wish.source), Path(wish.out), wish.text_column, wish.encoding, wish.overwrite)
     with ExitStack() as stack:
 

@@ -22,7 +22,8 @@ from sentifactory.training.failures import explain_failure
 from sentifactory.training.freezing import correct_trainable, summarise_trainable
 from sentifactory.training.llamafactory import check_recipe
 from sentifactory.training.output_control import collect_chatter, quieten_progress_bars
-from sentifactory.training.recipe import load_recipe
+from sentifactory.training.recipe import Recipe, load_recipe
+from sentifactory.training.taught_samples import load_samples, load_template
 from sentifactory.training.trunk_cache import read_limit
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def estimate_recipe(
     facts: dict[str, Any] = {}
     try:
         with collect_chatter(Path(os.devnull)):
-            args, model, data = prepare_run(recipe.settings)
+            args, model, data = prepare_run(recipe, facts)
         correction = correct_trainable(model, recipe.settings) if is_accelerated else None
         accelerations = Accelerations(recipe.settings, facts, cache_bytes, is_wanted=is_accelerated)
         accelerations.install_answer_loss(model)
@@ -81,21 +82,24 @@ def estimate_recipe(
     }
 
 
-def prepare_run(settings: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    """Return the training arguments, the model without weights, and the tokenised data of a recipe."""
+def prepare_run(recipe: Recipe, facts: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """Return the training arguments, the model without weights, and the tokenised data; facts get what is cut of them.
+
+    Raises:
+        ConfigError: when template or cutoff_len teach what will not be asked.
+    """
     import torch
-    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_config, load_tokenizer
     from llamafactory.model.adapter import init_adapter
     from llamafactory.model.patcher import patch_config, patch_model
     from transformers import AutoModelForCausalLM
 
-    given = {**copy.deepcopy(dict(settings)), "overwrite_output_dir": True}
+    given = {**copy.deepcopy(recipe.settings), "overwrite_output_dir": True}
     model_args, data_args, args, finetuning_args, _ = get_train_args(given)
     tokens = load_tokenizer(model_args)
-    template = get_template_and_fix_tokenizer(tokens["tokenizer"], data_args)
-    data = get_dataset(template, model_args, data_args, args, stage="sft", **tokens)
+    template = load_template(recipe, tokens["tokenizer"], data_args)
+    data = load_samples(recipe, facts, template, model_args, data_args, args, stage="sft", **tokens)
     config = load_config(model_args)
     patch_config(config, tokens["tokenizer"], model_args, {}, True)
     with torch.device("meta"):

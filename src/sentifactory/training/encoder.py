@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from sentifactory.corpus.balance import CLASS_WEIGHTS
 from sentifactory.corpus.leak_guard import LeakFinding
 from sentifactory.progress import say
 from sentifactory.task import Task
@@ -28,6 +29,7 @@ from sentifactory.training.checkpoints import (
     remove_checkpoint,
     remove_checkpoints,
 )
+from sentifactory.training.class_weights import describe_weights
 from sentifactory.training.encoder_data import (
     add_soft_labels,
     compute_class_weights,
@@ -140,6 +142,12 @@ def _train(
                 "compute_s": round(time.monotonic() - began_s, 3),
             }
         )
+    weights = None
+    is_prepared_so = settings.class_weights is None and any(CLASS_WEIGHTS in item for item in card["data"])
+    if settings.class_weights == "balanced" or is_prepared_so:
+        weights = compute_class_weights(train, task)
+        card[CLASS_WEIGHTS] = dict(zip(task.labels, weights, strict=True))
+        say(describe_weights(card[CLASS_WEIGHTS]))
     trainer = build_trainer(
         settings,
         arguments,
@@ -147,7 +155,7 @@ def _train(
         tokenizer,
         train_rows,
         eval_rows,
-        compute_class_weights(train, task) if settings.class_weights == "balanced" else None,
+        weights,
         callbacks,
     )
     card["reviews"] = {"train": len(train_rows), "eval": len(eval_rows)}

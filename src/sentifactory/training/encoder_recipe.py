@@ -21,6 +21,7 @@ from sentifactory.training.recipe_checks import (
     check_datasets,
     check_keys,
     check_model,
+    check_output,
     check_required,
     list_data_files,
 )
@@ -51,7 +52,8 @@ class EncoderSettings:
         dataset_dir: folder of dataset_info.json.
         max_samples: only the first so many rows of each data set.
         cutoff_len: longest text in tokens; what is longer is cut at its end.
-        class_weights: `balanced` weighs each label by how rare it is.
+        class_weights: `balanced` weighs each label by how rare it is; None: where the data were prepared with
+            `--balance weights`.
         soft_label_path: a teacher's probabilities, a file of `sentifactory distill`; its texts are trained on as well.
         distill_temperature: makes the probabilities of teacher and student softer; 1 leaves them as they are.
         distill_weight: share of the teacher in the loss of a review that has a true label too.
@@ -98,7 +100,7 @@ class EncoderSettings:
     dataset_dir: str = "data"
     max_samples: int | None = None
     cutoff_len: int = 128
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: Literal["none", "balanced"] | None = None
     soft_label_path: str | None = None
     distill_temperature: float = 2.0
     distill_weight: float = 0.5
@@ -168,7 +170,8 @@ def find_encoder_problems(recipe: Recipe) -> list[str]:
         problems.append("dataset is missing: name a file of reviews, or a data set of dataset_info.json")
     if not str(recipe.settings.get("model_name_or_path", "")).startswith(MODELSCOPE_PREFIX):
         problems += check_model(recipe)
-    return [*problems, *check_datasets(recipe, may_be_files=True), *_check_values(recipe)]
+    problems += [*check_datasets(recipe, may_be_files=True), *check_output(recipe)]
+    return [*problems, *_check_values(recipe)]
 
 
 def _check_values(recipe: Recipe) -> Iterator[str]:

@@ -15,15 +15,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from sentifactory.corpus.balance import CLASS_WEIGHTS
 from sentifactory.progress import say
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.checkpoints import choose_start, hold_output_folder, refuse_foreign
+from sentifactory.training.class_weights import find_class_weights
 from sentifactory.training.failures import explain_refusal
 from sentifactory.training.label_loss import choose_listeners
 from sentifactory.training.leak_check import check_recipe_leaks
 from sentifactory.training.output_control import LOG_NAME, collect_chatter, divert_stdout, quieten_progress_bars
 from sentifactory.training.recipe import Recipe, load_recipe, refuse
-from sentifactory.training.recipe_checks import find_problems
+from sentifactory.training.recipe_checks import find_problems, split_names
 from sentifactory.training.run_card import (
     begin_card,
     compute_fingerprint,
@@ -32,6 +34,7 @@ from sentifactory.training.run_card import (
 from sentifactory.training.run_guard import RunGuard
 from sentifactory.training.running import record_run, remove_if_unused
 from sentifactory.training.sft_trainer import extend_trainer
+from sentifactory.training.taught_samples import watch_samples
 from sentifactory.training.taught_task import find_taught_task, tell_taught_task
 from sentifactory.training.trunk_cache import read_limit
 from sentifactory.training.watching import TrainingWatcher
@@ -77,14 +80,16 @@ def train_recipe(
     tell_taught_task(taught, str(recipe.settings["model_name_or_path"]))
     leaks = check_recipe_leaks(recipe, test_files, allow_leaks=allow_leaks)
     output_dir = Path(str(recipe.settings["output_dir"])).expanduser()
+    data = describe_data(recipe.settings)
+    weights = find_class_weights(data, split_names(recipe.settings.get("dataset")))
     with hold_output_folder(output_dir):
-        data = describe_data(recipe.settings)
         fingerprint = compute_fingerprint(recipe.settings, data, loss)
         settings = choose_start(recipe.settings, fingerprint)
         refuse_foreign(settings, fingerprint)
         settings["disable_tqdm"] = True  # our own display takes its place
         card = begin_card(recipe, settings, data, leaks, loss)
         card["task"] = taught.to_json()
+        card[CLASS_WEIGHTS] = weights
         card["continued_from"] = settings.get("resume_from_checkpoint")
         log_file = None if is_verbose else output_dir / LOG_NAME
         with ExitStack() as stack:
@@ -93,7 +98,7 @@ def train_recipe(
                 for listener in listeners:
                     listener.watcher = watcher
                 callbacks = [*listeners, watcher, RunGuard(settings, card["fingerprint"], stack, taught.task)]
-                with extend_trainer(settings, card, taught.scored_by):
+                with extend_trainer(settings, card, taught.scored_by), watch_samples(recipe, card):
                     _run(recipe, settings, card, watcher, callbacks, log_file)
             finally:
                 watcher.accelerations.close()

@@ -17,12 +17,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sentifactory.atomic import find_endangered
 from sentifactory.corpus.readers import FILE_SUFFIXES
 from sentifactory.json_object import read_json_object
+from sentifactory.models.store import SEAL_NAME
 from sentifactory.training.recipe import Recipe, suggest
 
 # Name data sets or files that a run learns from or is judged on; the last one in encoder recipes alone.
 DATA_KEYS = ("dataset", "eval_dataset", "soft_label_path")
+# Name folders that a run reads; some take several, with commas.
+_READ_FOLDERS = (
+    "model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", "dataset_dir", "media_dir",
+    "tokenized_path", "teacher_model_name_or_path",
+)  # fmt: skip
 # Written without quotes, YAML reads these as a boolean.
 _YAML_BOOLEANS = {False: "no", True: "yes"}
 # LLaMA-Factory and the trainer take more for these than their annotations say.
@@ -51,7 +58,7 @@ def find_problems(recipe: Recipe) -> list[str]:
     """Return every problem of a recipe, each as a clause that names the key and what was expected."""
     known = read_field_types()
     keys = check_keys(recipe, known, "LLaMA-Factory")
-    others = (check_required, check_trackers, check_model, check_datasets)
+    others = (check_required, check_trackers, check_model, check_datasets, check_output)
     return [*keys, *(problem for check in others for problem in check(recipe))]
 
 
@@ -220,6 +227,27 @@ def check_datasets(recipe: Recipe, *, may_be_files: bool = False) -> Iterator[st
             yield from _check_file(place, Path(folder) / known[name]["file_name"], name)
 
 
+def check_output(recipe: Recipe) -> Iterator[str]:
+    """Yield why the output folder may not be written to: it is, or holds, what the run reads, or is not a run's."""
+    given = recipe.settings.get("output_dir")
+    if not isinstance(given, str) or not given:
+        return
+    place = f"output_dir ({recipe.locate('output_dir')}) is {given}"
+    for key, path in list_inputs(recipe.settings):
+        if find_endangered(given, [path]) is not None:
+            yield f"{place}, and what stands there is read ({key}: {path}): name a folder of its own"
+            return
+    if (Path(given).expanduser() / SEAL_NAME).is_file():
+        yield f"{place}, which `sentifactory model fetch` made: name a folder of its own"
+
+
+def list_inputs(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (key or data set, path or hub id) of all that a run reads."""
+    folders = {"dataset_dir": "data", **settings}
+    read = [(key, name) for key in _READ_FOLDERS for name in split_names(folders.get(key))]
+    return [*read, *((name, str(path)) for name, path in list_data_files(settings))]
+
+
 def _is_review_file(name: str) -> bool:
     return Path(name).suffix.lower() in FILE_SUFFIXES
 
@@ -250,7 +278,8 @@ def list_data_files(settings: Mapping[str, Any], keys: Sequence[str] = DATA_KEYS
     found = []
     for key in keys:
         for name in split_names(settings.get(key)):
-            entry = known.get(name, {}).get("file_name")
+            registered = known.get(name)
+            entry = registered.get("file_name") if isinstance(registered, dict) else None
             path = Path(name) if entry is None else Path(folder) / str(entry)
             if entry is None and not _is_review_file(name):
                 continue

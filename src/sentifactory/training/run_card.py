@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.atomic import write_json
-from sentifactory.corpus.leak_guard import LEAKS, LeakFinding
+from sentifactory.corpus.balance import CLASS_WEIGHTS
+from sentifactory.corpus.leak_guard import LEAKS, LeakFinding, find_manifest
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.json_object import read_json_object
 from sentifactory.masking import is_secret_key, mask_settings, mask_words
@@ -45,11 +46,20 @@ _MODEL_KEYS = ("model_name_or_path", "adapter_name_or_path")
 
 
 def describe_data(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return name, file, SHA-256 and size of every local data file of a recipe."""
-    return [
-        {"dataset": name, "file": str(file), "sha256": hash_file(file), "bytes": file.stat().st_size}
-        for name, file in list_data_files(settings)
-    ]
+    """Return name, file, SHA-256, size and, where it has them, class weights of every local data file of a recipe."""
+    described = []
+    for name, file in list_data_files(settings):
+        item = {"dataset": name, "file": str(file), "sha256": hash_file(file), "bytes": file.stat().st_size}
+        weights = read_class_weights(file)
+        described.append(item if weights is None else {**item, CLASS_WEIGHTS: weights})
+    return described
+
+
+def read_class_weights(file: Path) -> dict[str, float] | None:
+    """Return the weights by label that the manifest beside a training file gives it, None where it gives none."""
+    folder, manifest = find_manifest(file)
+    found = ((manifest or {}).get(CLASS_WEIGHTS) or {}).get(file.relative_to(folder).with_suffix("").as_posix())
+    return {str(label): float(weight) for label, weight in found.items()} if isinstance(found, dict) else None
 
 
 def compute_fingerprint(
@@ -69,6 +79,8 @@ def compute_fingerprint(
     }
     if settings.get("task") is not None:  # of an encoder; the prompts of a language model stand in its data
         essence["task"] = describe_task(load_task(str(settings["task"])))
+    if weights := [item[CLASS_WEIGHTS] for item in data if CLASS_WEIGHTS in item]:
+        essence[CLASS_WEIGHTS] = weights
     if loss != WHOLE_ANSWER:
         essence["loss"] = loss
     return hashlib.sha256(json.dumps(essence, sort_keys=True, default=str).encode()).hexdigest()
@@ -170,6 +182,7 @@ def begin_card(
         "seed": settings.get("seed", 42),
         "data": data,
         "task": None,
+        CLASS_WEIGHTS: None,
         "leak_check": leaks.to_json(),
         "packages": read_versions(),
         "git": read_git_state(),

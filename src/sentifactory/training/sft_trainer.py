@@ -6,6 +6,7 @@ While a recipe runs, LLaMA-Factory's supervised trainer is replaced by a subclas
   the choice of the best checkpoint and early stopping all see them;
 - where the recipe loads the best checkpoint at the end and does not say by what, it is chosen by macro-F1 (stock
   LLaMA-Factory chooses it by the loss, from the same file);
+- data that were prepared with `--balance weights` weigh the labels in the training loss (`class_weights.py`);
 - a run that had reached its end when it was killed does not train a step more when it is continued.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 from sentifactory.errors import ConfigError
 from sentifactory.progress import say
 from sentifactory.task import Task
+from sentifactory.training.class_weights import weigh_labels
 from sentifactory.training.label_answers import read_answers
 from sentifactory.training.label_scores import LABEL_ACCURACY, MACRO_F1, LabelScores, find_obstacle_to_labels
 
@@ -89,10 +91,14 @@ def _build_class(stock: Any, settings: Mapping[str, Any], card: dict[str, Any], 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.label_scores = find_label_scores(self, settings, card, task)
+            self.label_weights = weigh_labels(self, settings, card, task)
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            """Keep the labels that the model gives in an evaluation."""
+            """Weigh the labels in training, and keep those that the model gives in an evaluation."""
             batch = dict(inputs)
+            if self.label_weights is not None and model.training:
+                with self.label_weights.weigh(inputs["labels"]):
+                    return super().compute_loss(model, inputs, *args, **kwargs)
             result = super().compute_loss(model, inputs, *args, **kwargs)
             if self.label_scores is not None and kwargs.get("return_outputs") and not model.training:
                 self.label_scores.note_batch(model, batch, result[1].logits)

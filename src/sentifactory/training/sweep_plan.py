@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sentifactory.atomic import write_json
+from sentifactory.atomic import refuse_endangered, write_json
+from sentifactory.corpus.balance import CLASS_WEIGHTS
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError
 from sentifactory.task import Task
@@ -16,6 +17,7 @@ from sentifactory.task_choice import DEFAULT, ChosenTask, choose_task, show_task
 from sentifactory.task_files import describe_task, has_same_labels, is_same_question, load_task
 from sentifactory.training.answer_loss import WHOLE_ANSWER
 from sentifactory.training.recipe import Recipe, load_recipe, refuse
+from sentifactory.training.recipe_checks import list_inputs
 from sentifactory.training.run_card import compute_fingerprint, describe_data
 from sentifactory.training.search_space import LOSS, OWN_KEYS, TASK, Space, read_space
 from sentifactory.training.taught_task import find_taught_task
@@ -136,6 +138,14 @@ def make_plan(options: SweepOptions) -> SweepPlan:
     if len({task.name for task in tasks.values()}) < len(tasks):
         raise ConfigError("Two tasks have the same name", where=TASK, next_step="give each a name of its own")
     check_points(recipe, space)
+    if tasks and any(CLASS_WEIGHTS in item for item in describe_data(recipe.settings)):
+        raise ConfigError(
+            "The data were prepared with --balance weights, which reviews written in other words do not carry",
+            where=TASK,
+            next_step="search without task, or prepare the data with another --balance",
+        )
+    read = [path for _, path in list_inputs(recipe.settings)]
+    refuse_endangered([options.output_dir], [*read, split.val, *split.tests], "--output_dir")
     refuse_leaks(recipe, split)
     return SweepPlan(options, recipe, space, split, tasks, chosen)
 
@@ -172,8 +182,10 @@ def check_points(recipe: Recipe, space: Space) -> None:
         ConfigError: with every problem of the first point that has any.
     """
     from sentifactory.training.llamafactory import check_recipe
+    from sentifactory.training.taught_samples import check_template
 
     check_recipe(recipe)
+    check_template(recipe)
     for key, dimension in space.items():
         for value in dimension.list_edges() if key not in OWN_KEYS else ():
             try:
