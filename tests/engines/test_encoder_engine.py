@@ -14,11 +14,13 @@ from sentifactory.cli import build_app
 from sentifactory.engines.encoder import EncoderEngine
 from sentifactory.engines.registry import build_engine, choose_kind
 from sentifactory.errors import ConfigError, EngineError
+from sentifactory.model_task import write_model_task
 from sentifactory.models.classifier_labels import match_labels
 from sentifactory.models.classifier_texts import encode_texts
 from sentifactory.models.classifiers import load_classifier
 from sentifactory.records import Review
 from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.task_files import load_task
 
 SARCASM = "这家饭店真贴心，知道我吃不饱还特地在里面放蟑螂"
 
@@ -169,3 +171,19 @@ def test_what_predict_refuses(words: list[str], part: str) -> None:
     done = run_predict(*words)
     assert done.stdout == ""
     assert part in str(done.exception)
+
+
+def test_models_side_by_side_are_asked_what_they_were_taught(
+    tmp_path: Path, headless: Path, tuned: Path, repo_root: Path
+) -> None:
+    three = load_task(repo_root / "examples" / "tasks" / "three_classes.yaml")
+    model = save_classifier(tmp_path / "three", headless, dict(enumerate(three.labels)))
+    write_model_task(three, model)
+    done = CliRunner().invoke(build_app(), ["predict", "很好", "--model", str(model), "--json"])
+    assert list(json.loads(done.stdout)[0]["answers"][0]["probabilities"]) == list(three.labels)
+    assert "three_classes" in done.stderr
+    other = save_classifier(tmp_path / "two", headless, {0: "negative", 1: "positive"})
+    write_model_task(BINARY_SENTIMENT, other)
+    for words in (["--model", str(other)], ["--task", "binary_sentiment"]):
+        refused = CliRunner().invoke(build_app(), ["predict", "很好", "--model", str(model), *words])
+        assert isinstance(refused.exception, ConfigError)

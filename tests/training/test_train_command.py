@@ -141,7 +141,7 @@ def test_stock_command_on_the_demo_recipe_gives_the_same_kind_of_checkpoint(
     assert done.returncode == 0, done.stderr[-3000:]
     run_recipe(DEMO.removeprefix("examples/"), tiny_gemma, *words, "plot_loss=true", f"output_dir={tmp_path / 'ours'}")
     files = [{path.name for path in (tmp_path / name).iterdir()} for name in ("stock", "ours")]
-    assert files[1] - files[0] == {"run.json", "llamafactory.log"}
+    assert files[1] - files[0] == {"run.json", "llamafactory.log", "sentifactory_task.json"}
     assert files[0] <= files[1]
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("stock", "ours")]
     assert weights[0].keys() == weights[1].keys()
