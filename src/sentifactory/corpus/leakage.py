@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sentifactory.corpus.containment import Passage, find_contained, list_pieces
+from sentifactory.corpus.containment import NEARLY, Passage, find_contained, list_pieces
 from sentifactory.corpus.export import write_reviews
 from sentifactory.corpus.intake import ReadOptions
 from sentifactory.corpus.keys import make_keys
@@ -148,6 +148,7 @@ def check_leaks(train: Sequence[Review], test: Sequence[Review], passages: Seque
     pairs = [
         LeakPair(seen[overlap.row], test[overlap.other_row], overlap.kind, overlap.similarity)
         for overlap in find_overlaps(texts)
+        if overlap.row < len(train) or overlap.kind == EXACT or overlap.similarity >= NEARLY
     ]
     if passages:
         pairs += _find_within(passages, test, pairs)
