@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 IN_TEXT_CHARS = 12
 IN_REVIEW_CHARS = 30
-NEARLY = 0.87  # of reviews that end in the same advertisement some are 0.86 similar to a part of another
+NEARLY = 0.85  # reviews that end in the same advertisement are up to 0.83 similar, two of 1,559 hotel reviews 0.86
 # What parts a text that is quoted from the words around it. Commas and full stops are those of the review.
 _MARKS = re.compile(r"""[\n\r\t:："“”'‘’`｀「」『』《》〈〉【】\[\]()（）<>＜＞{}｛｝|=#*]+""")
 _MOST_ENDS = 8
