@@ -67,7 +67,7 @@ def test_same_loss_and_gradients_as_stock(
 def test_packed_reviews_leave_the_pass_alone_and_say_so(
     run_recipe: Run, small_qwen: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    found = compare(run_recipe, REFERENCE, small_qwen, "packing=true", "cutoff_len=256")
+    found = compare(run_recipe, REFERENCE, small_qwen, "packing=true", "cutoff_len=320")
     assert found[LOGITS]["is_on"]
     shown = capfd.readouterr().err
     for name in (TRUNK, PREFIX, LAST):
@@ -122,6 +122,6 @@ def test_later_runs_take_what_is_the_same_and_nothing_else(
     assert count(small_gemma, "freeze_trainable_layers=2") == (0, 6, 2)
     assert count(small_llama, "template=gemma2") == (0, 6, 3)
     assert count(small_gemma, "template=qwen") == (0, 6, 4)  # other tokens, another prefix
-    taken, computed, files = count(small_gemma, "cutoff_len=200")
+    taken, computed, files = count(small_gemma, "cutoff_len=216")
     assert computed > 0
     assert (taken + computed, files) == (6, 4)

@@ -166,7 +166,7 @@ def test_a_cut_answer_stops_the_run(run_recipe: Run, small_qwen: Path, tmp_path:
     with pytest.raises(ConfigError) as caught:
         train(run_recipe, small_qwen, f"dataset_dir={data}", "cutoff_len=1000")
     assert "1 of 10" in caught.value.what
-    assert "1 of them in the answer" in caught.value.what
+    assert "1 in the answer" in caught.value.what
 
 
 def test_a_system_prompt_of_the_data_is_told(
@@ -179,3 +179,29 @@ def test_a_system_prompt_of_the_data_is_told(
     (tmp_path / "dataset_info.json").write_text(json.dumps(register), encoding="utf-8")
     train(run_recipe, small_qwen, f"dataset_dir={tmp_path}")
     assert "3 of 8 training samples bring a system prompt" in capsys.readouterr().err
+
+
+def test_texts_that_an_encoder_cuts_are_counted(tmp_path: Path) -> None:
+    from tiny_models import build_tiny_bert
+
+    from sentifactory.training.encoder import train_encoder
+    from sentifactory.training.recipe import load_recipe
+
+    (tmp_path / "bert").mkdir()
+    build_tiny_bert(tmp_path / "bert")
+    texts = [
+        *(f"很好太差{number}" for number in range(8)),
+        *("房间干净服务热情" * 3 + str(number) for number in range(2)),
+    ]
+    rows = "".join(f"{text},{number % 2}\n" for number, text in enumerate(texts))
+    (tmp_path / "reviews.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    recipe = tmp_path / "encoder.yaml"
+    recipe.write_text(
+        f"stage: encoder\nmodel_name_or_path: {tmp_path / 'bert'}\ndataset: {tmp_path / 'reviews.csv'}\n"
+        f"output_dir: {tmp_path / 'out'}\nmax_steps: 1\nuse_cpu: true\n"
+    )
+    card = train_encoder(load_recipe(recipe, ["cutoff_len=16"]))
+    assert card["cut_samples"]["train"] == {"samples": 10, "cut": 2}
+    with pytest.raises(ConfigError, match="10 of 10"):
+        train_encoder(load_recipe(recipe, ["cutoff_len=4", f"output_dir={tmp_path / 'other'}"]))
+    assert not (tmp_path / "other").exists()

@@ -34,6 +34,7 @@ from sentifactory.training.encoder_data import (
     add_soft_labels,
     compute_class_weights,
     compute_features,
+    count_cut,
     encode_reviews,
     load_reviews,
 )
@@ -48,6 +49,7 @@ from sentifactory.training.run_card import begin_card, compute_fingerprint, desc
 from sentifactory.training.run_guard import RunGuard
 from sentifactory.training.running import record_run, remove_if_unused
 from sentifactory.training.soft_labels import read_soft_labels
+from sentifactory.training.taught_samples import CUT, judge_cut
 from sentifactory.training.taught_task import choose_encoder_task
 from sentifactory.training.watching import RunWatcher
 
@@ -92,7 +94,7 @@ def train_encoder(
             with record_run(recipe, card, output_dir, watcher, TRANSFORMERS), collect_chatter(log_file):
                 if "warning" in card:
                     sys.stdout.write(f"{card['warning']}\n")  # which is the log now
-                _train(settings, chosen.task, card, [*listeners, watcher, guard], start)
+                _train(recipe, settings, chosen.task, card, [*listeners, watcher, guard], start)
         finally:
             if not watcher.has_begun and card["status"] != "finished":
                 remove_if_unused(output_dir)
@@ -117,13 +119,21 @@ def _begin(
 
 
 def _train(
-    settings: EncoderSettings, task: Task, card: dict[str, Any], callbacks: list[Any], start: str | None
+    recipe: Recipe,
+    settings: EncoderSettings,
+    task: Task,
+    card: dict[str, Any],
+    callbacks: list[Any],
+    start: str | None,
 ) -> None:
     """Load, train and save; the card gets what is known of the best model."""
     train, held_out = (load_reviews(settings, key, task) for key in ("dataset", "eval_dataset"))
     arguments = build_arguments(settings, is_evaluated=bool(held_out))
     tokenizer, model = build_model(settings, task, is_on_cpu=arguments.device.type == "cpu")
     train_rows, eval_rows = (encode_reviews(reviews, tokenizer) for reviews in (train, held_out))
+    card[CUT] = {"train": count_cut(train_rows, train, tokenizer), "eval": count_cut(eval_rows, held_out, tokenizer)}
+    for part, counts in card[CUT].items():
+        judge_cut(recipe, part, counts, tokenizer.model_max_length)
     if settings.soft_label_path:
         add_soft_labels(train_rows, train, read_soft_labels(Path(settings.soft_label_path), task), tokenizer)
     learner = model

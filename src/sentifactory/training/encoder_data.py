@@ -49,6 +49,20 @@ def encode_reviews(reviews: Sequence[Review], tokenizer: Any) -> list[dict[str, 
     return [{"input_ids": row, "labels": review.label} for row, review in zip(ids, reviews, strict=True)]
 
 
+def count_cut(rows: Sequence[dict[str, Any]], reviews: Sequence[Review], tokenizer: Any) -> dict[str, int]:
+    """Return how many reviews there are, and how many of them the tokenizer's limit cuts.
+
+    Args:
+        rows: (n,) of `encode_reviews`.
+        reviews: (n,) those of the rows.
+        tokenizer: that encoded them.
+    """
+    limit = tokenizer.model_max_length
+    full = [review.text for row, review in zip(rows, reviews, strict=True) if len(row["input_ids"]) >= limit]
+    n_cut = sum(len(ids) > limit for ids in encode_texts(tokenizer, full, limit + 1))
+    return {"samples": len(rows), "cut": n_cut}
+
+
 def add_soft_labels(rows: list[dict[str, Any]], reviews: Sequence[Review], soft: SoftLabels, tokenizer: Any) -> None:
     """Give rows with token ids the probabilities of a teacher, and add rows for the texts that it alone has labelled.
 

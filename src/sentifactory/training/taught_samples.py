@@ -198,7 +198,7 @@ def load_samples(
     if not data_args.streaming and data_args.tokenized_path is None:
         card[CUT] = _count_cut(data, data_args, load)
         for part, counts in card[CUT].items():
-            _judge_cut(recipe, part, counts)
+            judge_cut(recipe, part, counts, recipe.settings.get("cutoff_len", data_args.cutoff_len))
         _tell_system_prompts(_get_merged_dataset(data_args.dataset, model_args, data_args, training_args, stage))
     return data
 
@@ -247,26 +247,34 @@ def _compare_with_whole(cut: Any, whole: Any) -> dict[str, int]:
     return {"cut": n_cut, "answers_cut": n_answers, "longest": longest}
 
 
-def _judge_cut(recipe: Recipe, part: str, counts: Mapping[str, int]) -> None:
+def judge_cut(recipe: Recipe, part: str, counts: Mapping[str, int], limit: int) -> None:
     """Say how many samples of a part are cut.
 
+    Args:
+        recipe: that sets the limit.
+        part: of the data.
+        counts: `samples` and those that are `cut`; `answers_cut` and `longest` where they are known.
+        limit: in tokens.
+
     Raises:
-        ConfigError: when an answer is, or most of them are.
+        ConfigError: when an answer is cut, or most samples are.
     """
     if not counts["cut"]:
         return
-    needed = counts["longest"] + bool(recipe.settings.get("packing"))  # a packed row ends with a token of its own
-    limit = recipe.settings.get("cutoff_len", 2048)
     share = f"{counts['cut']} of {counts['samples']} {part} samples ({counts['cut'] / counts['samples']:.1%})"
-    what = f"cutoff_len is {limit} tokens and cuts {share}"
-    if counts["answers_cut"] or counts["cut"] > MOST_CUT * counts["samples"]:
-        raise ConfigError(
-            f"{what}, {counts['answers_cut']} of them in the answer",
-            where=f"{recipe.path}, cutoff_len ({recipe.locate('cutoff_len')})",
-            expected=f"room for the samples, of which the longest has {counts['longest']} tokens",
-            next_step=f"set cutoff_len: {needed}, or leave long reviews out (sentifactory data prepare --max_tokens)",
-        )
-    say(f"{what}, each at the end of its prompt; every answer is whole.")
+    n_answers = counts.get("answers_cut", 0)
+    what = f"cutoff_len is {limit} tokens and cuts {share}" + (f", {n_answers} in the answer" if n_answers else "")
+    if not n_answers and counts["cut"] <= MOST_CUT * counts["samples"]:
+        say(f"{what}, each at the end of its review.")
+        return
+    # A packed row ends with a token of its own.
+    needed = f": {counts['longest'] + bool(recipe.settings.get('packing'))}" if "longest" in counts else " higher"
+    raise ConfigError(
+        what,
+        where=f"{recipe.path}, cutoff_len ({recipe.locate('cutoff_len')})",
+        expected="whole answers, and most reviews whole",
+        next_step=f"set cutoff_len{needed}, or leave long reviews out (sentifactory data prepare --max_tokens)",
+    )
 
 
 def _tell_system_prompts(rows: Any) -> None:
