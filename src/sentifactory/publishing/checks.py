@@ -14,8 +14,9 @@ from sentifactory.errors import ConfigError, EngineError
 from sentifactory.evaluation.mistake_files import each_test
 from sentifactory.evaluation.verdict import Sentence, format_percent
 from sentifactory.publishing.evidence import Evidence
-from sentifactory.publishing.files import Sorted, search_secrets
+from sentifactory.publishing.files import Sorted
 from sentifactory.publishing.licences import Terms
+from sentifactory.publishing.secret_search import search_secrets
 from sentifactory.training.checkpoints import is_whole_safetensors
 
 _COMPARE = "compare it: python scripts/eval_sentiment_compare.py --finetuned_model {folder} ..."
