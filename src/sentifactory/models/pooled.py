@@ -66,7 +66,7 @@ def register_pooled_classes() -> tuple[Any, Any]:
 
         def __init__(self, config: Any, trunk: Any = None) -> None:
             super().__init__(config)
-            self.trunk = AutoModel.from_config(config.trunk) if trunk is None else trunk
+            self.trunk = AutoModel.from_config(config.trunk, trust_remote_code=False) if trunk is None else trunk
             if hasattr(self.trunk, "pooler"):
                 self.trunk.pooler = None  # of the standard head, and not used here
             self.dropout = torch.nn.Dropout(config.head_dropout)

@@ -1,7 +1,7 @@
 """Builds a pretrained model into its folder once: under a temporary name, one process at a time, sealed at the end.
 
-The seal is a small JSON file with the source's checksum, the format version and the size of every file. A folder with
-a seal that fits is left alone; a folder without one is somebody else's and is never touched.
+The seal is a small JSON file with the source's checksum, the format version and the SHA-256 of every file. A folder
+with a seal that fits is left alone; a folder without one is somebody else's and is never touched.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory import atomic
+from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError
 from sentifactory.file_lock import lock_file
 from sentifactory.json_object import read_json_object
 from sentifactory.models.registry import DTYPES, PretrainedModel, get_model
-from sentifactory.models.weights import hash_weights
 from sentifactory.progress import say
 
 SEAL_NAME = "sentifactory_model.json"
@@ -92,21 +92,15 @@ def is_complete(folder: Path, model: PretrainedModel, dtype: str) -> bool:
         return False
     if found[3] != dtype:
         raise ConfigError(f"The model stands here in {found[3]}", where=str(folder), expected=dtype, next_step=remedy)
-    for file, size in found[4].items():
+    for file, sha256 in found[4].items():
         path = folder / file
-        if not path.is_file() or path.stat().st_size != size:
+        if not path.is_file() or hash_file(path) != sha256:
             raise ConfigError(
-                "This file of the model is missing or has another size than when it was written",
+                "This file of the model is missing or is not what was written",
                 where=str(path),
-                expected=f"{size} bytes",
+                expected=f"a file with the SHA-256 {sha256}",
                 next_step=remedy,
             )
-    if "weights" in seal and seal["weights"] != hash_weights(folder):  # seals of earlier versions do not say
-        raise ConfigError(
-            "The weights are others than when the model was built: it was trained in its own folder, or damaged",
-            where=str(folder),
-            next_step=remedy,
-        )
     return True
 
 
@@ -117,8 +111,7 @@ def _seal(folder: Path, model: PretrainedModel, dtype: str) -> None:
         "source_sha256": model.source_sha256,
         "format_version": model.format_version,
         "dtype": dtype,
-        "weights": hash_weights(folder),
-        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+        "files": {path.name: hash_file(path) for path in sorted(folder.iterdir())},
     }
     atomic.write_json(folder / SEAL_NAME, seal)
 

@@ -16,8 +16,9 @@ from sentifactory.evaluation.verdict import Sentence, format_percent
 from sentifactory.model_task import read_model_task
 from sentifactory.models.classifiers import is_classifier
 from sentifactory.publishing.evidence import Evidence
-from sentifactory.publishing.files import Sorted, search_secrets
+from sentifactory.publishing.files import Sorted
 from sentifactory.publishing.licences import Terms
+from sentifactory.publishing.secret_search import search_secrets
 from sentifactory.task_choice import knows_labels, show_task
 from sentifactory.task_files import is_same_question
 from sentifactory.training.checkpoints import is_whole_safetensors

@@ -155,7 +155,8 @@ def _save(model: Any, options: ExportOptions, tokenizer_from: str, place: Path) 
     with hide_transformers_bars():
         model.to(getattr(torch, options.dtype)).save_pretrained(place, max_shard_size=_SHARD_SIZE)
     has_own = (options.model / "tokenizer_config.json").is_file()
-    AutoTokenizer.from_pretrained(str(options.model) if has_own else tokenizer_from).save_pretrained(place)
+    source = str(options.model) if has_own else tokenizer_from
+    AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(place)
 
 
 def _carry_evidence(source: Path, place: Path, task: Task, proof: dict[str, Any]) -> None:

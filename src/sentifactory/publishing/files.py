@@ -1,14 +1,12 @@
 """Which files of a folder go up, which stay behind, and which stop everything.
 
-Only what is on the list below goes up; whatever else lies in the folder stays. A pickle, an optimizer state, code, or
-anything that looks like a secret is a sign that the folder is not what its owner thinks it is: nothing goes up then.
-The files that training itself leaves there are known, and simply stay.
+Only what is on the list below goes up; whatever else lies in the folder stays. A pickle, an optimizer state, code, a
+link that leaves the folder, or anything that looks like a secret is a sign that the folder is not what its owner
+thinks it is: nothing goes up then. The files that training itself leaves there are known, and simply stay.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -43,14 +41,6 @@ _KINDS = (
     ("is a pickle, which runs code when it is loaded", _PICKLES),
     ("is code", _CODE),
 )
-_SECRET_TEXTS = (
-    ("a Hugging Face token", re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")),
-    ("a ModelScope token", re.compile(r"\bms-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")),
-    ("a GitHub token", re.compile(r"\bgh[pousr]_[A-Za-z0-9]{36}\b")),
-    ("an AWS key", re.compile(r"\bAKIA[0-9A-Z]{16}\b")),
-    ("an API key", re.compile(r"\bsk-[A-Za-z0-9_-]{32,}\b")),
-    ("a private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +63,9 @@ def sort_files(folder: Path) -> Sorted:
     upload, stay, refused = [], [], []
     for path in sorted(folder.iterdir()):
         name = path.name
-        if name in _LEFT_BY_TRAINING or _fits(name, WRITTEN_ANEW):
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            refused.append(f"{name} is a link to something outside the folder")
+        elif name in _LEFT_BY_TRAINING or _fits(name, WRITTEN_ANEW):
             stay.append(path)
         elif kind := _find_kind(name):
             refused.append(f"{name} {kind}")
@@ -82,31 +74,6 @@ def sort_files(folder: Path) -> Sorted:
         else:
             stay.append(path)
     return Sorted(tuple(upload), tuple(stay), tuple(refused))
-
-
-def find_secrets(name: str, text: str, tokens: tuple[str, ...] = ()) -> list[str]:
-    """Return what in a text looks like a secret, as clauses that do not repeat it.
-
-    Args:
-        name: of the file.
-        text: what it holds.
-        tokens: the tokens that are in use here; they must not stand in it either.
-
-    Example:
-        >>> find_secrets("config.json", "-----BEGIN PRIVATE KEY-----")
-        ['config.json holds a private key']
-    """
-    found = [f"{name} holds {what}" for what, pattern in _SECRET_TEXTS if pattern.search(text)]
-    if not found and any(token in text for token in tokens if len(token) > 8):
-        found.append(f"{name} holds your own token")
-    return found
-
-
-def search_secrets(paths: Iterable[Path], tokens: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
-    """Yield each text among some files that holds what looks like a secret, and which, as `find_secrets` says it."""
-    for path in filter(is_text, paths):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        yield from ((path, why) for why in find_secrets(path.name, text, tokens))
 
 
 def is_text(path: Path) -> bool:

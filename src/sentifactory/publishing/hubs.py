@@ -16,12 +16,12 @@ from typing import Any
 
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError
+from sentifactory.masking import is_secret_key
 from sentifactory.models.hub_errors import HUGGING_FACE, LOGIN, MODELSCOPE, explain_hub_errors
 from sentifactory.progress import say, show_progress
 
 # Weights of an earlier upload under other names would be loaded beside the new ones.
 _REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.bin", "*.onnx", "*.onnx.data"]
-TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN")
 _PRIVATE = 1  # ModelScope's own number
 
 
@@ -41,10 +41,10 @@ class Destination:
 
 
 def list_tokens() -> tuple[str, ...]:
-    """Return the tokens in use here, stored logins included, so that they can be looked for in what is sent."""
+    """Return the tokens, keys and passwords in use here, to look for them in what is sent: of logins and variables."""
     from huggingface_hub import get_token
 
-    found = [get_token(), *(os.environ.get(name) for name in TOKEN_VARIABLES)]
+    found = [get_token(), *(value for name, value in os.environ.items() if is_secret_key(name))]
     with suppress(ImportError):
         from modelscope_hub.config import HubConfig
 

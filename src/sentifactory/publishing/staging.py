@@ -20,10 +20,11 @@ from sentifactory.model_task import write_model_task
 from sentifactory.publishing.card import CardRequest, build_card, strip_predictions
 from sentifactory.publishing.checks import Refusal
 from sentifactory.publishing.evidence import EXPORT_NAME, Evidence
-from sentifactory.publishing.files import Sorted, search_secrets
+from sentifactory.publishing.files import Sorted
 from sentifactory.publishing.licences import Terms
 from sentifactory.publishing.picture import PICTURE_NAME, draw_confusion
 from sentifactory.publishing.places import hide_places
+from sentifactory.publishing.secret_search import search_secrets
 from sentifactory.training.run_card import CARD_NAME
 
 EVALUATION_NAME = "evaluation.json"

@@ -24,8 +24,9 @@ def load_classifier(model: str) -> Callable[[str], dict[str, Any]]:
     from sentifactory.models.pooled import register_pooled_classes
 
     register_pooled_classes()  # an encoder whose vectors are averaged is of our own type
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    network = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    network = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32, trust_remote_code=False)
+    network.eval()
 
     def answer(text: str) -> dict[str, Any]:
         with torch.no_grad():

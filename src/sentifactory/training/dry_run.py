@@ -103,7 +103,7 @@ def prepare_run(recipe: Recipe, facts: dict[str, Any]) -> tuple[Any, Any, dict[s
     config = load_config(model_args)
     patch_config(config, tokens["tokenizer"], model_args, {}, True)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=config.dtype or torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=config.dtype or torch.float32, trust_remote_code=False)
     patch_model(model, tokens["tokenizer"], model_args, True, False)
     return args, init_adapter(config, model, model_args, finetuning_args, True).train(), data
 

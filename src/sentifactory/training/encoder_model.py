@@ -31,7 +31,7 @@ def build_model(settings: EncoderSettings, task: Task, *, is_on_cpu: bool) -> tu
     folder = find_model_folder(name)
     torch.manual_seed(settings.seed)  # of the head
     with explain_load_errors(name):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         load = _load_standard if settings.pooling == "standard" else _load_pooled
         model = load(folder, settings, task)
     tokenizer.model_max_length = min(tokenizer.model_max_length, settings.cutoff_len)
@@ -48,7 +48,12 @@ def _load_standard(folder: str, settings: EncoderSettings, task: Task) -> Any:
 
     config = load_config(folder, **name_labels(task))
     model, report = AutoModelForSequenceClassification.from_pretrained(
-        folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        folder,
+        config=config,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        trust_remote_code=False,
     )
     refuse_random_trunk(model, report, settings.model_name_or_path)
     return model
@@ -61,7 +66,11 @@ def _load_pooled(folder: str, settings: EncoderSettings, task: Task) -> Any:
 
     pooled_config, pooled_classifier = register_pooled_classes()
     trunk, report = AutoModel.from_pretrained(
-        folder, config=load_config(folder), dtype=torch.float32, output_loading_info=True
+        folder,
+        config=load_config(folder),
+        dtype=torch.float32,
+        output_loading_info=True,
+        trust_remote_code=False,
     )
     refuse_random_trunk(trunk, report, settings.model_name_or_path)
     config = pooled_config(
