@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tiny_models import build_tiny_bert
 
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.ui.actions import PageActions
@@ -31,11 +34,47 @@ def test_actions_that_must_not_meet_wait_for_each_other(tmp_path: Path) -> None:
 
     page = build_page(PageActions(open_workspace(tmp_path / "space"), (tmp_path,), (tmp_path,)))
     queues = {one.api_name: (one.concurrency_id, one.concurrency_limit) for one in page.fns.values()}
-    assert queues["predict"] == queues["compare"] == ("models", 1)
+    assert queues["predict"] == ("models", 1)
+    assert queues["compare"] == ("comparisons", 1)
     assert queues["prepare"] == ("data", 1)
     assert queues["progress"][1] != 1
     without = build_page(PageActions(open_workspace(tmp_path / "space"), (), ()), has_training=False)
     assert not {"prepare", "train", "stop", "resume", "progress"} & {one.api_name for one in without.fns.values()}
+
+
+@pytest.mark.timeout(120)
+def test_reading_a_file_never_holds_up_predictions(tmp_path: Path) -> None:
+    for side in ("base", "tuned"):
+        (tmp_path / "models" / side).mkdir(parents=True)
+        build_tiny_bert(tmp_path / "models" / side)
+    actions = PageActions(open_workspace(tmp_path / "space"), (tmp_path / "models",), ())
+    models = ("models/base", "models/tuned")
+    data = actions.workspace.data / "slow"
+    data.mkdir()
+    os.mkfifo(data / "test.csv")  # a file of which nothing comes
+    with ThreadPoolExecutor(2) as pool:
+        comparison = pool.submit(actions.compare, *models, None, "slow")
+        try:
+            assert "sf-bar" in pool.submit(actions.predict, "很好", *models).result(60)
+            assert not comparison.done()
+        finally:
+            (data / "test.csv").rename(data / "pipe")
+            (data / "test.csv").touch()
+            os.close(os.open(data / "pipe", os.O_RDWR))  # who waits at it sees its end
+        with pytest.raises((DataError, OSError)):
+            comparison.result(60)
+
+
+def test_two_do_not_ask_models_at_once(tmp_path: Path) -> None:
+    (tmp_path / "models" / "base").mkdir(parents=True)
+    build_tiny_bert(tmp_path / "models" / "base")
+    actions = PageActions(open_workspace(tmp_path / "space"), (tmp_path / "models",), ())
+    with ThreadPoolExecutor(1) as pool:
+        with actions.models_lock:
+            prediction = pool.submit(actions.predict, "很好", "models/base", None)
+            with pytest.raises(TimeoutError):
+                prediction.result(2)
+        assert "sf-bar" in prediction.result(60)
 
 
 def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:

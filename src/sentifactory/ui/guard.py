@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from sentifactory.ui.logins import LoginThrottle
 from sentifactory.ui.origins import is_foreign, read_header
 from sentifactory.ui.uploads import Receive, RefusedError, Uploads, limit_body
 from sentifactory.ui.wording import WORDS
+
+_log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -45,6 +48,7 @@ _FILE = "/gradio_api/file="
 _LOGIN = re.compile(r"/login/?")
 _WRITTEN = re.compile(r"/gradio_api/(queue/join|(call|run|api)/[^/]+/?|cancel|reset/?)")
 _UPLOAD = "/gradio_api/upload"
+_LONGEST_PATH = 250  # longer ones are no files of gradio's
 _API_INFO = re.compile(rb"(window\.gradio_api_info = ).*?(;</script>)", re.DOTALL)
 
 
@@ -113,10 +117,12 @@ class PageGuard:
                 self._check(scope)
                 await self._hand_on(scope, receive, answer)
             except RefusedError as refusal:
-                await answer.refuse(refusal)
+                await answer.end(refusal)
             except Exception:
-                await answer.refuse(RefusedError(500, "failed"))
-                raise  # to the log of the server
+                await answer.end(RefusedError(500, "failed"))
+                if not answer.is_whole:
+                    raise  # the server has to cut the connection
+                _log.exception("%s %.200r failed", scope["method"], scope["path"])
 
     def _check(self, scope: Scope) -> None:
         if not self.is_remote and not is_from_here(scope["headers"]):
@@ -125,7 +131,11 @@ class PageGuard:
             raise RefusedError(403, "foreign")
         needed = needs_login(scope["method"], scope["path"])
         # Gradio would look for the state of a page below a folder that this names.
-        if needed is None or "deep_link" in parse_qs(scope.get("query_string", b"").decode("latin-1"), True):
+        if (
+            needed is None
+            or len(scope["path"]) > _LONGEST_PATH
+            or "deep_link" in parse_qs(scope.get("query_string", b"").decode("latin-1"), True)
+        ):
             raise RefusedError(404, "no_route")
         if needed and not self.is_logged_in(scope["headers"]):
             raise RefusedError(401, "no_login")
@@ -193,19 +203,24 @@ class CleanAnswer:
         self._scope = scope
         self._send = send
         self.status: int | None = None  # once it has started
+        self.is_whole = False
         self._is_replaced = False
+        self._is_stream = False
 
     async def __call__(self, message: Message) -> None:
         """Send a message: no leave for other sites, cookies for this one alone, one sentence for a failure."""
         if message["type"] != "http.response.start":
             if not self._is_replaced:
                 await self._send(message)
+                self.is_whole = not message.get("more_body", False)
         elif message["status"] >= 500:
             self._is_replaced = True
             self.status = message["status"]
             await self._send_whole(message["status"], {"detail": _say("failed")})
         else:
             self.status = message["status"]
+            kinds = read_header(message.get("headers", ()), b"content-type")
+            self._is_stream = any(kind.startswith("text/event-stream") for kind in kinds)
             is_https = self._scope.get("scheme") == "https"
             kept = [
                 (name, _confine_cookie(value, is_https) if name.lower() == b"set-cookie" else value)
@@ -220,10 +235,12 @@ class CleanAnswer:
         self.status = status
         await self._send_whole(status, value)
 
-    async def refuse(self, refusal: RefusedError) -> None:
-        """Answer with a sentence, where nothing has been answered yet."""
+    async def end(self, refusal: RefusedError) -> None:
+        """Answer with a sentence, where nothing has been answered yet; sent events have said why they end."""
         if self.status is None:
             await self.tell(refusal.status, {"detail": _say(refusal.key)})
+        elif self._is_stream and not self.is_whole:
+            await self({"type": "http.response.body", "body": b""})
 
     async def _send_whole(self, status: int, value: Any) -> None:
         # Gradio's own scripts read the sentence out of JSON; people are shown it as it is.
@@ -238,6 +255,7 @@ class CleanAnswer:
         ]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": b"" if self._scope["method"] == "HEAD" else body})
+        self.is_whole = True
 
 
 def _say(key: str) -> str:

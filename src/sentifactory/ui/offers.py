@@ -14,9 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sentifactory.engines.adapters import ADAPTER_CONFIG
 from sentifactory.engines.onnx import is_export
 from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.json_object import read_json_object
+from sentifactory.models.weights import TRAINER_STATE
 from sentifactory.training.encoder_recipe import is_encoder_recipe
 from sentifactory.training.recipe import Recipe, load_recipe
 from sentifactory.training.run_card import read_card
@@ -27,7 +29,6 @@ _DEEPEST = 5
 # Configurations name code with these; transformers looks for some of them in the tokenizer's and others' as well.
 _CODE_KEYS = {"auto_map", "custom_pipelines"}
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".keras"})
-_TRAINING_ARGUMENTS = "training_args.bin"  # every Trainer leaves it, and nothing that loads a model opens it
 
 
 def find_models(roots: Mapping[str, Path], skipped: Sequence[Path] = ()) -> dict[str, Path]:
@@ -71,20 +72,24 @@ def is_risky(folder: Path) -> bool:
     """Return whether loading a folder might run code that came with it.
 
     Code is named by an `auto_map` anywhere in a configuration (of model, tokenizer, adapter, ...) or sits in a pickle,
-    which a loader may prefer to the safetensors beside it, or be led to by an index. A configuration that cannot be
-    read is not trusted; an adapter's base model is loaded as well.
+    which a loader may prefer to the safetensors beside it, or be led to by an index; what a Trainer leaves of its
+    arguments is opened by none. A configuration that cannot be read is not trusted; an adapter's base model is loaded
+    as well.
     """
     try:
         files = [path for path in folder.iterdir() if path.is_file()]
-        if any(path.suffix.lower() in _PICKLES and path.name != _TRAINING_ARGUMENTS for path in files):
+        if any(path.suffix.lower() in _PICKLES and path.name != TRAINER_STATE for path in files):
             return True
         configs = [path for path in files if path.name.endswith(("config.json", ".index.json"))]
         if any(_names_code(path, path.stat().st_mtime_ns, path.stat().st_size) for path in configs):
             return True
     except OSError:
         return True
-    adapter = read_json_object(folder / "adapter_config.json")
-    return adapter is not None and not is_safe_model(Path(str(adapter.get("base_model_name_or_path"))))
+    adapter = read_json_object(folder / ADAPTER_CONFIG)
+    if adapter is None:
+        return False
+    base = Path(str(adapter.get("base_model_name_or_path")))
+    return (base / ADAPTER_CONFIG).exists() or not is_safe_model(base)
 
 
 @lru_cache(maxsize=4096)

@@ -227,8 +227,8 @@ class PageBuilder:
     ) -> None:
         """Let a button call an action.
 
-        Of the actions of one queue one runs at a time: two data sets prepared at once would get the same name. Whatever
-        reads files has a queue apart from that of predictions, which no file may hold up.
+        Of the actions of one queue one runs at a time: two data sets prepared at once would get the same name.
+        Whatever reads files has a queue apart from that of predictions, which no file may hold up.
         """
         alone = {"concurrency_id": queue, "concurrency_limit": 1} if queue else {}
         button.click(tell_mistakes(action), inputs, outputs, api_name=name, **alone)
