@@ -50,6 +50,7 @@ _WRITTEN = re.compile(r"/gradio_api/(queue/join|(call|run|api)/[^/]+/?|cancel|re
 _UPLOAD = "/gradio_api/upload"
 _LONGEST_PATH = 250  # longer ones are no files of gradio's
 _API_INFO = re.compile(rb"(window\.gradio_api_info = ).*?(;</script>)", re.DOTALL)
+_NO_API_INFO = rb'\1{"named_endpoints": {}, "unnamed_endpoints": {}}\2'
 
 
 def is_from_here(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -171,7 +172,7 @@ class PageGuard:
 
         plain = [(name, value) for name, value in scope["headers"] if name.lower() != b"accept-encoding"]
         await self.app({**scope, "headers": plain}, receive, collect)
-        body, n_hidden = _API_INFO.subn(rb"\1{}\2", b"".join(message.get("body", b"") for message in messages))
+        body, n_hidden = _API_INFO.subn(_NO_API_INFO, b"".join(message.get("body", b"") for message in messages))
         if n_hidden != 1 and messages[0]["status"] == 200:
             raise RuntimeError("gradio writes its front page in another way than this guard knows")
         kept = [(name, value) for name, value in messages[0]["headers"] if name.lower() != b"content-length"]
