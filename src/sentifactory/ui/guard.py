@@ -38,6 +38,7 @@ PROXY_HEADERS = frozenset(
 # Gradio's page asks for a script of another host; nothing here needs it.
 POLICY = b"script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; object-src 'none'; frame-ancestors 'self'"
 MOST_BODY_BYTES = 4_000_000  # 200 reviews of 2,000 characters, each of them escaped, are 2.4 million
+MOST_LOGIN_BYTES = 10_000
 
 # Before the login: what the login page is made of. `startup-events` is what gradio asks itself for once.
 _OPEN = re.compile(r"/|/(theme\.css|robots\.txt|favicon\.ico|manifest\.json|logout)|/(static|assets|svelte)/.+"
@@ -156,7 +157,7 @@ class PageGuard:
         elif _LOGIN.fullmatch(path):
             await self._log_in(scope, receive, answer)
         elif scope["method"] == "POST":
-            body = _replace_names(await _read_body(scope, receive), self.uploads)
+            body = _replace_names(await _read_body(scope, receive, MOST_BODY_BYTES), self.uploads)
             await self.app(_resize(scope, body), _give_again(body, receive), answer)
         elif path == "/" and not self.is_logged_in(scope["headers"]):
             await self._show_login(scope, receive, answer)
@@ -180,7 +181,7 @@ class PageGuard:
         await answer({"type": "http.response.body", "body": body})
 
     async def _log_in(self, scope: Scope, receive: Receive, answer: CleanAnswer) -> None:
-        body = await _read_body(scope, receive)
+        body = await _read_body(scope, receive, MOST_LOGIN_BYTES)
         address = (scope.get("client") or ("",))[0]
         wait_s = self.logins.start(address)
         if wait_s is None:
@@ -272,8 +273,8 @@ def _confine_cookie(value: bytes, is_https: bool) -> bytes:
     return b"; ".join([*kept, b"SameSite=Lax"])
 
 
-async def _read_body(scope: Scope, receive: Receive) -> bytes:
-    limited, blocks, is_more = limit_body(scope, receive, MOST_BODY_BYTES), [], True
+async def _read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
+    limited, blocks, is_more = limit_body(scope, receive, most_bytes), [], True
     while is_more:
         message = await limited()
         if message["type"] == "http.disconnect":

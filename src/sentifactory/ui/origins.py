@@ -52,9 +52,9 @@ def is_foreign(scope: Mapping[str, Any], *, is_remote: bool) -> bool:
 
 
 def _find_own_hosts(headers: Headers, is_remote: bool) -> list[str]:
-    """Return the names of the page, as far as the request tells one of each kind."""
+    """Return the names of the page, as far as the request tells one of each kind; of a row of proxies the first's."""
     kinds = [read_header(headers, name) for name in (b"host", *([b"x-forwarded-host"] if is_remote else []))]
-    return [found[0] for found in kinds if len(found) == 1]
+    return [found[0].partition(",")[0].strip() for found in kinds if len(found) == 1]
 
 
 def _is_own(address: str, hosts: list[str], scheme: str) -> bool:

@@ -7,6 +7,7 @@ name is taken for a file, so that no path and no address of the web that a brows
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import secrets
 import shutil
@@ -26,6 +27,7 @@ SWEEP_EVERY_S = 300.0
 PATIENCE_S = 600.0  # for one file to come
 _FORM_BYTES = 20_000  # what stands around the files in a form
 _BLOCK_BYTES = 1 << 20
+_TOKEN_CHARS = 32
 _NAME = re.compile(r"([0-9a-f]{32})/([^/\\\x00]{1,80})")
 # What is put down here: by this module, by gradio before it, and gradio's empty files.
 _OURS = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}|tmp\w{8}")
@@ -70,7 +72,8 @@ class Uploads:
             raise RefusedError(429, "too_many_uploads")
         self._coming += 1
         try:
-            n_files, n_bytes = await asyncio.to_thread(measure_folder, self._folder)
+            _, n_bytes = await asyncio.to_thread(measure_folder, self._folder)
+            n_files = sum(len(name) == _TOKEN_CHARS for name in os.listdir(self._folder))
             if n_files + self._coming > MOST_FILES or n_bytes + self._coming * MOST_BYTES_OF_ONE > MOST_BYTES:
                 raise RefusedError(429, "too_many_uploads")
             return await asyncio.wait_for(self._take_form(scope, receive), PATIENCE_S)
@@ -99,7 +102,7 @@ class Uploads:
     def _put_down(self, file: Any) -> str:
         wish = Path(file.filename or "")
         suffix = re.sub(r"[^\w.]", "", wish.suffix)[:12]
-        token = secrets.token_hex(16)
+        token = secrets.token_hex(_TOKEN_CHARS // 2)
         folder = self._folder / token
         folder.mkdir()
         self._taken.add(token)
