@@ -14,8 +14,10 @@ from sentifactory.cli import build_app
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.ui.actions import PageActions, split_texts
 from sentifactory.ui.guard import PageGuard
+from sentifactory.ui.logins import LoginThrottle
 from sentifactory.ui.offers import choose_sides, find_models, find_recipes
 from sentifactory.ui.settings import PASSWORD_VARIABLE, PageAccess, read_password
+from sentifactory.ui.uploads import Uploads
 from sentifactory.ui.views import show_answers, show_card, show_progress, show_report
 from sentifactory.ui.wording import WORDS
 from sentifactory.ui.workspace import choose_name, open_workspace
@@ -41,6 +43,46 @@ def test_unsafe_and_unfinished_models_are_not_offered(tmp_path: Path) -> None:
     make_model(tmp_path / "deep" / "checkpoint-3")
     make_model(tmp_path / "own" / "mine")
     assert set(find_models({"a": tmp_path}, skipped=[tmp_path / "own"])) == {"a/good", "a/deep/tuned"}
+
+
+CODE = {"auto_map": {"AutoTokenizer": ["theirs.Tokenizer", None]}}
+RISKS: dict[str, dict[str, Any]] = {
+    "nested code": {"config.json": {"text_config": {"parts": [CODE]}}},
+    "a coded tokenizer": {"tokenizer_config.json": CODE},
+    "a coded processor": {"preprocessor_config.json": {"image": CODE}},
+    "a coded pipeline": {"config.json": {"custom_pipelines": {"x": {"impl": "theirs.Pipeline"}}}},
+    "spelt otherwise": {"tokenizer_config.json": '{"auto\\u005fmap": {}}'},
+    "broken": {"generation_config.json": "{"},
+    "a pickle beside": {"pytorch_model.bin": ""},
+    "an upper-case pickle beside": {"weights.PT": ""},
+    "another pickle beside": {"head.pkl": ""},
+    "an index of a pickle": {"model.safetensors.index.json": {"weight_map": {"a": "pytorch_model.bin"}}},
+    "an index of another place": {"model.safetensors.index.json": {"weight_map": {"a": "../b.safetensors"}}},
+    "an index of no names": {"model.safetensors.index.json": {"weight_map": ["b.safetensors"]}},
+    "an adapter of nothing": {"adapter_config.json": {"base_model_name_or_path": "org/on-a-hub"}},
+    "an adapter of a pickle": {"adapter_config.json": {"base_model_name_or_path": "pickled"}},
+    "an adapter of itself": {"adapter_config.json": {"base_model_name_or_path": "."}},
+}
+
+
+@pytest.mark.parametrize("risk", RISKS)
+def test_a_folder_that_might_run_code_is_not_offered(
+    risk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(make_model(tmp_path / "models" / "risky"))
+    make_model(tmp_path / "models" / "risky" / "pickled", weights="pytorch_model.bin")
+    sound = make_model(tmp_path / "models" / "sound")
+    (sound / "training_args.bin").write_bytes(b"")
+    (sound / "tokenizer_config.json").write_text('{"added": [{"map": "auto_map"}]}')
+    (sound / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1-of-2.safetensors"}}')
+    base = make_model(tmp_path / "models" / "adapted")
+    (base / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(sound)}))
+    models = {"a": tmp_path / "models"}
+    assert set(find_models(models)) == {"a/risky", "a/sound", "a/adapted"}, "as long as there is no risk"
+    for name, content in RISKS[risk].items():
+        text = content if isinstance(content, str) else json.dumps(content)
+        Path(name).write_text(text)
+    assert set(find_models(models)) == {"a/sound", "a/adapted"}
 
 
 def test_recipes_are_offered_that_can_run_here(tmp_path: Path) -> None:
@@ -175,7 +217,7 @@ def test_training_is_offered_to_others_only_in_so_many_words(monkeypatch: pytest
 )
 @pytest.mark.parametrize("is_remote", [False, True])
 def test_who_comes_through_a_tunnel_that_was_not_announced_is_refused(
-    headers: dict[str, str], is_answered: bool, is_remote: bool
+    headers: dict[str, str], is_answered: bool, is_remote: bool, tmp_path: Path
 ) -> None:
     sent: list[Any] = []
 
@@ -185,8 +227,11 @@ def test_who_comes_through_a_tunnel_that_was_not_announced_is_refused(
     async def collect(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
-    asyncio.run(PageGuard(answer, is_remote)(scope, None, collect))  # type: ignore[arg-type]
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "GET", "path": "/theme.css", "headers": pairs}
+    uploads = Uploads(open_workspace(tmp_path / "space"))
+    guard = PageGuard(answer, is_remote, uploads, lambda headers: True, LoginThrottle())
+    asyncio.run(guard(scope, None, collect))  # type: ignore[arg-type]
     assert sent[0]["status"] == (200 if is_answered or is_remote else 403)
     if sent[0]["status"] == 200:
         assert b"content-security-policy" in dict(sent[0]["headers"])

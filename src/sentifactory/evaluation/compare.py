@@ -101,10 +101,32 @@ def run_comparison(options: CompareOptions) -> dict[str, Any]:
         DataError: when a file of reviews cannot be used, or test reviews were seen in training.
         EngineError: when a model cannot be run. No report is written then.
     """
+    return compare_on(read_reviews(options), options)
+
+
+def read_reviews(options: CompareOptions) -> ReviewSets:
+    """Return the reviews of a comparison; no model is needed for this.
+
+    Raises:
+        ConfigError: when an option cannot be used.
+        DataError: when a file of reviews cannot be used, or test reviews were seen in training.
+    """
     check_options(options)
-    chosen = find_task(options).announce()
+    return read_review_sets(name_reviews(options), find_task(options).announce().task)
+
+
+def compare_on(reviews: ReviewSets, options: CompareOptions) -> dict[str, Any]:
+    """Do what `run_comparison` does after it has read the reviews.
+
+    Args:
+        reviews: from `read_reviews`.
+        options: the same.
+
+    Raises:
+        EngineError: when a model cannot be run. No report is written then.
+    """
+    chosen = find_task(options)
     task = chosen.task
-    reviews = read_review_sets(name_reviews(options), task)
     contenders = [*build_baselines(reviews, options, task), *(build_side(side, options, task) for side in SIDES)]
     plan = AskingPlan(reviews)
     answers = ask_contenders(contenders, plan.everything)

@@ -6,7 +6,8 @@ machine offers, and files are those that the page's server has received.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,13 @@ class PageActions:
         workspace: where everything is written.
         model_roots: folders in which models are looked for, besides those that were trained here.
         recipe_roots: folders of recipes.
+        models_lock: held while models are loaded and asked: two at once may be too much for the memory.
     """
 
     workspace: Workspace
     model_roots: tuple[Path, ...]
     recipe_roots: tuple[Path, ...]
+    models_lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def find_models(self) -> dict[str, Path]:
         """Return the models by name: those trained here first, the newest of them on top."""
@@ -70,7 +73,8 @@ class PageActions:
         models = self.find_models()
         sides = [(side, name) for side, name in (("base", base_model), ("tuned", tuned_model)) if name]
         chosen = [str(pick(models, name, "model")) for _, name in sides]
-        rows = answer_side_by_side(reviews, chosen, None)
+        with self.models_lock:
+            rows = answer_side_by_side(reviews, chosen, None)
         return views.show_answers(rows, sides)
 
     def prepare(self, file: str | None, file_name: str, language: str = DEFAULT_LANGUAGE) -> tuple[str, str]:
@@ -162,25 +166,26 @@ class PageActions:
             DataError: when the file cannot be used, or training has seen its reviews.
             EngineError: when a model cannot be run.
         """
-        from sentifactory.evaluation.compare import CompareOptions, run_comparison
+        from sentifactory.evaluation.compare import CompareOptions, compare_on, read_reviews
 
         check_language(language)
         models = self.find_models()
         base, tuned = (str(pick(models, name, "model")) for name in (base_model, tuned_model))
         test, train = self._find_test(file, data)
         name = choose_name(self.workspace.reports, f"{Path(str(tuned_model)).name}-{test.stem}")
-        run_comparison(
-            CompareOptions(
-                csv_path=str(test),
-                base_model=base,
-                finetuned_model=tuned,
-                output_file=str(self.workspace.reports / name / "report.json"),
-                max_samples=max_samples or None,
-                engine="auto",
-                mode="score",
-                train_csv=str(train) if train else None,
-            )
+        options = CompareOptions(
+            csv_path=str(test),
+            base_model=base,
+            finetuned_model=tuned,
+            output_file=str(self.workspace.reports / name / "report.json"),
+            max_samples=max_samples or None,
+            engine="auto",
+            mode="score",
+            train_csv=str(train) if train else None,
         )
+        reviews = read_reviews(options)  # however long that takes, predictions go on
+        with self.models_lock:
+            compare_on(reviews, options)
         return name, self.show_report(name, language)
 
     def _find_test(self, file: str | None, data: str | None) -> tuple[Path, Path | None]:

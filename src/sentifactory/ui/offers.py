@@ -7,14 +7,18 @@ opened. A model that would have to run code of its own, or whose weights are a p
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sentifactory.engines.adapters import ADAPTER_CONFIG
 from sentifactory.engines.onnx import is_export
 from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.json_object import read_json_object
+from sentifactory.models.weights import TRAINER_STATE
 from sentifactory.training.encoder_recipe import is_encoder_recipe
 from sentifactory.training.recipe import Recipe, load_recipe
 from sentifactory.training.run_card import read_card
@@ -22,6 +26,9 @@ from sentifactory.training.run_card import read_card
 # The first part of the names of models that were trained on the page.
 OWN = "ui"
 _DEEPEST = 5
+# Configurations name code with these; transformers looks for some of them in the tokenizer's and others' as well.
+_CODE_KEYS = {"auto_map", "custom_pipelines"}
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".keras"})
 
 
 def find_models(roots: Mapping[str, Path], skipped: Sequence[Path] = ()) -> dict[str, Path]:
@@ -55,12 +62,54 @@ def _walk_models(root: Path, skipped: Sequence[Path]) -> Iterator[Path]:
 
 def is_safe_model(folder: Path) -> bool:
     """Return whether a folder holds a finished model that loads without a pickle and without code of its own."""
-    config = read_json_object(folder / "config.json")
-    if config is None or "auto_map" in config:
-        return False
     card = read_card(folder)
     is_finished = card is None or card.get("status") == "finished"
-    return is_finished and (is_export(folder) or any(folder.glob("*.safetensors")))
+    has_weights = is_export(folder) or any(folder.glob("*.safetensors"))
+    return (folder / "config.json").is_file() and is_finished and has_weights and not is_risky(folder)
+
+
+def is_risky(folder: Path) -> bool:
+    """Return whether loading a folder might run code that came with it.
+
+    Code is named by an `auto_map` anywhere in a configuration (of model, tokenizer, adapter, ...) or sits in a pickle,
+    which a loader may prefer to the safetensors beside it, or be led to by an index; what a Trainer leaves of its
+    arguments is opened by none. A configuration that cannot be read is not trusted; an adapter's base model is loaded
+    as well.
+    """
+    try:
+        files = [path for path in folder.iterdir() if path.is_file()]
+        if any(path.suffix.lower() in _PICKLES and path.name != TRAINER_STATE for path in files):
+            return True
+        configs = [path for path in files if path.name.endswith(("config.json", ".index.json"))]
+        if any(_names_code(path, path.stat().st_mtime_ns, path.stat().st_size) for path in configs):
+            return True
+    except OSError:
+        return True
+    adapter = read_json_object(folder / ADAPTER_CONFIG)
+    if adapter is None:
+        return False
+    base = Path(str(adapter.get("base_model_name_or_path")))
+    return (base / ADAPTER_CONFIG).exists() or not is_safe_model(base)
+
+
+@lru_cache(maxsize=4096)
+def _names_code(path: Path, mtime_ns: int, n_bytes: int) -> bool:
+    """Return whether a configuration of this age and size names code, or files elsewhere or of another kind."""
+    left: list[Any] = [read_json_object(path)]
+    if left == [None]:
+        return True
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            files = value.get("weight_map", {})
+            if _CODE_KEYS & value.keys() or not isinstance(files, dict):
+                return True
+            if any(not re.fullmatch(r"[\w.-]+\.safetensors", str(name)) for name in files.values()):
+                return True
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return False
 
 
 def choose_sides(models: Sequence[str]) -> tuple[str | None, str | None]:

@@ -174,7 +174,7 @@ class PageBuilder:
             return gr.update(choices=actions.list_reports(), value=name), page
 
         inputs = [base, tuned, file, data, most, self.language]
-        self._call(button, compare, inputs, [past, report], "compare", queue="models")
+        self._call(button, compare, inputs, [past, report], "compare", queue="comparisons")
         past.input(tell_mistakes(actions.show_report), [past, self.language], report, api_name="report")
 
     def _build_models(self) -> None:
@@ -227,8 +227,8 @@ class PageBuilder:
     ) -> None:
         """Let a button call an action.
 
-        Of the actions of one queue one runs at a time: two models may be too much for the memory, and two data sets
-        that are prepared at once would get the same name.
+        Of the actions of one queue one runs at a time: two data sets prepared at once would get the same name.
+        Whatever reads files has a queue apart from that of predictions, which no file may hold up.
         """
         alone = {"concurrency_id": queue, "concurrency_limit": 1} if queue else {}
         button.click(tell_mistakes(action), inputs, outputs, api_name=name, **alone)

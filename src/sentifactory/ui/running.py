@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from sentifactory.errors import ConfigError
@@ -14,9 +15,11 @@ from sentifactory.serving.server import bind_socket, format_address
 from sentifactory.serving.settings import Access
 from sentifactory.ui.actions import PageActions
 from sentifactory.ui.guard import PageGuard
+from sentifactory.ui.logins import LoginThrottle
+from sentifactory.ui.origins import read_header
 from sentifactory.ui.settings import USER_NAME, PageAccess
-
-MAX_UPLOAD = "50mb"
+from sentifactory.ui.uploads import Uploads
+from sentifactory.ui.wording import WORDS
 
 
 def run_page(actions: PageActions, access: PageAccess, tell: Callable[[str], None]) -> None:
@@ -59,31 +62,62 @@ def launch_page(actions: PageActions, access: PageAccess, port: int) -> Any:
     # It asks whether its own page is up. Only the public address is made by asking another machine.
     if access.is_shared:
         refuse_unusable_proxies()
-    with nullcontext() if access.is_shared else leave_out_proxies():
+    with contextlib.nullcontext() if access.is_shared else leave_out_proxies():
         return _launch_here(actions, access, port)
 
 
 def _launch_here(actions: PageActions, access: PageAccess, port: int) -> Any:
     try:
         import gradio  # noqa: F401 - whether it is there
-        from starlette.middleware import Middleware
 
         from sentifactory.ui.page import build_page
     except ModuleNotFoundError as error:
         raise ConfigError("The package gradio is not installed", next_step="run `make setup`") from error
     page = build_page(actions, has_training=access.has_training)
-    page.queue(default_concurrency_limit=4, max_size=64).launch(
+    # With api_open its other routes would go round the queues.
+    page.queue(default_concurrency_limit=4, max_size=64, api_open=False).launch(
         server_name=access.host,
         server_port=port,
         share=access.is_shared,
         auth=(USER_NAME, access.password) if access.password is not None else None,
+        auth_message="<br>".join(WORDS["login_hint"]),
         prevent_thread_lock=True,
         inbrowser=False,
         quiet=True,
         show_error=False,
-        max_file_size=MAX_UPLOAD,
         enable_monitoring=False,
         ssr_mode=False,
-        app_kwargs={"middleware": [Middleware(PageGuard, is_remote=access.is_remote)]},
+        app_kwargs={"lifespan": _stand_outside(Uploads(actions.workspace), access.is_remote)},
     )
     return page
+
+
+def _stand_outside(uploads: Uploads, is_remote: bool) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
+    """Return what puts the guard around gradio's whole app, before the first connection is taken.
+
+    As a middleware that gradio is given it would stand within gradio's own, which answer other sites and show
+    tracebacks.
+    """
+
+    @contextlib.asynccontextmanager
+    async def watch(app: Any) -> AsyncIterator[None]:
+        def is_logged_in(headers: list[tuple[bytes, bytes]]) -> bool:
+            return app.auth is None or find_token(app, headers) in app.tokens
+
+        app.middleware_stack = PageGuard(app.middleware_stack, is_remote, uploads, is_logged_in, LoginThrottle())
+        sweeper = asyncio.create_task(uploads.sweep_regularly())
+        try:
+            yield
+        finally:
+            sweeper.cancel()
+            uploads.clear()
+
+    return watch
+
+
+def find_token(app: Any, headers: list[tuple[bytes, bytes]]) -> str | None:
+    """Return what the cookie of gradio's login holds, "" or None where there is none."""
+    from starlette.requests import cookie_parser
+
+    cookies = cookie_parser("; ".join(read_header(headers, b"cookie")))
+    return cookies.get(f"access-token-{app.cookie_id}") or cookies.get(f"access-token-unsecure-{app.cookie_id}")

@@ -49,6 +49,40 @@ WORDS: dict[str, tuple[str, str]] = {
         "There is no recipe whose model is on this machine. `sentifactory model fetch` brings one.",
         "本机没有任何配方所需的模型，可用 sentifactory model fetch 获取。",
     ),
+    "elsewhere": (
+        "This page answers its own machine only. To reach it through a tunnel or a proxy, start it with --tunnel and "
+        "a password (contexts/tunnels.md).",
+        "本页面只接受本机访问。若要通过隧道或代理访问，请设置密码并加上 --tunnel 启动（见 contexts/tunnels_zh.md）。",
+    ),
+    "foreign": (
+        "Another web site sent this request; this page answers its own controls only. Open its address directly.",
+        "该请求来自其他网站；本页面只接受自身发出的请求，请直接打开页面地址。",
+    ),
+    "no_route": ("There is nothing at this address.", "此地址没有内容。"),
+    "no_login": ("Log in first.", "请先登录。"),
+    "too_many_logins": (
+        "The last attempts to log in from your address failed. Wait some seconds, then try again.",
+        "来自该地址的登录多次失败，请等待几秒后重试。",
+    ),
+    "login_hint": (
+        "After some wrong passwords every further attempt takes some seconds.",
+        "密码多次输错后，每次登录尝试都要等待几秒。",
+    ),
+    "too_large": ("This is too large: a file may have up to 50 MB.", "内容过大：单个文件不得超过 50 MB。"),
+    "too_many_uploads": (
+        "This page holds as many uploaded files as it has room for. Files are removed after an hour; try again later.",
+        "页面暂存的上传文件已达上限；文件一小时后自动清除，请稍后再试。",
+    ),
+    "broken_upload": ("The upload did not arrive as one whole file. Try again.", "上传的文件不完整，请重试。"),
+    "no_such_upload": (
+        "This file is not here any more: uploads are kept for an hour. Choose the file again.",
+        "该文件已不在服务器上：上传的文件只保留一小时，请重新选择文件。",
+    ),
+    "broken_request": ("The page cannot read this request. Load the page again.", "无法读取该请求，请刷新页面。"),
+    "failed": (
+        "Something failed on the page's machine; its terminal says what. Load the page again.",
+        "页面所在机器出现错误，详情见其终端；请刷新页面。",
+    ),
 }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -9,6 +11,9 @@ from pathlib import Path
 
 from sentifactory.errors import ConfigError
 
+# Of what people bring and is kept; room for many of the largest, and not for the whole disk.
+MOST_KEPT_FILES = 1000
+MOST_KEPT_BYTES = 10_000_000_000
 _NAME_CHARS = 40
 
 
@@ -65,8 +70,20 @@ class Workspace:
         return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
 
     def keep_upload(self, file: str | Path, name: str) -> Path:
-        """Copy a file into a folder of its own under the name of the data set, and return its path."""
+        """Copy a file into a folder of its own under the name of the data set, and return its path.
+
+        Raises:
+            ConfigError: when so much is kept already that there is no room for it.
+        """
         source = Path(file)
+        n_files, n_bytes = measure_folder(self.uploads)
+        if n_files >= MOST_KEPT_FILES or n_bytes + source.stat().st_size > MOST_KEPT_BYTES:
+            raise ConfigError(
+                f"This page keeps {n_files} uploaded files already, {n_bytes / 1e9:.1f} GB",
+                where="uploads",
+                expected=f"up to {MOST_KEPT_FILES} files and {MOST_KEPT_BYTES / 1e9:.0f} GB",
+                next_step="start the page on another --workspace, or move older uploads elsewhere",
+            )
         folder = self.uploads / choose_name(self.uploads, name)
         folder.mkdir(parents=True)
         target = folder / f"{folder.name}{source.suffix.lower()}"
@@ -102,6 +119,16 @@ def open_workspace(folder: str | Path) -> Workspace:
             next_step="choose another --workspace",
         ) from error
     return Workspace(root)
+
+
+def measure_folder(folder: Path) -> tuple[int, int]:
+    """Return the number of files below a folder and their bytes; what is removed meanwhile does not count."""
+    sizes = []
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                sizes.append((Path(place) / name).lstat().st_size)
+    return len(sizes), sum(sizes)
 
 
 def choose_name(folder: Path, wish: str) -> str:
