@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from sentifactory.serving.bodies import ClientGoneError, read_body
+from sentifactory.serving.bodies import BodyReader, ClientGoneError
 from sentifactory.serving.gate import Gate
 from sentifactory.serving.openapi import describe_api
 from sentifactory.serving.problems import Problem
@@ -61,9 +61,11 @@ def add_routes(app: "FastAPI", service: PredictionService) -> None:
     from fastapi import Request, Response
     from fastapi.responses import JSONResponse
 
+    bodies = BodyReader(service.limits)
+
     async def predict(request: Request) -> Response:
         try:
-            return JSONResponse(await predict_while_there(service, request))
+            return JSONResponse(await predict_while_there(service, bodies, request))
         except ClientGoneError:
             service.metrics.disconnects.inc()
             return Response(status_code=_CLIENT_GONE_STATUS)
@@ -110,14 +112,14 @@ def add_error_answers(app: "FastAPI", service: PredictionService) -> None:
     app.add_exception_handler(HTTPException, answer_http)
 
 
-async def predict_while_there(service: PredictionService, request: "Request") -> Any:
+async def predict_while_there(service: PredictionService, bodies: BodyReader, request: "Request") -> Any:
     """Return the answer to a request; when the client goes away, its texts are given up at once.
 
     Raises:
         Problem: when there is no result.
         ClientGoneError: when the client has gone away.
     """
-    body = await read_body(request, service.limits)
+    body = await bodies.read(request)
     work = asyncio.ensure_future(service.predict(body))
     departure = asyncio.ensure_future(request.receive())  # after the body, only a disconnect can come
     try:

@@ -52,7 +52,7 @@ def run_service(options: ServeOptions, tell: Callable[[str], None]) -> None:
     """
     access, limits = options.access, options.limits
     limits.check()
-    require_packages("fastapi", "prometheus_client", "uvicorn")
+    require_packages("fastapi", "httptools", "prometheus_client", "uvicorn")
     task = load_task(options.task)
     options.choice.check()
     reporter = build_reporter(options.choice.model, task, options.threshold, options.name)
@@ -82,4 +82,4 @@ def run_service(options: ServeOptions, tell: Callable[[str], None]) -> None:
             for line in describe_calls(access, port):
                 tell(f"  {line}")
 
-        run_server(build_app(service, access), bound, limits.request_s, announce)
+        run_server(build_app(service, access), service, bound, announce)

@@ -25,6 +25,13 @@ class Limits:
         request_s: seconds in which a request must be answered (504).
         batch_items: most texts that a local engine is given at once.
         batch_wait_s: seconds that a text waits for others to fill its batch.
+        head_bytes: largest head of a request, and largest trailer (431).
+        head_fields: most lines in either (431).
+        head_s: seconds in which a head must have come (408).
+        idle_s: seconds for which a connection stays open without another request.
+        send_s: seconds in which an answer must be read that does not fit into the system's buffers.
+        held_bytes: memory for all bodies that are coming in, and for all answers that are not read.
+        connections: most connections at the same time; fewer where descriptors are short.
     """
 
     text_chars: int = 2000
@@ -35,6 +42,13 @@ class Limits:
     request_s: float = 30.0
     batch_items: int = 32
     batch_wait_s: float = 0.005
+    head_bytes: int = 64 << 10
+    head_fields: int = 100
+    head_s: float = 10.0
+    idle_s: float = 30.0
+    send_s: float = 30.0
+    held_bytes: int = 256 << 20
+    connections: int = 4096
 
     def check(self) -> None:
         """Refuse limits with which nothing could be answered.
