@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
 def ask(served: DrivenVllm, reviews: list[Review], task: Task = BINARY_SENTIMENT, **options: Any) -> list[Prediction]:
-    with OpenAiEngine(served.address, "base", task, **options) as engine:
+    with OpenAiEngine(served.address, "base", task, api_key=served.key, **options) as engine:
         return engine.predict(reviews)
 
 
@@ -103,4 +103,4 @@ def test_a_review_longer_than_the_model_gets_no_answer(vllm_base: DrivenVllm, ca
 
 def test_an_unknown_model_is_refused_with_those_served(vllm_base: DrivenVllm) -> None:
     with pytest.raises(EngineError, match=r"does not know the model 'tuned'.*one of base"):
-        OpenAiEngine(vllm_base.address, "tuned", BINARY_SENTIMENT)
+        OpenAiEngine(vllm_base.address, "tuned", BINARY_SENTIMENT, api_key=vllm_base.key)

@@ -147,7 +147,7 @@ class ConnectionGuard:
             os.close(os.dup(descriptor))
         except OSError as error:
             if is_out_of_descriptors(error):
-                self._descriptor_log.count("seconds")
+                self._descriptor_log.count("for a second")
 
 
 def is_out_of_descriptors(error: BaseException | None) -> bool:
