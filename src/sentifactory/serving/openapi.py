@@ -102,7 +102,11 @@ def describe_schemas(task: Task, limits: Limits) -> dict[str, Any]:
         "code": {"enum": list(CODES)},
         "message": {"type": "string"},
     }
-    health = {"live": {"type": "boolean"}, "ready": {"type": "boolean"}, "model": {"type": "string"}}
+    health = {
+        "live": {"type": "boolean"},
+        "ready": {"type": "boolean"},
+        "model": {"type": "string", "description": "named to who has the key"},
+    }
     return {
         "Text": _describe_object({"text": text}),
         "Request": {
@@ -123,7 +127,7 @@ def describe_schemas(task: Task, limits: Limits) -> dict[str, Any]:
         "Response": {
             "anyOf": [_ref("Result"), {"type": "array", "items": {"anyOf": [_ref("Result"), _ref("Error")]}}]
         },
-        "Health": _describe_object(health),
+        "Health": {**_describe_object(health), "required": ["live", "ready"]},
     }
 
 
