@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import resource
@@ -22,6 +23,7 @@ from sentifactory.engines.base import Engine
 from sentifactory.serving.connections import MOST_BEHIND, choose_backlog, choose_most_connections
 from sentifactory.serving.scripted import ScriptedEngine
 from sentifactory.serving.settings import Limits
+from sentifactory.serving.summed_log import SummedLog
 from sentifactory.task import BINARY_SENTIMENT
 
 DRIVER = Path(__file__).with_name("serve_driver.py")
@@ -285,6 +287,23 @@ def test_what_is_no_http_is_told_so_and_logged_in_sum(capfd) -> None:
         assert upgrade.status_code == 200
         assert read_ended(address, "no_http") == 10
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_a_summed_log_tells_the_first_at_once_and_later_how_many(capfd) -> None:
+    async def run() -> None:
+        log = SummedLog("Knocks", every_s=0.1)
+        for number in range(300):
+            log.count(f"at {number % 150}")
+        await asyncio.sleep(0.25)
+        log.count("x" * 10_000)
+
+    asyncio.run(run())
+    first, second, third = capfd.readouterr().err.splitlines()
+    assert first == "Knocks: 1 x at 0"
+    numbers = [int(part.partition(" x ")[0]) for part in second.removeprefix("Knocks: ").split("; ")]
+    assert sum(numbers) == 299
+    assert len(numbers) <= 4
+    assert len(third) < 200
 
 
 def test_places_leave_descriptors_for_a_backlog_and_for_ourselves() -> None:

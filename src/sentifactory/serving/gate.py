@@ -23,7 +23,7 @@ from sentifactory.serving.summed_log import SummedLog
 OPEN_ROUTES = ("/health", "/health/ready", *DOCS_ROUTES)
 IS_KNOWN = "sentifactory.is_known"  # in the scope: whether the model may be named to who asks
 SLOW_DOWN_S = 0.5  # for which the answer to a wrong key is held back
-MOST_SLOWED = 64  # such answers at the same time; they shall not take the places of those who have the key
+MOST_SLOWED = 256  # such answers at the same time; they shall not take the places of those who have the key
 _BEARER = "bearer"
 
 Message = MutableMapping[str, Any]
