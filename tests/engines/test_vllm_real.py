@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from process_family import DrivenVllm
@@ -99,6 +100,13 @@ def test_a_review_longer_than_the_model_gets_no_answer(vllm_base: DrivenVllm, ca
     assert predictions[0].raw == ""
     assert predictions[1].raw
     assert "context length" in capfd.readouterr().err
+
+
+def test_without_its_key_nobody_is_answered(vllm_base: DrivenVllm) -> None:
+    for headers in ({}, {"Authorization": "Bearer none"}):
+        assert httpx.get(f"{vllm_base.address}/models", headers=headers, trust_env=False).status_code == 401
+    for process in vllm_base.family.list_alive():
+        assert vllm_base.key not in " ".join(process.cmdline())
 
 
 def test_an_unknown_model_is_refused_with_those_served(vllm_base: DrivenVllm) -> None:
