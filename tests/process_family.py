@@ -80,8 +80,9 @@ def run_driver(model: Path | str, reviews: int = 1000, *, waits: bool = False) -
 
 
 class DrivenVllm(NamedTuple):
-    """A real vLLM that another process has started: that process, all that it started, and where vLLM answers."""
+    """A real vLLM that another process has started: that process, all that it started, and where vLLM answers whom."""
 
     driver: subprocess.Popen[str]
     family: Family
     address: str
+    key: str

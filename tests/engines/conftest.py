@@ -35,6 +35,6 @@ def vllm_base(gemma_checkpoint: Path) -> Iterator[DrivenVllm]:
     with adopt_orphans() as watch, run_driver(gemma_checkpoint, waits=True) as driver:
         assert driver.stdout is not None
         assert driver.stdout.readline() == "start\n"
-        stage, _, address = driver.stdout.readline().strip().partition(" ")
+        stage, address, key = driver.stdout.readline().split()
         assert stage == "ready"
-        yield DrivenVllm(driver, watch, address)
+        yield DrivenVllm(driver, watch, address, key)

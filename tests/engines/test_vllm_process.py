@@ -4,8 +4,11 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
 from sentifactory.engines import vllm_install, vllm_process
@@ -204,3 +207,24 @@ def test_whole_engine_on_the_stand_in(tmp_path, family, fake_vllm, model_folder)
     assert family.list_alive() == []
     assert "Starting to load model fake" in log.read_text()
     engine.close()  # a second time: nothing happens
+
+
+def test_a_server_of_our_own_answers_only_who_has_its_key(fake_vllm, model_folder, monkeypatch) -> None:
+    """The key is in its environment alone: the arguments of a process can be read by every user of a machine."""
+    fake_vllm()
+    monkeypatch.setenv("VLLM_API_KEY", "the user's, for another server")
+    with ExitStack() as stack:
+        servers = [vllm_process.start_vllm(str(model_folder), "base", VllmOptions()) for _ in range(2)]
+        for server in servers:
+            stack.callback(server.process.close)
+        first, second = (server.key for server in servers)
+        assert len({first, second, "the user's, for another server"}) == 3
+        assert min(len(first), len(second)) >= 32
+        url = f"{servers[0].address}/models"
+        keys = {"none": 401, second: 401, first: 200}
+        for key, status in keys.items():
+            answer = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+            assert answer.status_code == status
+        for process in psutil.Process().children(recursive=True):
+            assert first not in " ".join(process.cmdline())
+        assert first not in repr(servers[0])

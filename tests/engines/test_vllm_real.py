@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from process_family import DrivenVllm
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
 def ask(served: DrivenVllm, reviews: list[Review], task: Task = BINARY_SENTIMENT, **options: Any) -> list[Prediction]:
-    with OpenAiEngine(served.address, "base", task, **options) as engine:
+    with OpenAiEngine(served.address, "base", task, api_key=served.key, **options) as engine:
         return engine.predict(reviews)
 
 
@@ -101,6 +102,13 @@ def test_a_review_longer_than_the_model_gets_no_answer(vllm_base: DrivenVllm, ca
     assert "context length" in capfd.readouterr().err
 
 
+def test_without_its_key_nobody_is_answered(vllm_base: DrivenVllm) -> None:
+    for headers in ({}, {"Authorization": "Bearer none"}):
+        assert httpx.get(f"{vllm_base.address}/models", headers=headers, trust_env=False).status_code == 401
+    for process in vllm_base.family.list_alive():
+        assert vllm_base.key not in " ".join(process.cmdline())
+
+
 def test_an_unknown_model_is_refused_with_those_served(vllm_base: DrivenVllm) -> None:
     with pytest.raises(EngineError, match=r"does not know the model 'tuned'.*one of base"):
-        OpenAiEngine(vllm_base.address, "tuned", BINARY_SENTIMENT)
+        OpenAiEngine(vllm_base.address, "tuned", BINARY_SENTIMENT, api_key=vllm_base.key)

@@ -27,6 +27,7 @@ class StandIn(TransformersEngine):
     """Takes what the engine of vLLM takes."""
 
     address = ""
+    key = "its own"
 
     def __init__(self, model: str, task: Any, *, name: str, options: VllmOptions, **_: Any) -> None:
         assert options.extra_arguments == ("--no-enable-prefix-caching",)
@@ -132,6 +133,7 @@ def test_each_way_is_asked_as_it_should_be(monkeypatch: pytest.MonkeyPatch) -> N
 
     class Told(ClosingEngine):
         address = "http://vllm"
+        key = "its own"
 
         def __init__(self, *words: Any, **settings: Any) -> None:
             opened.append({"words": words, **settings})
@@ -158,7 +160,7 @@ def test_each_way_is_asked_as_it_should_be(monkeypatch: pytest.MonkeyPatch) -> N
     assert opened == [
         {"words": ("folder", task), "name": "tuned", "options": options, "concurrency": 16},
         {
-            "words": ("http://vllm", "tuned", task), "name": "tuned, scored", "mode": "score", "api_key": "none",
+            "words": ("http://vllm", "tuned", task), "name": "tuned, scored", "mode": "score", "api_key": "its own",
             "concurrency": 16,
         },
         {"words": ("folder", task), "name": "tuned", "mode": "score", "batch_size": 4},

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from sentifactory.environments import locks_for
+from sentifactory.serving.settings import Limits
 
 DOCKERFILES = ("Dockerfile", "Dockerfile.onnx")
 
@@ -69,6 +70,7 @@ def test_the_compose_file(repo_root: Path) -> None:
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
+        assert service["ulimits"]["nofile"] > Limits().connections
         assert "privileged" not in service
         assert all(volume.endswith(":ro") for volume in service["volumes"])
         assert service["environment"]["SENTIFACTORY_SERVE_KEY"].startswith("${SENTIFACTORY_SERVE_KEY:?")
@@ -91,6 +93,7 @@ def test_the_unit(repo_root: Path) -> None:
     assert service["KillMode"] == "mixed"  # the service ends its vLLM after it has answered
     assert int(service["TimeoutStopSec"]) > 30  # --timeout_s: what has been taken may last so long
     assert service["NoNewPrivileges"] == "true"
+    assert int(service["LimitNOFILE"]) > Limits().connections
     assert "KEY" not in service["Environment"]
 
 

@@ -15,6 +15,7 @@ from sentifactory.serving.api import build_app
 from sentifactory.serving.backends import Backend
 from sentifactory.serving.batching import BatchingBackend
 from sentifactory.serving.reporting import Reporter
+from sentifactory.serving.server import build_config
 from sentifactory.serving.service import PredictionService
 from sentifactory.serving.settings import Access, Limits
 from sentifactory.task import BINARY_SENTIMENT
@@ -35,7 +36,7 @@ def build_upstream_service(backend: Backend, limits: Limits) -> PredictionServic
 def serve_live(service: PredictionService, access: Access | None = None) -> Iterator[str]:
     """Serve until the block ends; gives the address."""
     bound = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(build_app(service, access or Access()), log_level="warning", access_log=False)
+    config, _ = build_config(build_app(service, access or Access()), service)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()

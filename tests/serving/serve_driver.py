@@ -22,5 +22,5 @@ if len(sys.argv) > 2:
 else:
     service = build_service(ScriptedEngine(BINARY_SENTIMENT, batch_s=float(sys.argv[1])), limits)
 port = bound.getsockname()[1]
-run_server(build_app(service, access), bound, limits.request_s, lambda: print(port, flush=True))
+run_server(build_app(service, access), service, bound, lambda: print(port, flush=True))
 print("in order", flush=True)

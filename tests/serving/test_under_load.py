@@ -188,7 +188,8 @@ def test_clients_that_go_away_free_their_places() -> None:
     service = build_service(engine, limits)
     body = '{"text": "走了"}'.encode()
     head = (
-        f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
     )
     with serve_live(service) as address:
         port = int(address.rpartition(":")[2])

@@ -55,6 +55,7 @@ class VllmEngine(ClosingEngine):
     def _start(self) -> None:
         server = start_vllm(self._model_path, self.name, self._options)
         self.address = server.address
+        self.key = server.key
         self._process = server.process
         try:
             self._client = OpenAiEngine(
@@ -63,7 +64,7 @@ class VllmEngine(ClosingEngine):
                 self._task,
                 name=self.name,
                 mode=self.mode,
-                api_key="none",  # the user's key is not for this server
+                api_key=server.key,
                 max_new_tokens=self._max_new_tokens,
                 concurrency=self._concurrency,
                 patience=Patience(

@@ -12,7 +12,7 @@ import math
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sentifactory.engines.server_process import HOST, ServerProcess, choose_port
@@ -136,12 +136,14 @@ def is_vllm(pid: int) -> bool:
     return any(b"VLLM::" in word or b"vllm.entrypoints" in word or word.endswith(b"/vllm") for word in words)
 
 
-def is_served(address: str, served_name: str) -> bool:
-    """Return whether the server at an address is ready and serves a model under this name."""
+def is_served(address: str, served_name: str, key: str) -> bool:
+    """Return whether the server at an address is ready and serves a model under this name to who has the key."""
     import httpx
 
+    headers = {"Authorization": f"Bearer {key}"}
     try:
-        with httpx.Client(trust_env=False, timeout=5.0) as client:  # no proxy stands between us and this machine
+        # No proxy stands between us and this machine.
+        with httpx.Client(trust_env=False, timeout=5.0, headers=headers) as client:
             if client.get(f"{address}/health").status_code != httpx.codes.OK:
                 return False
             listing = client.get(f"{address}/v1/models").json()
@@ -157,10 +159,12 @@ class RunningVllm:
     Attributes:
         address: base of its OpenAI-compatible interface, such as "http://127.0.0.1:8000/v1".
         process: the server's process; `close()` ends it.
+        key: bearer token that it asks for, so that no other user of this machine is answered.
     """
 
     address: str
     process: ServerProcess
+    key: str = field(repr=False)
 
 
 def start_vllm(
@@ -185,13 +189,15 @@ def start_vllm(
     # took the port in the meantime.
     proof = f"sentifactory-{secrets.token_hex(8)}"
     command = build_command(install, place, [served_name, proof], port, options)
-    environment = build_environment(install, place, options)
+    # By the environment: the arguments of a process can be read by every user of the machine.
+    key = secrets.token_urlsafe(32)
+    environment = {**build_environment(install, place, options), "VLLM_API_KEY": key}
     process = ServerProcess(f"vLLM for {served_name}", command, environment, log_path=options.log_path, phases=_PHASES)
     origin = f"http://{HOST}:{port}"
 
     def is_ready() -> bool:
         check_wanted()
-        return is_served(origin, proof)
+        return is_served(origin, proof, key)
 
     process.wait_until_ready(is_ready, options.start_timeout_s)
-    return RunningVllm(address=f"{origin}/v1", process=process)
+    return RunningVllm(address=f"{origin}/v1", process=process, key=key)

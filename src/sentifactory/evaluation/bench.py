@@ -125,7 +125,7 @@ def measure_model(name: str, model: str, task: Task, hands: Sequence[Sequence[Re
             VllmEngine(model, task, name=name, options=asking.options, concurrency=asking.concurrency)
         )
         scoring = OpenAiEngine(
-            free.address, name, task, name=f"{name}, scored", mode="score", api_key="none",
+            free.address, name, task, name=f"{name}, scored", mode="score", api_key=free.key,
             concurrency=asking.concurrency,
         )  # fmt: skip
         local = stack.enter_context(

@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from sentifactory.serving.bodies import ClientGoneError, read_body
-from sentifactory.serving.gate import Gate
+from sentifactory.serving.bodies import BodyReader, ClientGoneError
+from sentifactory.serving.docs_page import add_docs
+from sentifactory.serving.gate import IS_KNOWN, Gate
 from sentifactory.serving.openapi import describe_api
 from sentifactory.serving.problems import Problem
 from sentifactory.serving.service import PredictionService
@@ -38,14 +39,16 @@ def build_app(service: PredictionService, access: Access) -> "FastAPI":
         title=schema["info"]["title"],
         version=schema["info"]["version"],
         lifespan=live,
+        docs_url=None,  # FastAPI's own page loads its scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
     )
     app.openapi = lambda: schema  # type: ignore[method-assign]
     add_routes(app, service)
+    add_docs(app)
     add_error_answers(app, service)
     routes = [str(getattr(route, "path", "")) for route in app.routes]
-    app.add_middleware(Gate, key=access.key, metrics=service.metrics, routes=routes)
+    app.add_middleware(Gate, access=access, metrics=service.metrics, routes=routes)
     if access.cors_origins:  # outermost: a browser asks for permission without a key
         app.add_middleware(
             CORSMiddleware,
@@ -61,24 +64,23 @@ def add_routes(app: "FastAPI", service: PredictionService) -> None:
     from fastapi import Request, Response
     from fastapi.responses import JSONResponse
 
+    bodies = BodyReader(service.limits)
+
     async def predict(request: Request) -> Response:
         try:
-            return JSONResponse(await predict_while_there(service, request))
+            return JSONResponse(await predict_while_there(service, bodies, request))
         except ClientGoneError:
             service.metrics.disconnects.inc()
             return Response(status_code=_CLIENT_GONE_STATUS)
 
-    async def tell_health() -> dict[str, Any]:
-        return {
-            "live": True,
-            "ready": service.backend.is_ready(),
-            "model": service.reporter.model,
-            "task": service.reporter.task.name,
-        }
+    async def tell_health(request: Request) -> dict[str, Any]:
+        reporter = service.reporter
+        named = {"model": reporter.model, "task": reporter.task.name} if request.scope[IS_KNOWN] else {}
+        return {"live": True, "ready": service.backend.is_ready(), **named}
 
-    async def tell_ready() -> dict[str, Any]:
+    async def tell_ready(request: Request) -> dict[str, Any]:
         service.check_ready()
-        return await tell_health()
+        return await tell_health(request)
 
     async def tell_metrics() -> Response:
         return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -115,14 +117,14 @@ def add_error_answers(app: "FastAPI", service: PredictionService) -> None:
     app.add_exception_handler(HTTPException, answer_http)
 
 
-async def predict_while_there(service: PredictionService, request: "Request") -> Any:
+async def predict_while_there(service: PredictionService, bodies: BodyReader, request: "Request") -> Any:
     """Return the answer to a request; when the client goes away, its texts are given up at once.
 
     Raises:
         Problem: when there is no result.
         ClientGoneError: when the client has gone away.
     """
-    body = await read_body(request, service.limits)
+    body = await bodies.read(request)
     work = asyncio.ensure_future(service.predict(body))
     departure = asyncio.ensure_future(request.receive())  # after the body, only a disconnect can come
     try:

@@ -7,6 +7,7 @@ run one by one. Everything runs on this machine over loopback; the load generato
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -164,13 +165,16 @@ class ServeBench:
 
     def _label_with_vllm(self, folder: Path, model: str) -> dict[str, Any]:
         # One server for all runs: it is the labelling that is killed.
+        from sentifactory.engines.openai_client import KEY_VARIABLES
         from sentifactory.engines.vllm_process import VllmOptions, start_vllm
 
         server = start_vllm(model, "bench", VllmOptions())
+        os.environ[KEY_VARIABLES[0]] = server.key  # for the commands that ask it
         try:
             words = ["--model", "bench", "--vllm_url", server.address]
             return bench_real(folder, self._texts, self._sizes.real_rows, self._sizes.label_kills, "vllm", words)
         finally:
+            os.environ.pop(KEY_VARIABLES[0])
             server.process.close()
 
 

@@ -45,12 +45,16 @@ def serve(
         list[str] | None,
         typer.Option("--cors_origin", help="Web pages from here may call the service; may be repeated.  [none]"),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option("--allowed_host", help="Host name by which it may be called without a key; may be repeated."),
+    ] = None,
     vllm_log: Annotated[str | None, typer.Option("--vllm_log", help=LOG_HELP)] = None,
     vllm_dtype: Annotated[str | None, typer.Option("--vllm_dtype", help=DTYPE_HELP)] = None,
 ) -> None:
     """Serve a model over REST: POST /predict, GET /health, /metrics and /docs.
 
-    The environment variable SENTIFACTORY_SERVE_KEY makes every request but /health carry that key
+    The environment variable SENTIFACTORY_SERVE_KEY makes every request but /health and /docs carry that key
     (Authorization: Bearer KEY). SIGTERM or Ctrl-C ends the service after it has answered what it has taken.
     """
     from sentifactory.serving.loading import ModelChoice
@@ -62,7 +66,13 @@ def serve(
         task=task,
         name=name,
         threshold=threshold,
-        access=Access(host=host, port=port, key=read_key(), cors_origins=tuple(cors_origin or ())),
+        access=Access(
+            host=host,
+            port=port,
+            key=read_key(),
+            cors_origins=tuple(cors_origin or ()),
+            allowed_hosts=tuple(allowed_host or ()),
+        ),
         limits=Limits(
             text_chars=max_text_chars,
             list_items=max_list_items,

@@ -16,15 +16,17 @@ _SUMMARY = (
 )
 # By status, those that POST /predict may answer with.
 _WORDS = {
-    400: "The body is no JSON, or the text is empty.",
+    400: "The request is no HTTP, the body is no JSON, or the text is empty.",
     401: "The key is missing or wrong.",
-    408: "The body came too slowly.",
+    408: "The request came too slowly.",
     413: "Body, list or text is too long.",
     415: "The body is not sent as application/json.",
+    421: "Without a key the service answers only under the host names that it knows.",
     422: "The JSON is not of the form that is described, or the model named no label.",
     429: "The service is busy; Retry-After says when to come back.",
+    431: "The head of the request is too large.",
     500: "The service has made a mistake.",
-    503: "The model is being started, or does not answer; Retry-After says when to come back.",
+    503: "There is no model at the moment, or no connection is free; Retry-After says when to come back.",
     504: "There was no answer in time.",
 }
 
@@ -103,8 +105,8 @@ def describe_schemas(task: Task, limits: Limits) -> dict[str, Any]:
     health = {
         "live": {"type": "boolean"},
         "ready": {"type": "boolean"},
-        "model": {"type": "string"},
-        "task": {"type": "string", "description": "what the model is asked"},
+        "model": {"type": "string", "description": "named to who has the key"},
+        "task": {"type": "string", "description": "what the model is asked; named to who has the key"},
     }
     return {
         "Text": _describe_object({"text": text}),
@@ -126,7 +128,7 @@ def describe_schemas(task: Task, limits: Limits) -> dict[str, Any]:
         "Response": {
             "anyOf": [_ref("Result"), {"type": "array", "items": {"anyOf": [_ref("Result"), _ref("Error")]}}]
         },
-        "Health": _describe_object(health),
+        "Health": {**_describe_object(health), "required": ["live", "ready"]},
     }
 
 

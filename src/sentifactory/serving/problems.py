@@ -10,22 +10,28 @@ import math
 from typing import Any
 
 CODES: dict[str, int] = {
+    "no_http": 400,
     "no_json": 400,
     "blank_text": 400,
     "broken_text": 400,
     "no_key": 401,
     "not_found": 404,
     "wrong_method": 405,
+    "slow_head": 408,
     "slow_body": 408,
     "body_too_large": 413,
     "list_too_long": 413,
     "text_too_long": 413,
     "wrong_type": 415,
+    "wrong_host": 421,
     "wrong_form": 422,
     "no_label": 422,
     "queue_full": 429,
+    "too_many_behind": 429,
+    "head_too_large": 431,
     "defect": 500,
     "not_ready": 503,
+    "no_place": 503,
     "too_slow": 504,
 }
 
@@ -55,6 +61,8 @@ class Problem(Exception):  # noqa: N818 - it is an answer, not a failure of the 
         headers = {}
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
+        if self.code == "slow_body":  # what still comes is not waited for
+            headers["Connection"] = "close"
         if self.code == "no_key":
             headers["WWW-Authenticate"] = "Bearer"
         return headers

@@ -13,7 +13,7 @@ from sentifactory.serving.loading import ModelChoice, open_backend
 from sentifactory.serving.reporting import build_reporter
 from sentifactory.serving.server import bind_socket, describe_calls, run_server
 from sentifactory.serving.service import PredictionService
-from sentifactory.serving.settings import KEY_VARIABLE, Access, Limits
+from sentifactory.serving.settings import KEY_VARIABLE, Access, Limits, is_weak_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,20 @@ def run_service(options: ServeOptions, tell: Callable[[str], None]) -> None:
     """
     access, limits = options.access, options.limits
     limits.check()
-    require_packages("fastapi", "prometheus_client", "uvicorn")
+    require_packages("fastapi", "fastapi_offline", "httptools", "prometheus_client", "uvicorn")
     options.choice.check()
     task = options.choice.find_task(options.task).announce().task
     reporter = build_reporter(options.choice.model, task, options.threshold, options.name)
     if access.is_open:
         say(
             f"WARNING: everybody who reaches {access.host}:{access.port} may use this service. "
-            f"Set {KEY_VARIABLE} to ask for a key."
+            f"Set {KEY_VARIABLE} to ask for a key. Without one it answers under its addresses and under names of "
+            "the local network; --allowed_host NAME adds another name."
+        )
+    elif access.is_public and access.key is not None and is_weak_key(access.key):
+        say(
+            f"WARNING: {KEY_VARIABLE} holds a key that can be guessed, and other machines reach "
+            f"{access.host}:{access.port}. Set it to the output of `openssl rand -hex 32`."
         )
     with ExitStack() as stack:
         bound = stack.enter_context(bind_socket(access))
@@ -81,4 +87,4 @@ def run_service(options: ServeOptions, tell: Callable[[str], None]) -> None:
             for line in describe_calls(access, port):
                 tell(f"  {line}")
 
-        run_server(build_app(service, access), bound, limits.request_s, announce)
+        run_server(build_app(service, access), service, bound, announce)

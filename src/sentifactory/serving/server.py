@@ -6,6 +6,7 @@ leaves with exit code 0. A second Ctrl-C ends it without waiting.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import signal
@@ -14,14 +15,24 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.serving.connections import (
+    ConnectionGuard,
+    choose_backlog,
+    choose_most_connections,
+    hush_accept_errors,
+    raise_descriptor_limit,
+)
+from sentifactory.serving.http_protocol import build_protocol
 from sentifactory.serving.settings import KEY_VARIABLE, LOOPBACK, Access
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
-BACKLOG = 2048
+    from sentifactory.serving.service import PredictionService
+
 DRAIN_EXTRA_S = 5.0  # beyond the longest request
-KEEP_ALIVE_S = 30
+TICKS_A_SECOND = 10  # of uvicorn's own loop
 COLLECT_AFTER = (2000, 20, 100)  # objects, collections of the youngest, of the next: when garbage is looked for
 HIGHEST_PORT = 65535
 _EXAMPLE = "房间干净，服务也好"
@@ -79,19 +90,51 @@ def describe_calls(access: Access, port: int) -> list[str]:
     ]
 
 
-def run_server(app: FastAPI, bound: socket.socket, request_s: float, on_listening: Callable[[], None]) -> None:
+def build_config(app: FastAPI, service: PredictionService) -> tuple[uvicorn.Config, ConnectionGuard]:
+    """Return how uvicorn runs a service, and what watches over its connections.
+
+    Args:
+        app: the service as an ASGI application.
+        service: the same; gives limits and metrics.
+    """
+    import uvicorn
+
+    limits = service.limits
+    n_descriptors = raise_descriptor_limit()
+    guard = ConnectionGuard(limits, service.metrics, choose_most_connections(limits.connections, n_descriptors))
+    config = uvicorn.Config(
+        app,
+        http=build_protocol(guard),
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        backlog=choose_backlog(n_descriptors),
+        timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type] # seconds for the event loop, whole or not
+        timeout_graceful_shutdown=round(limits.request_s + DRAIN_EXTRA_S),
+    )
+    return config, guard
+
+
+def run_server(
+    app: FastAPI, service: PredictionService, bound: socket.socket, on_listening: Callable[[], None]
+) -> None:
     """Serve until a signal comes, and return when all that was taken has been answered.
 
     Args:
-        app: the service.
+        app: the service as an ASGI application.
+        service: the same; gives limits and metrics.
         bound: from `bind_socket`.
-        request_s: seconds that a request may take.
         on_listening: called when requests are taken.
     """
     import uvicorn
 
+    config, guard = build_config(app, service)
+
     class DrainingServer(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(hush_accept_errors(loop.default_exception_handler))
             await super().startup(sockets)
             if self.started:
                 # A full collection holds up all answers for a tenth of a second, every few seconds under load: what is
@@ -100,6 +143,11 @@ def run_server(app: FastAPI, bound: socket.socket, request_s: float, on_listenin
                 gc.freeze()
                 gc.set_threshold(*COLLECT_AFTER)
                 on_listening()
+
+        async def on_tick(self, counter: int) -> bool:
+            if counter % TICKS_A_SECOND == 0:
+                guard.check_descriptors(bound.fileno())
+            return await super().on_tick(counter)
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -113,13 +161,4 @@ def run_server(app: FastAPI, bound: socket.socket, request_s: float, on_listenin
                 for number, handler in before.items():
                     signal.signal(number, handler)
 
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=round(request_s + DRAIN_EXTRA_S),
-    )
     DrainingServer(config).run(sockets=[bound])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 
 from sentifactory.errors import ConfigError
 
 # Not the variable of the clients' key (SENTIFACTORY_API_KEY): that one may be meant for the vLLM behind the service.
 KEY_VARIABLE = "SENTIFACTORY_SERVE_KEY"
+SOUND_KEY_CHARS, SOUND_KEY_SIGNS = 20, 10
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -25,6 +28,13 @@ class Limits:
         request_s: seconds in which a request must be answered (504).
         batch_items: most texts that a local engine is given at once.
         batch_wait_s: seconds that a text waits for others to fill its batch.
+        head_bytes: largest head of a request, and largest trailer (431).
+        head_fields: most lines in either (431).
+        head_s: seconds in which a head must have come (408).
+        idle_s: seconds for which a connection stays open without another request.
+        send_s: seconds in which an answer must be read that does not fit into the system's buffers.
+        held_bytes: memory for all bodies that are coming in, and for all answers that are not read.
+        connections: most connections at the same time; fewer where descriptors are short.
     """
 
     text_chars: int = 2000
@@ -35,6 +45,13 @@ class Limits:
     request_s: float = 30.0
     batch_items: int = 32
     batch_wait_s: float = 0.005
+    head_bytes: int = 64 << 10
+    head_fields: int = 100
+    head_s: float = 10.0
+    idle_s: float = 30.0
+    send_s: float = 30.0
+    held_bytes: int = 256 << 20
+    connections: int = 4096
 
     def check(self) -> None:
         """Refuse limits with which nothing could be answered.
@@ -64,17 +81,27 @@ class Access:
         port: TCP port; 0 takes a free one.
         key: bearer token that every request must carry (but those for /health), or None.
         cors_origins: web pages of these origins may call it from a browser; () for none.
+        allowed_hosts: names by which it may be called without a key, beside those that `HostRule` knows.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     key: str | None = field(default=None, repr=False)
     cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+
+    @property
+    def is_public(self) -> bool:
+        """Whether other machines reach it."""
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() not in LOOPBACK
 
     @property
     def is_open(self) -> bool:
         """Whether other machines reach it and no key is asked for."""
-        return self.host not in LOOPBACK and self.key is None
+        return self.is_public and self.key is None
 
 
 def read_key() -> str | None:
@@ -93,3 +120,15 @@ def read_key() -> str | None:
             next_step="set it to the output of `openssl rand -hex 32`, or unset it",
         )
     return key
+
+
+def is_weak_key(key: str) -> bool:
+    """Return whether a key could be guessed: short, of few signs, repeated, or counted up.
+
+    Example:
+        >>> is_weak_key("secret"), is_weak_key("abc" * 20), is_weak_key("1f0d3a5c7b9e2846aa0c5e7f1b3d9e42")
+        (True, True, False)
+    """
+    is_repeated = key in (key + key)[1:-1]
+    n_steps = sum(abs(ord(sign) - ord(following)) <= 1 for sign, following in pairwise(key))
+    return len(key) < SOUND_KEY_CHARS or len(set(key)) < SOUND_KEY_SIGNS or is_repeated or 2 * n_steps > len(key)

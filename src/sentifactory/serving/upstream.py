@@ -77,7 +77,7 @@ def link_to_process(
                 name,
                 task,
                 mode="score",
-                api_key="none",  # the user's key is not for this server
+                api_key=server.key,
                 concurrency=concurrency,
                 patience=Patience(retries=2, timeout_s=max(60.0, request_s)),
             )
