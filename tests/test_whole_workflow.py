@@ -25,7 +25,7 @@ from sentifactory.ui.workspace import open_workspace
 
 pytestmark = pytest.mark.slow
 
-N_EACH = 24
+N_REVIEWS = 120
 FILLERS = "书房店菜人天水电机屏纸字床路车站早晚前后左右中大小多少新旧快慢冷热"
 ENGLISH_FILLERS = [
     "room",
@@ -84,7 +84,7 @@ def write_reviews(path: Path, workflow: Workflow) -> None:
     fillers = ENGLISH_FILLERS if workflow.joint else list(FILLERS)
     rows = [
         (value, workflow.joint.join([*dice.choices(fillers, k=8), dice.choice(words), *dice.choices(fillers, k=6)]))
-        for _ in range(N_EACH)
+        for _ in range(N_REVIEWS // len(workflow.cues))
         for value, words in workflow.cues
     ]
     with path.open("w", encoding="utf-8", newline="") as stream:
@@ -135,11 +135,11 @@ def test_a_task_goes_from_file_to_service(
     task_file = repo_root / "examples" / "tasks" / f"{workflow.task}.yaml"
     task, labels = load_task(task_file), set(load_task(task_file).labels)
     write_reviews(tmp_path / "reviews.csv", workflow)
-    words = ["--label_column", workflow.column, "--val_size", "12", "--test_size", "20", "--batch_size", "4"]
+    words = ["--label_column", workflow.column, "--val_size", "32", "--test_size", "24", "--batch_size", "4"]
     run("data", "prepare", "reviews.csv", "--task", task_file, "--name", "mine", "--output_dir", "data", *words)
     data = tmp_path / "data" / "mine"
     n_train, n_test = (len(list(csv.reader((data / f"{part}.csv").open()))) - 1 for part in ("train", "test"))
-    assert n_train + n_test + 12 == N_EACH * len(workflow.cues)
+    assert n_train + n_test + 32 == N_REVIEWS
 
     tuned = tmp_path / "saves" / "tuned"
     settings = {
