@@ -328,7 +328,9 @@ ATTACKS: dict[str, Attack] = {
         Crowd(port, 300, send_unfinished_bodies, pause_s=1, budget=4 * HEADER_BYTES)
     ],
     "200 pipelines of 6,000 requests": lambda port: [Crowd(port, 200, send_pipeline, reads=False)],
-    "200 that read no answer": lambda port: [Crowd(port, 200, send_lists, reads=False, receive_bytes=4096)],
+    "200 that read no answer": lambda port: [
+        Crowd(port, 200, send_lists, reads=False, receive_bytes=4096, budget=4 * HEADER_BYTES)
+    ],
 }
 
 

@@ -124,8 +124,7 @@ async def predict_while_there(service: PredictionService, bodies: BodyReader, re
         Problem: when there is no result.
         ClientGoneError: when the client has gone away.
     """
-    body = await bodies.read(request)
-    work = asyncio.ensure_future(service.predict(body))
+    work = asyncio.ensure_future(service.predict(await bodies.read(request)))
     departure = asyncio.ensure_future(request.receive())  # after the body, only a disconnect can come
     try:
         await asyncio.wait({work, departure}, return_when=asyncio.FIRST_COMPLETED)
@@ -136,3 +135,5 @@ async def predict_while_there(service: PredictionService, bodies: BodyReader, re
         for task in (work, departure):
             task.cancel()
         await asyncio.gather(work, departure, return_exceptions=True)
+        # A failure holds this frame, and its task the failure: the body would stay until garbage is looked for.
+        del task, work, departure

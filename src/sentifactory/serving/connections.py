@@ -53,7 +53,7 @@ def raise_descriptor_limit() -> int:
 
 def choose_backlog(n_descriptors: int) -> int:
     """Return how many connections may wait to be taken; a whole backlog is taken at once, before any is looked at."""
-    return max(16, min(LONGEST_BACKLOG, n_descriptors // 8))
+    return max(16, min(LONGEST_BACKLOG, n_descriptors // 4))
 
 
 def choose_most_connections(wanted: int, n_descriptors: int) -> int:
@@ -61,7 +61,7 @@ def choose_most_connections(wanted: int, n_descriptors: int) -> int:
 
     Example:
         >>> choose_most_connections(4096, 1024), choose_most_connections(4096, 65536)
-        (768, 4096)
+        (640, 4096)
     """
     return max(1, min(wanted, n_descriptors - choose_backlog(n_descriptors) - OWN_DESCRIPTORS))
 
