@@ -257,13 +257,3 @@ def test_a_killed_build_leaves_no_model_and_the_next_one_cleans_up(tmp_path: Pat
         assert "nothing to do" in again.stderr
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def test_weights_of_the_same_size_are_not_taken_for_those_that_were_built(small: SmallModel, tmp_path: Path) -> None:
-    folder = fetch_pretrained("small", tmp_path)
-    (folder / "model.safetensors").write_bytes(b"9876543210")  # trained in its own folder
-    with pytest.raises(ConfigError) as refused:
-        fetch_pretrained("small", tmp_path)
-    assert refused.value.where == str(folder)
-    assert (folder / "model.safetensors").read_bytes() == b"9876543210"
-    assert small.builds == 1
