@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from sentifactory.errors import ConfigError
 from sentifactory.masking import MASK
@@ -90,7 +90,7 @@ def mask_credentials(address: str) -> str:
 def name_proxy_of(url: str) -> str | None:
     """Return the variable whose proxy an address is reached through; None where none is."""
     parts = urlsplit(url)
-    if proxy_bypass_environment(parts.netloc):
+    if proxy_bypass(parts.netloc):
         return None
     proxies = getproxies_environment()
     kind = next((kind for kind in (parts.scheme, "all") if proxies.get(kind)), None)
