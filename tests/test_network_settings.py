@@ -22,6 +22,7 @@ from sentifactory.network_settings import (
     find_network_fault,
     is_this_machine,
     leave_out_proxies,
+    name_proxy_of,
     refuse_unusable_proxies,
 )
 from sentifactory.serving.label_run import LabelWish, run_labelling
@@ -173,3 +174,18 @@ def test_the_page_opens_behind_any_proxy(tmp_path: Path, monkeypatch: pytest.Mon
     finally:
         page.close(verbose=False)
     assert os.environ["ALL_PROXY"] == value, "a training that the page starts may need it"
+
+
+def test_a_proxy_that_is_not_there_is_named_and_not_the_server_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    exempt_this_machine()
+    assert name_proxy_of(ELSEWHERE) == "http_proxy"
+    assert name_proxy_of("https://192.0.2.1") == "all_proxy"
+    assert name_proxy_of("http://127.0.0.1:8000") is None
+    with pytest.raises(EngineError) as failed:
+        OpenAiEngine(ELSEWHERE, "base", BINARY_SENTIMENT, patience=Patience(retries=0))
+    assert "http_proxy" in failed.value.describe()
+    assert "no_proxy" in failed.value.next_step
+    monkeypatch.setenv("no_proxy", "192.0.2.1")
+    assert name_proxy_of(ELSEWHERE) is None

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from sentifactory.errors import ConfigError
 from sentifactory.masking import MASK
@@ -87,13 +87,27 @@ def mask_credentials(address: str) -> str:
     return _CREDENTIALS.sub(rf"\1{MASK}@", address)
 
 
+def name_proxy_of(url: str) -> str | None:
+    """Return the variable whose proxy an address is reached through; None where none is."""
+    parts = urlsplit(url)
+    if proxy_bypass(parts.netloc):
+        return None
+    proxies = getproxies_environment()
+    kind = next((kind for kind in (parts.scheme, "all") if proxies.get(kind)), None)
+    return kind and next(_list_variables(kind, proxies[kind]), None)
+
+
+def _list_variables(kind: str, value: str) -> Iterator[str]:
+    return (name for name in os.environ if name.lower() == f"{kind}_proxy" and os.environ[name] == value)
+
+
 def find_bad_proxy() -> ConfigError | None:
     """Return the sentence for the first proxy that cannot be used, naming its variable; None where all can."""
     proxies = getproxies_environment()
     for kind in _KINDS:
         value = proxies.get(kind, "")
         if value and (why := _find_defect(value)):
-            names = [name for name in os.environ if name.lower() == f"{kind}_proxy" and os.environ[name] == value]
+            names = list(_list_variables(kind, value))
             return ConfigError(
                 f"The proxy {mask_credentials(value)!r} cannot be used: {why}",
                 where=names[0],

@@ -110,7 +110,6 @@ def test_the_teacher_says_what_it_has_written(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(teaching, "ask_teacher", lambda _: facts)
     words = "distill --teacher m --input_file a.csv --output_file out/s.jsonl"
     assert CliRunner().invoke(build_app(), words.split()).stdout.splitlines() == [
-        "1 reviews got no answer and are left out",
         "Soft labels of 3 reviews (1 负面, 2 正面): out/s.jsonl",
         "Set soft_label_path: out/s.jsonl in an encoder recipe",
     ]

@@ -192,6 +192,31 @@ def test_a_run_that_failed_goes_on_and_asks_nothing_twice_that_was_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
 
 
+@pytest.mark.parametrize("killed", ["", "before", "after"])
+def test_an_output_without_rows_replaces_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    """Also where the process ends with all rows done, before or after the output is put into its place."""
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text": "好"}\n', encoding="utf-8")
+    run(source, out)
+    source.write_text('{"text": ""}\n', encoding="utf-8")
+    if killed:
+
+        def fail(part: Path, place: Path) -> None:
+            if killed == "after":
+                part.replace(place)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("sentifactory.serving.row_files._rename", fail)
+            with pytest.raises(KeyboardInterrupt):
+                run(source, out, overwrite=True)
+    run(source, out, overwrite=not killed)
+    assert out.read_bytes() == b""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "out.jsonl.bad.jsonl"]
+
+
 def test_what_cannot_be_labelled_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("a,b\n1,2\n")

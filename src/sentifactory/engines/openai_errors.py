@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sentifactory.errors import ConfigError, EngineError
+from sentifactory.network_settings import name_proxy_of
 from sentifactory.records import Review
 
 if TYPE_CHECKING:
@@ -86,7 +87,14 @@ def describe_transport(error: httpx.TransportError, url: str, attempt: int) -> E
     tried = f" after {attempt + 1} attempts" if attempt else ""
     if isinstance(error, httpx.UnsupportedProtocol):
         return EngineError(f"This is no http address ({error})", where=url)
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+        if variable := name_proxy_of(url):
+            return EngineError(
+                f"No server can be reached{tried} through the proxy of {variable} ({error or type(error).__name__})",
+                where=url,
+                next_step=f"check that proxy, or name the server's host in no_proxy or unset {variable} to reach it "
+                "directly; then check that the server runs",
+            )
         return EngineError(
             f"No server can be reached{tried} ({error or type(error).__name__})",
             where=url,

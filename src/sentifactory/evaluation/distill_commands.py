@@ -41,7 +41,5 @@ def distill(
         typer.echo(json.dumps(facts, ensure_ascii=False, indent=2))
         return
     answered = ", ".join(f"{count} {label}" for label, count in facts["answered"].items())
-    if facts["missing"]:
-        typer.echo(f"{facts['missing']} reviews got no answer and are left out")
     typer.echo(f"Soft labels of {facts['reviews']} reviews ({answered}): {output_file}")
     typer.echo(f"Set soft_label_path: {output_file} in an encoder recipe")

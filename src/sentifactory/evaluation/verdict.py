@@ -151,6 +151,13 @@ def describe_lead(best: Outcome, second: Outcome, test: PairedTest, *, is_level:
             f"{best_en} wins: {share} of {n} reviews right; next is {second_en} with {next_share} ({p_en}).",
             f"{best_zh}胜出：{n} 条评论中准确率 {share}；其次是{second_zh}，{next_share}（{p_zh}）。",
         )
+    if test.is_shown:  # of this pair alone: it may be the question asked beforehand, which is answered otherwise below
+        return Sentence.write(
+            f"{best_en} is ahead with {share}, but {n} reviews do not show that it is the best of all: its lead over "
+            f"{second_en} ({next_share}) has {p_en}.",
+            f"{best_zh}以 {share} 领先，但 {n} 条评论不足以证明它是其中最好的：与{second_zh}（{next_share}）相比，"
+            f"{p_zh}。",
+        )
     return Sentence.write(
         f"{best_en} is ahead with {share}, but {n} reviews do not show that it is better than {second_en} "
         f"({next_share}, {p_en}).",

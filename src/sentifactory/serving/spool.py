@@ -41,7 +41,7 @@ class Spool:
         self._journal = out.with_name(out.name + ".journal.json")
         self._settings = json.loads(json.dumps(settings))  # as the journal gives them back
         self._is_complete = False
-        self._has_bad = False
+        self._has_bad = self._had_rows = False
         self.n_rows = 0
         self.counts: dict[str, int] = {}
         self._made_folders = make_parents(out)
@@ -103,6 +103,7 @@ class Spool:
             )
         self._bad_file = self._open_files.enter_context(self._bad_part.open("ab"))
         self._is_complete, self._has_bad = found["complete"], found["bad_bytes"] > 0
+        self._had_rows = self._is_complete and found["bytes"] > 0
         for file, length in ((self._file, found["bytes"]), (self._bad_file, found["bad_bytes"])):
             if not self._is_complete:
                 _cut(file, length)
@@ -154,8 +155,9 @@ class Spool:
         """Put the output into its place. A process that is killed meanwhile does the rest when it is started again."""
         if not self._is_complete:
             self._write_journal(is_complete=True)
-        # An empty file beside a finished one was made by a run that was killed in here: its work is done.
-        if self._part.stat().st_size or not self.out.exists():
+        # Where rows were and now is an empty file, a run that was killed in here has moved them: its work is done. An
+        # output without rows is made again: what stands there may be the one that is to be replaced.
+        if self._part.stat().st_size or not self._had_rows or not self.out.exists():
             make_output(self._part, self.out)
         if not self._has_bad:
             self.bad.unlink(missing_ok=True)
