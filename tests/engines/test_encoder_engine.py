@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
 from sentifactory.engines.encoder import EncoderEngine
-from sentifactory.engines.registry import build_engine, choose_kind
+from sentifactory.engines.registry import build_engine, choose_kind, split_by_prompt
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.model_task import write_model_task
 from sentifactory.models.classifier_labels import match_labels
@@ -131,6 +131,24 @@ def test_which_engine_fits(tuned: Path, tmp_path: Path) -> None:
     assert choose_kind("auto", str(tmp_path)) == "transformers"
     with pytest.raises(ConfigError, match="no mode 'generate'"):
         build_engine("encoder", str(tuned), BINARY_SENTIMENT)
+
+
+def test_an_engine_refuses_models_of_the_other_sort(tuned: Path, headless: Path, tmp_path: Path) -> None:
+    # A language model under a random head answers like a classifier.
+    language, several = tmp_path / "language", tmp_path / "several"
+    for folder, kind in ((language, "Gemma3ForCausalLM"), (several, "Gemma3ForConditionalGeneration")):
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"architectures": [kind]}))
+        assert choose_kind("auto", str(folder)) == "transformers"
+    pairs = [(kind, language) for kind in ("encoder", "onnx")] + [(kind, tuned) for kind in ("transformers", "vllm")]
+    for kind, folder in [*pairs, ("encoder", several)]:
+        with pytest.raises(ConfigError) as caught:
+            split_by_prompt([(kind, str(folder))])
+        assert choose_kind("auto", str(folder)) in (caught.value.next_step or "")
+    allowed = [("vllm", language), ("encoder", headless), ("encoder", tuned), ("auto", tuned), ("vllm", "org/name")]
+    assert split_by_prompt((kind, str(model)) for kind, model in allowed) == (
+        [str(language), "org/name"], [str(headless), str(tuned), str(tuned)],
+    )  # fmt: skip
 
 
 def run_predict(*words: str) -> Any:

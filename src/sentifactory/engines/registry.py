@@ -80,14 +80,36 @@ def split_by_prompt(models: Iterable[tuple[str, str]]) -> tuple[list[str], list[
     Of a model of a hub the folder is returned that its task was fetched into.
 
     Raises:
+        ConfigError: when an engine runs models of the other sort.
         EngineError: as `choose_kind`.
     """
     asking: list[str] = []
     heads: list[str] = []
     for kind, model in models:
+        _refuse_other_sort(kind, model)
         place = model if is_address(kind) else find_task_folder(model)
         (heads if is_scoring_kind(choose_kind(kind, model)) else asking).append(place)
     return asking, heads
+
+
+def _refuse_other_sort(kind: str, model: str) -> None:
+    """Refuse a language model that would answer by a random head, and a classifier that would be asked to write.
+
+    Raises:
+        ConfigError: naming the engine that fits.
+    """
+    from sentifactory.models.classifiers import is_surely_of_kind
+
+    is_scoring = is_scoring_kind(kind)
+    if kind not in LOCAL_KINDS or not is_surely_of_kind(model, classifier=not is_scoring):
+        return
+    fitting = choose_kind(AUTO, model)
+    raise ConfigError(
+        f"The model is a {'language model' if is_scoring else 'classifier'}, which the engine {kind} cannot run",
+        where=model,
+        expected=f"the engine {fitting}" + (" or vllm" if is_scoring else ""),
+        next_step=f"pass --engine {fitting}",
+    )
 
 
 def check_mode(mode: str, kind: str = "") -> None:

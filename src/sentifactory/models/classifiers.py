@@ -24,6 +24,8 @@ from sentifactory.task import Task
 
 # What ModelScope's StructBERT calls itself; its layers are BERT's.
 _SAME_AS_BERT = ("structbert",)
+# How the classes of models end that write.
+_LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,16 @@ def is_classifier(name: str) -> bool:
         with explain_load_errors(name):
             config = load_config(find_model_folder(name)).to_dict()
     kinds = config.get("architectures") or []
-    return bool(kinds) and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds)
+    return bool(kinds) and not any(kind.endswith(_LANGUAGE_MODELS) for kind in kinds)
+
+
+def is_surely_of_kind(name: str, *, classifier: bool) -> bool:
+    """Return whether a folder's configuration names a head of classes, or one that writes; else it has neither."""
+    config = read_json_object(Path(name).expanduser() / "config.json") or {}
+    if classifier and config.get("model_type") == MODEL_TYPE:
+        return True
+    endings = ("ForSequenceClassification",) if classifier else _LANGUAGE_MODELS
+    return any(str(kind).endswith(endings) for kind in config.get("architectures") or [])
 
 
 def find_model_folder(name: str) -> str:

@@ -153,10 +153,11 @@ def _explain_template(
     # Where both begin alike, the first line in which they differ says more.
     pairs = [(one, other) for one, other in zip(ours, theirs, strict=False) if one != other]
     taught, expected = pairs[0] if pairs else (ours[0], theirs[0])
-    if names:
-        next_step = f"set template: {' or '.join(names)}"
-    elif data_args.default_system is not None:
+    if data_args.default_system is not None:
+        # Whichever the template: another one would write it as well.
         next_step = "leave default_system out: nothing that asks the model later knows it"
+    elif names:
+        next_step = f"set template: {' or '.join(names)}"
     else:
         next_step = "name the template that LLaMA-Factory has for this model"
     return ConfigError(
