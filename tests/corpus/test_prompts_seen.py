@@ -247,7 +247,9 @@ def test_the_limit_of_rows_counts_rows_and_not_rounds(tmp_path: Path) -> None:
 ENDING = "，全家人都是这么觉得的"
 
 
-@pytest.mark.parametrize("form", ["the review alone", "alpaca, five instructions", "a question", "ms-swift"])
+@pytest.mark.parametrize("form", ["the review alone", "alpaca, five instructions", "a question", "a fence"])
+    "form", ["the review alone", "alpaca, five instructions", "a question", "a fence", "ms-swift"]
+)
 def test_reviews_that_end_alike_stay_whole(tmp_path: Path, form: str) -> None:
     texts = [text.rstrip("。") + ENDING * (at % 2) for at, text in enumerate(TEXTS)]
     rows = [FORMS[form](at, text) for at, text in enumerate(texts)]

@@ -37,6 +37,8 @@ _STOPS = "。！？…~～.!?"
 _OPENING = ":：\"'`“”‘’「『《【（([<＜>＞｀\n\t=。？！?! "
 _QUOTES = "\"'`“‘「『《【（([<＜｀"
 _CLOSING = "\"'`”’」』》】）)]>＞｀\n"
+_MARK_BEFORE = re.compile(f"[{re.escape(_QUOTES)}:：\n\t]")
+_MARK_AFTER = re.compile(f"[{re.escape(_CLOSING)}]")
 
 
 class Kind(StrEnum):
@@ -118,17 +120,20 @@ class PromptFrames:
 
 
 def keep_doubtful(parted: Parted) -> str:
-    """Return the words to train on: the review, and with it what may be the question or a part of the review.
+    r"""Return the words to train on: the review, and with it what may be the question or a part of the review.
 
     Example:
-        >>> keep_doubtful(Parted("很好", Kind.GUESSED, ("好评吗：", "，全家都这么觉得")))
+        >>> keep_doubtful(Parted("很好", Kind.GUESSED, ("好评吗：", "，全家都这么觉得」\n是哪种？")))
         '很好，全家都这么觉得'
     """
     if parted.kind != Kind.GUESSED:
         return parted.review
     before, after = parted.question
     is_before_sharp, is_after_sharp = _are_sharp(parted.question)
-    return "".join(("" if is_before_sharp else before, parted.review, "" if is_after_sharp else after))
+    # A mark within what many rows share is the end of the question, or its beginning.
+    begin = "" if is_before_sharp else _MARK_BEFORE.split(before)[-1]
+    end = "" if is_after_sharp else _MARK_AFTER.split(after, maxsplit=1)[0]
+    return f"{begin}{parted.review}{end}"
 
 
 def _are_sharp(frame: Frame) -> tuple[bool, bool]:
