@@ -248,8 +248,6 @@ ENDING = "，全家人都是这么觉得的"
 
 
 @pytest.mark.parametrize("form", ["the review alone", "alpaca, five instructions", "a question", "a fence"])
-    "form", ["the review alone", "alpaca, five instructions", "a question", "a fence", "ms-swift"]
-)
 def test_reviews_that_end_alike_stay_whole(tmp_path: Path, form: str) -> None:
     texts = [text.rstrip("。") + ENDING * (at % 2) for at, text in enumerate(TEXTS)]
     rows = [FORMS[form](at, text) for at, text in enumerate(texts)]
