@@ -112,7 +112,7 @@ def find_bad_proxy() -> ConfigError | None:
                 f"The proxy {mask_credentials(value)!r} cannot be used: {why}",
                 where=names[0],
                 expected="http://HOST:PORT, or socks5://HOST:PORT with the package socksio",
-                next_step=f"correct {' and '.join(names)}, or unset it",
+                next_step=f"correct {' and '.join(names)}, or unset {'them' if len(names) > 1 else 'it'}",
             )
     return None
 

@@ -14,7 +14,9 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
+from sentifactory.corpus.readers import read_source
 from sentifactory.errors import DataError, SentiFactoryError
+from sentifactory.task import BINARY_SENTIMENT
 
 HEAD = b"label,text\n"
 ROWS = "".join(f"{n % 2},第{n}家{'好' if n % 2 else '差'}\n" for n in range(40)).encode()
@@ -182,16 +184,20 @@ def test_every_fault_has_its_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         (("满意", "不满意"), "不满意"),
         (("good one", "not good"), "not good"),
-        (("A", "B"), "A"),
+        (("👍", "👎"), "👎"),
+        (("正例", "负例"), "负例"),
+        (("非常满意", "不满意"), "不满意"),
+        (("不错", "不好"), "不好"),
+        (("1", "2"), "1"),
         (("95%", "10%"), "10%"),
         (("LABEL_1", "LABEL_0"), "LABEL_0"),
         (("好,真好", "差,真差"), "差,真差"),
-        (("it's ok", 'so "bad"'), "it's ok"),
+        (("it's ok", 'so "bad"'), 'so "bad"'),
         (("-", "+"), "-"),
         (("\u200b满意", "不满意 "), "不满意 "),
         (("1", "不好"), "不好"),
         (("false", "true"), "false"),
-        (("$HOME", "a=b"), "$HOME"),
+        (("$HOME", "not a=b"), "not a=b"),
     ],
 )
 def test_the_options_that_are_named_can_be_pasted(
@@ -202,9 +208,24 @@ def test_the_options_that_are_named_can_be_pasted(
         csv.writer(stream).writerows([("label", "text"), *((words[n % 2], f"第{n}家店") for n in range(40))])
     error = CliRunner().invoke(build_app(), ["data", "prepare", "a.csv"]).exception
     assert isinstance(error, DataError)
-    pasted = shlex.split(error.next_step.partition(" with ")[2].partition(" if ")[0])
+    words_of_hint = error.next_step.rpartition(" with ")[2].partition(" if ")[0]
+    pasted = shlex.split(words_of_hint)
     result = CliRunner().invoke(build_app(), ["data", "prepare", "a.csv", *pasted])
     assert result.exit_code == 0, (error.next_step, result.output, result.exception)
     with Path("data/a/train.csv").open(encoding="utf-8", newline="") as stream:
         found = {(int(row["text"][1:-2]) % 2, row["label"]) for row in csv.DictReader(stream)}
     assert found == {(words.index(negative), "0"), (1 - words.index(negative), "1")}
+
+
+@pytest.mark.parametrize("words", [("A", "B"), ("$HOME", "a=b"), ("非常满意", "满意"), ("不好", "太差")])
+def test_words_that_tell_nothing_are_asked_and_not_guessed(
+    words: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guess that is pasted would turn the labels round."""
+    monkeypatch.chdir(tmp_path)
+    with Path("a.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("label", "text"), *((words[n % 2], f"第{n}家店") for n in range(40))])
+    with pytest.raises(DataError) as caught:
+        read_source("a.csv", BINARY_SENTIMENT)
+    asked = shlex.split(caught.value.next_step.partition(" as in ")[2].partition(", where")[0])
+    assert asked == ["--label_map", f"{words[0]}=LABEL", "--label_map", f"{words[1]}=LABEL"]

@@ -140,7 +140,7 @@ def test_the_command_ends_with_3_and_the_pairs_or_with_0(tmp_path: Path) -> None
     write_csv(tmp_path / "clean.csv", ["不好", "别的"])
     write_csv(tmp_path / "leaky.csv", ["不好", OTHER.replace("键盘", "触摸"), "很好！"])
     clean = run(tmp_path, "--train", "train.csv", "--test", "clean.csv")
-    assert (clean.returncode, clean.stderr) == (0, "")
+    assert (clean.returncode, clean.stderr.count("\n")) == (0, 1)  # which task
     assert clean.stdout == "None of the 2 test reviews stands among the 2 training reviews.\n"
     leaky = run(tmp_path, "--train", "train.csv", "--train", "more.csv", "--test", "leaky.csv", "--json")
     assert (leaky.returncode, leaky.stderr) == (3, "")

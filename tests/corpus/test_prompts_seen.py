@@ -67,6 +67,9 @@ FORMS: dict[str, Form] = {
         "messages": [{"role": "user", "content": [{"type": "text", "text": ASKED + text}]}]
     },
     "neutral forms": lambda _, text: chat(ASKED + text.replace("，", "｀＜｛")),
+    "alpaca, a history of turns": lambda at, text: {
+        "instruction": f"第{at}件好吗", "output": ANSWER, "history": chat(text)["messages"],
+    },
     "text alone": lambda at, text: {"text": f"用户{at}写道：{text}总的来说{at}"},
     "prompt and completion": lambda _, text: {"prompt": ASKED + text, "completion": "正面"},
     "ms-swift": lambda _, text: {"messages": [{"role": "user", "content": text}], "label": 1},
@@ -228,7 +231,7 @@ def test_data_sets_are_prepared_from_the_reviews_alone(tmp_path: Path, form: str
 def test_a_prompt_that_is_taken_for_the_review_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [chat(f"{at}，{text}") for at, text in enumerate(TEXTS)]
     read_source(write_rows(tmp_path / "a.jsonl", rows), BINARY_SENTIMENT)
-    assert "in 60 of 60 labelled prompts the review cannot be told" in capsys.readouterr().err
+    assert "in 60 of 60 labelled prompts" in capsys.readouterr().err
     read_source(write_rows(tmp_path / "b.jsonl", [chat(ASKED + text) for text in TEXTS]), BINARY_SENTIMENT)
     assert capsys.readouterr().err == ""
 
@@ -239,3 +242,32 @@ def test_the_limit_of_rows_counts_rows_and_not_rounds(tmp_path: Path) -> None:
     assert [one.text for one in read_seen(path, BINARY_SENTIMENT, max_rows=2).reviews] == ["0好", "0差", "1好", "1差"]
     numbers = [one.number for one in iter_rounds(open_json_lines(inspect_text(path))) if hasattr(one, "number")]
     assert numbers == [1, 2] * 5
+
+
+ENDING = "，全家人都是这么觉得的"
+
+
+@pytest.mark.parametrize("form", ["the review alone", "alpaca, five instructions", "a question", "a fence"])
+def test_reviews_that_end_alike_stay_whole(tmp_path: Path, form: str) -> None:
+    texts = [text.rstrip("。") + ENDING * (at % 2) for at, text in enumerate(TEXTS)]
+    rows = [FORMS[form](at, text) for at, text in enumerate(texts)]
+    kept = read_source(write_rows(tmp_path / "a.jsonl", rows), BINARY_SENTIMENT).reviews
+    assert [one.text for one in kept] == texts
+
+
+@pytest.mark.parametrize(
+    "questions", [["情感是："], ["这条评论是好评还是差评？", "请判断下面这句话的情感：", "Review: "]]
+)
+def test_reviews_within_the_prompts_of_a_table_are_found(tmp_path: Path, questions: list[str]) -> None:
+    prompts = [questions[at % len(questions)] + text for at, text in enumerate(TEXTS)]
+    train = write_texts(tmp_path / "train.csv", prompts)
+    report = check_leaks_in_files([train], [write_texts(tmp_path / "test.csv", TEXTS)])
+    assert report.count_leaked() == {EXACT: 60, NEAR: 0}
+    assert check_leaks_in_files([train], [write_texts(tmp_path / "test.csv", OTHERS)]).is_clean
+
+
+@pytest.mark.parametrize(("user", "model"), [("Human", "Assistant"), ("USER", "ASSISTANT")])
+def test_speakers_are_known_in_any_case(tmp_path: Path, user: str, model: str) -> None:
+    rows = [{"conversations": [{"from": user, "value": text}, {"from": model, "value": "positive"}]} for text in TEXTS]
+    intake = read_source(write_rows(tmp_path / "a.jsonl", rows), BINARY_SENTIMENT)
+    assert ([one.text for one in intake.reviews], intake.rejected) == (TEXTS, [])

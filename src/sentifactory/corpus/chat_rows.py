@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.columns import LABEL_COLUMNS, TEXT_COLUMNS, Columns, normalise_name
 from sentifactory.corpus.labels import LabelReader
-from sentifactory.corpus.prompt_frames import UNPARTED, Kind, Parted, PromptFrames
+from sentifactory.corpus.prompt_frames import UNPARTED, Kind, Parted, PromptFrames, keep_doubtful
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table, spell_cell
 from sentifactory.progress import say
 from sentifactory.task import Task
@@ -93,13 +92,14 @@ def iter_labelled(table: Table, task: Task, labels: LabelReader) -> Iterator[Raw
                 detail = f"{place}the answer is no label: {cell if len(cell) <= 40 else cell[:40] + '…'!r}"
                 yield BrokenRow(one.line, detail, parted.review, Reason.NO_LABEL)
             else:
-                yield RawRow(one.line, parted.review, cell, "", one.number)
+                yield RawRow(one.line, keep_doubtful(parted), cell, "", one.number)
                 n_labelled += 1
                 n_unparted += parted.kind in UNPARTED
     if n_unparted:
         say(
-            f"{table.header_at}: in {n_unparted} of {n_labelled} labelled prompts the review cannot be told from the "
-            "question around it, so the prompt is taken for the review; --task names the task whose prompt it is"
+            f"{table.header_at}: in {n_unparted} of {n_labelled} labelled prompts it is not certain where the "
+            "question ends and the review begins, so what could be either is kept as part of the review; --task names "
+            "the task whose prompt it is"
         )
 
 
@@ -123,8 +123,8 @@ def iter_parted(
             yield one
             continue
         parted = frames.part(one.review)
-        if one.is_apart and parted.kind == Kind.WHOLE:
-            parted = replace(parted, kind=Kind.FOUND)
+        if one.is_apart and parted.kind in UNPARTED:  # reviews end alike as well
+            parted = Parted(one.review, Kind.FOUND)
         yield one, parted
 
 
@@ -240,8 +240,10 @@ def _find_pair(row: dict[str, Any]) -> tuple[str, str, str] | None:
 
 
 def _read_history(history: Any) -> list[_Exchange]:
-    """Return the earlier rounds of an alpaca row."""
+    """Return the earlier rounds of an alpaca row: pairs of question and answer, or turns as in a chat."""
     pairs = history if isinstance(history, list) else []
+    if pairs and all(isinstance(turn, dict) for turn in pairs):
+        return _read_turns(pairs)
     return [
         _Exchange(*pair)
         for pair in pairs
@@ -279,7 +281,7 @@ def _read_turn(turn: Any) -> tuple[str, str]:
     if isinstance(words, list):
         texts = [piece.get("text") for piece in words if isinstance(piece, dict)]
         words = "\n".join(text for text in texts if isinstance(text, str))
-    return (speaker if isinstance(speaker, str) else ""), (words if isinstance(words, str) else "")
+    return (speaker.casefold() if isinstance(speaker, str) else ""), (words if isinstance(words, str) else "")
 
 
 def _iter_words(value: Any) -> Iterator[str]:

@@ -21,9 +21,9 @@ _ALIASES = {
 # pandas writes whole numbers as 1.0 when another cell of the column is missing.
 _WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
 _SIGNS = str.maketrans("−–", "--")
-_STARS = re.compile(r"(\d+(?:\.\d+)?) ?(?:星|星级|分|颗星|stars?|points?)?")
+_STARS = re.compile(r"(\d+(?:\.\d+)?) ?(?:星|星级|分|颗星|stars?|points?|out of 5 stars)?")
 _COMMA = re.compile("[,\uff0c]")
-_CHINESE_DIGITS = str.maketrans("一二三四五", "12345")
+_CHINESE_DIGITS = str.maketrans("一二两三四五", "122345")
 MAX_STARS = 100
 
 
@@ -186,8 +186,8 @@ def count_stars(word: str) -> float | None:
         (4.5, 5.0, 3.0, None)
     """
     word = normalise_label(word)
-    if word and not word.strip("★☆"):
-        return float(word.count("★"))
+    if word and not word.strip("★☆⭐"):
+        return float(word.count("★") + word.count("⭐"))
     match = _STARS.fullmatch(word.translate(_CHINESE_DIGITS) if len(word) > 1 else word)
     if match is None or float(match[1]) > MAX_STARS:
         return None

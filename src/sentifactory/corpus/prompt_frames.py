@@ -37,6 +37,8 @@ _STOPS = "。！？…~～.!?"
 _OPENING = ":：\"'`“”‘’「『《【（([<＜>＞｀\n\t=。？！?! "
 _QUOTES = "\"'`“‘「『《【（([<＜｀"
 _CLOSING = "\"'`”’」』》】）)]>＞｀\n"
+_MARK_BEFORE = re.compile(f"[{re.escape(_QUOTES)}:：\n\t]")
+_MARK_AFTER = re.compile(f"[{re.escape(_CLOSING)}]")
 
 
 class Kind(StrEnum):
@@ -101,9 +103,7 @@ class PromptFrames:
         found = find_review(prompt, self._found, Kind.FOUND)
         if found is None:
             return Parted(prompt, Kind.FOUND if self._is_bare else Kind.WHOLE)
-        before, after = found.question
-        is_sharp = (not before or before[-1] in _OPENING) and (not after or after[0] in _CLOSING)
-        return found if is_sharp else replace(found, kind=Kind.GUESSED)
+        return found if all(_are_sharp(found.question)) else replace(found, kind=Kind.GUESSED)
 
     def _find(self) -> list[Frame]:
         others = (one for one in self._open_prompts() if find_review(one, self._known) is None)
@@ -112,12 +112,38 @@ class PromptFrames:
         sample = list(islice(others, _SAMPLE))
         if len(sample) < _SURE_ROWS:
             return []
-        return [
-            (before, after)
-            for before, after in find_frames(sample)
-            if len(before) + len(after) >= _MIN_CHARS
-            and sum(find_review(one, [(before, after)]) is not None for one in sample) >= _NEARLY_ALL * len(sample)
-        ]
+        found = find_frames(sample)
+        sharp = [frame for frame in found if all(_are_sharp(frame))]
+        long = [frame for frame in found if sum(map(len, frame)) >= _MIN_CHARS]
+        # Several questions count together where a mark ends each of them; else reviews could begin alike by chance.
+        return next((frames for frames in (sharp, *([one] for one in long)) if _fit_nearly_all(frames, sample)), [])
+
+
+def keep_doubtful(parted: Parted) -> str:
+    r"""Return the words to train on: the review, and with it what may be the question or a part of the review.
+
+    Example:
+        >>> keep_doubtful(Parted("很好", Kind.GUESSED, ("好评吗：", "，全家都这么觉得」\n是哪种？")))
+        '很好，全家都这么觉得'
+    """
+    if parted.kind != Kind.GUESSED:
+        return parted.review
+    before, after = parted.question
+    is_before_sharp, is_after_sharp = _are_sharp(parted.question)
+    # A mark within what many rows share is the end of the question, or its beginning.
+    begin = "" if is_before_sharp else _MARK_BEFORE.split(before)[-1]
+    end = "" if is_after_sharp else _MARK_AFTER.split(after, maxsplit=1)[0]
+    return f"{begin}{parted.review}{end}"
+
+
+def _are_sharp(frame: Frame) -> tuple[bool, bool]:
+    """Whether what is before and what is after a review is parted from it by a sign, rather than within a sentence."""
+    before, after = frame
+    return not before or before[-1] in _OPENING, not after or after[0] in _CLOSING
+
+
+def _fit_nearly_all(frames: Sequence[Frame], prompts: Sequence[str]) -> bool:
+    return sum(find_review(one, frames) is not None for one in prompts) >= _NEARLY_ALL * len(prompts)
 
 
 def find_review(prompt: str, frames: Sequence[Frame], kind: Kind = Kind.KNOWN) -> Parted | None:

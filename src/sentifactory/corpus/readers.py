@@ -22,6 +22,7 @@ from sentifactory.corpus.json_files import looks_like_json, open_json, open_json
 from sentifactory.corpus.labels import LabelReader
 from sentifactory.corpus.manifest import InputFile
 from sentifactory.corpus.row_faults import (
+    MEND_FILE,
     describe_rejected,
     refuse_missing_labels,
     refuse_other_labels,
@@ -88,7 +89,7 @@ def read_reviews(path: str | Path, task: Task, options: ReadOptions | None = Non
     if intake.rejected:
         refuse_missing_labels(intake)
         refuse_other_labels(intake, labels)
-        raise describe_rejected(intake.rejected, labels)
+        raise describe_rejected(intake, labels)
     refuse_unsound(intake, str(path), labels)
     return intake.reviews
 
@@ -162,7 +163,7 @@ def _read_seen(
             break
     if len(broken) > len(found.reviews):
         what = broken[0].detail[0].upper() + broken[0].detail[1:]
-        raise DataError(what, where=f"{path}, line {broken[0].line}", next_step="correct or remove the row")
+        raise DataError(what, where=f"{path}, line {broken[0].line}", next_step=MEND_FILE)
     if not found.reviews:
         raise DataError("The file has a header and no rows", where=str(path), next_step="give a file with a review")
     return found

@@ -13,6 +13,9 @@ from sentifactory.corpus.labels import LabelReader, count_stars
 from sentifactory.corpus.scales import FEW_CELLS, Scale, are_classes, suggest_line
 from sentifactory.errors import DataError
 
+MEND_ROW = "correct or remove the row"
+# Nobody should be told to remove most of a file.
+MEND_FILE = "export the file again, or give it in another form: most of its rows are faulty"
 # A file in which more labels than this are missing has them somewhere else.
 _MISSING_LABELS = 0.5
 # Where the same unknown label stands more often than this it is no slip of the pen, however long the file is.
@@ -25,19 +28,23 @@ _NUMBER = re.compile(r"\d+")
 _PLAIN = re.compile(r"[\w=+.,:@%/-]+")
 # Of two words that are unknown, the one that looks like this is bad.
 _LOOKS_BAD = re.compile(
-    "[不非没无差坏踩否反错劣输]|^(?:un|dis|not|non|no$|n$|bad|fals|f$|down|sad|hate|poor|-)", re.IGNORECASE
+    "[不没无差坏踩否反劣输负糟烂厌👎]|非(?!常)|错误"
+    r"|(?<![^\W_])(?:un(?!i)|dis(?!c)|not|non|no(?![^\W_])|n(?![^\W_])|neg|bad|fals|f(?![^\W_])|down|sad|hat|poor|-(?:\d|$))",
+    re.IGNORECASE,
 )
+_GOOD_ALL_THE_SAME = re.compile("不错|不差|不赖|没毛病|无敌")
 
 
-def describe_rejected(rejected: list[RejectedRow], labels: LabelReader) -> DataError:
+def describe_rejected(intake: Intake, labels: LabelReader) -> DataError:
     """Return the error that tells the first of several bad rows in full, and the others by their lines."""
-    first, more = rejected[0], rejected[1:]
+    first, *more = intake.rejected
     what = first.detail[0].upper() + first.detail[1:]
     if more:
         lines = ", ".join(str(row.source.line) for row in more[:_LISTED]) + (", ..." if len(more) > _LISTED else "")
         what += f" ({len(more)} more bad row{'s' * (len(more) > 1)}: line{'s' * (len(more) > 1)} {lines})"
     if first.reason == Reason.BROKEN_ROW:
-        return DataError(what, where=str(first.source), next_step="correct or remove the row")
+        is_few = len(intake.rejected) <= len(intake.reviews)
+        return DataError(what, where=str(first.source), next_step=MEND_ROW if is_few else MEND_FILE)
     return DataError(
         what,
         where=str(first.source),
@@ -64,7 +71,7 @@ def refuse_unsound(intake: Intake, name: str, labels: LabelReader) -> None:
     if n_unknown and labels.is_mapped and not any(review.label is not None for review in intake.reviews):
         raise _describe_other_labels(intake, n_rows, labels)
     if intake.rejected and (n_broken > n_rows - n_broken or not intake.reviews):
-        raise describe_rejected(intake.rejected, labels)
+        raise describe_rejected(intake, labels)
 
 
 def refuse_missing_labels(intake: Intake) -> None:
@@ -73,7 +80,9 @@ def refuse_missing_labels(intake: Intake) -> None:
     Raises:
         DataError: when it does.
     """
-    missing = [row for row in intake.rejected if row.reason == Reason.NO_LABEL]
+    # What else is said in a chat with a labelled round lacks no label.
+    chats = {one.source.line for one in intake.reviews if one.source and one.source.round and one.label is not None}
+    missing = [row for row in intake.rejected if row.reason == Reason.NO_LABEL and row.source.line not in chats]
     n_others = sum(row.reason not in (Reason.NO_LABEL, Reason.BROKEN_ROW) for row in intake.rejected)
     n_texts = len(missing) + n_others + sum(review.label is not None for review in intake.reviews)
     if len(missing) <= _MISSING_LABELS * n_texts:
@@ -124,6 +133,10 @@ def _describe_other_labels(intake: Intake, n_rows: int, labels: LabelReader) -> 
     elif labels.has_moods and labels.threshold is None and not are_classes(numbers):
         line = suggest_line(numbers)
         next_step = f"run data prepare with --star_threshold {line:g} if these are stars, or choose another --task"
+        if len(numbers) == 2:
+            low, high = (f"{number:g}" for number in sorted(numbers))
+            own = f"--label_map {low}=negative --label_map {high}=positive"
+            next_step = next_step.replace(", or choose", f", with {own} if these are two labels, or choose")
     else:
         next_step = "choose the --task that has these labels"
     return DataError(
@@ -142,7 +155,7 @@ def suggest_map(scales: Sequence[Scale], labels: LabelReader) -> str:
     """Return the next step where words are unknown: options that can be pasted, with the words of the file."""
     common = dict(pair for scale in scales for pair in scale.common)
     known = {word: label for word, label in common.items() if label is not None}
-    others = [
+    others = words = [
         word for word in common if word not in known and drop_unseen(word).isprintable() and len(word) <= _LONGEST_WORD
     ]
     if not others or len(common) > _MOST_WORDS:
@@ -150,10 +163,15 @@ def suggest_map(scales: Sequence[Scale], labels: LabelReader) -> str:
     free = [label for label in labels.names if label not in known.values()]
     if {"negative", "positive"} <= {*free}:
         others, free = _find_opposites(others), ["negative", "positive"]
-        if not others:
-            return "say what each word means with one --label_map for each, or choose another --task"
+    if free and (not others or (len(others) > 1 and len(free) > 1 and free != ["negative", "positive"])):
+        # Nothing says which is which, and a pasted guess would turn the labels round.
+        options = " ".join(f"--label_map {_quote(f'{_tidy(word)}=LABEL')}" for word in words[:2])
+        return (
+            f"say what each word means with one --label_map for each, as in {options}, where LABEL is one of "
+            f"{', '.join(labels.names)}; or choose another --task"
+        )
     pairs = [*known.items(), *zip(others, free, strict=False)]
-    options = " ".join(f"--label_map {_quote(f'{drop_unseen(word).strip()}={label}')}" for word, label in pairs)
+    options = " ".join(f"--label_map {_quote(f'{_tidy(word)}={label}')}" for word, label in pairs)
     if not free:
         return f"choose the --task that has these labels, or run data prepare with {options} to leave the others out"
     left_out = " (other words are left out then)" if len(pairs) < len(common) else ""
@@ -165,11 +183,13 @@ def _find_opposites(words: list[str]) -> list[str]:
     numbers = {word: int(match[0]) for word in words if (match := _NUMBER.search(word))}
     if len(words) <= 2 and len(numbers) == len(words):
         return sorted(words, key=numbers.__getitem__)
-    bad = [word for word in words if _LOOKS_BAD.search(word.strip())]
+    bad = [word for word in words if _LOOKS_BAD.search(_GOOD_ALL_THE_SAME.sub("", word))]
     good = [word for word in words if word not in bad]
-    if len(words) <= 2:
-        return bad + good
-    return [bad[0], good[0]] if bad and good else []
+    return [bad[0], good[0]] if bad and good else bad if len(words) == 1 else []
+
+
+def _tidy(word: str) -> str:
+    return drop_unseen(word).strip()
 
 
 def _quote(option: str) -> str:

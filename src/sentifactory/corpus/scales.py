@@ -147,6 +147,10 @@ class _Cells:
                 raise self._ask_for_threshold("stars")
             return False
         is_few = n_stars <= self._few and says_labels
+        if not names_stars and not is_few and not are_classes(self.numbers):
+            highest = self._find_range()[1]
+            if highest <= threshold < _find_top(highest):  # 1 and 2 are the two labels of many data sets
+                raise self._ask_about_low_numbers(threshold)
         return names_stars or not (is_few or are_classes(self.numbers))
 
     def find_top(self) -> float | None:
@@ -197,7 +201,7 @@ class _Cells:
     def describe(self, is_stars: bool) -> str:
         """Return what the column holds, in words."""
         if self._labels.is_mapped:
-            return "as --label_map says"
+            return "what --label_map says"
         if is_stars:
             return f"{self._say_range()}, above {self._labels.threshold:g} positive"
         known = {normalise_label(cell) for cell in self._cells if isinstance(self._labels.find_own(cell), int)}
@@ -242,6 +246,16 @@ class _Cells:
             "line is, or with --label_column and the name of another column",
         )
 
+    def _ask_about_low_numbers(self, threshold: float) -> DataError:
+        return DataError(
+            f"The column {self._column.name!r} holds nothing but {self._list_numbers()}, none above the threshold "
+            f"{threshold:g}: low star ratings, or labels that are numbered otherwise than the task's",
+            where=self._column.where,
+            expected="numbers below and above the threshold",
+            next_step="call the column stars if they are stars, and write the labels as words, such as "
+            f"{self._labels.names[0]}, if they are labels",
+        )
+
     def _ask_which(self) -> DataError:
         numbers = self._list_numbers()
         names = [self._labels.find_own(f"{number:g}") for number in sorted(self.both)]
@@ -267,7 +281,9 @@ def are_classes(numbers: Collection[float]) -> bool:
 
 
 def suggest_line(numbers: Collection[float]) -> float:
-    """Return a line between bad and good on the scale of some stars."""
+    """Return a line between bad and good on the scale of some stars; from 0 to 4 there are five as well."""
+    if 0 in numbers and max(numbers) == 4:
+        return 2
     return _USUAL_LINES[_find_top(max(numbers))]
 
 

@@ -134,7 +134,8 @@ def _find_split_files(folder: Path) -> dict[str, list[Path]]:
         missing = set(range(sizes[part])) - files.keys()
         if missing:
             raise DataError(
-                f"The {part} split is in {sizes[part]} files, and {len(missing)} of them are not there",
+                f"The {part} split is in {sizes[part]} files, and "
+                f"{len(missing)} of them {'is' if len(missing) == 1 else 'are'} missing",
                 where=str(folder),
                 expected=f"the one with the number {min(missing):05d}",
                 next_step="fetch the missing files, or name one of those that are there",

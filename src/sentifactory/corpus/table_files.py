@@ -125,7 +125,10 @@ def _read_cells(column: Any, class_names: Sequence[str] | None) -> list[Any]:
         return cells
     named: dict[Any, Any] = {number: str(name) for number, name in enumerate(class_names)} | {-1: None}
     return [
-        named.get(cell, f"class {cell}") if isinstance(cell, int) and not isinstance(cell, bool) else cell
+        # A column with gaps comes back from pandas as floats.
+        named.get(cell, f"class {cell:g}")
+        if isinstance(cell, int | float) and not isinstance(cell, bool) and cell == cell
+        else cell
         for cell in cells
     ]
 

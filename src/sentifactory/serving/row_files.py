@@ -24,7 +24,7 @@ from sentifactory.corpus.columns import find_columns
 from sentifactory.corpus.delimited import iter_whole_rows, read_layout
 from sentifactory.corpus.encodings import TextFile, inspect_text, show_undecodable
 from sentifactory.corpus.file_kinds import EXCEL, PARQUET, find_kind
-from sentifactory.corpus.json_files import HEADER_ROWS, collect_keys, iter_objects
+from sentifactory.corpus.json_files import HEADER_ROWS, collect_keys, iter_objects, looks_like_json
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import find_bad_character
 from sentifactory.corpus.table_files import BATCH_ROWS, open_parquet
@@ -108,7 +108,12 @@ def open_rows(path: Path, text_column: str | None, encoding: str | None) -> RowF
     if not path.is_file():
         raise DataError("There is no such file", where=str(path), expected=_KINDS, next_step="check the path")
     if suffix not in (*_DELIMITED, *_JSON_LINES, *_PARQUET):
-        raise DataError(f"Files of the kind {suffix!r} are not labelled", where=str(path), expected=_KINDS)
+        raise DataError(
+            f"Files of the kind {suffix!r} are not labelled",
+            where=str(path),
+            expected=_KINDS,
+            next_step="save the reviews as CSV in UTF-8",
+        )
     kind = find_kind(path)
     if kind == EXCEL or (kind == PARQUET and suffix not in _PARQUET):
         is_excel = kind == EXCEL
@@ -123,6 +128,13 @@ def open_rows(path: Path, text_column: str | None, encoding: str | None) -> RowF
     if suffix in _PARQUET:
         return _open_parquet(path, text_column)
     text = inspect_text(path, encoding)
+    if looks_like_json(text):
+        raise DataError(
+            "This is JSON, and no table" if suffix in _DELIMITED else "This is one JSON document",
+            where=str(path),
+            expected=_KINDS,
+            next_step="write one object a line into a file that ends in .jsonl",
+        )
     if text.encoding not in ("utf-8", "utf-8-sig"):
         say(f"{path} is in {text.encoding.upper()}; the output is written in UTF-8")
     return _open_delimited(text, text_column) if suffix in _DELIMITED else _open_json_lines(text, text_column)
