@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from sentifactory.atomic import find_endangered, refuse_endangered
 from sentifactory.corpus.encodings import show_undecodable
 from sentifactory.corpus.garbled import GarbledCount, word_garbled
 from sentifactory.corpus.tables import BrokenRow
@@ -21,7 +22,7 @@ from sentifactory.progress import Progress, hide_progress, say, show_progress
 from sentifactory.records import Prediction, Review, Source
 from sentifactory.serving.reporting import Reporter
 from sentifactory.serving.row_files import Answer, Row, RowFile, WholeRow, open_rows
-from sentifactory.serving.spool import Spool
+from sentifactory.serving.spool import Spool, name_bad_file, name_journal
 
 # Rows in memory at the same time. Local engines answer them by length, the first row perhaps last: a kill may cost as
 # many answers.
@@ -79,12 +80,13 @@ def label_file(
         EngineError: when the engine fails; the same command goes on from there.
     """
     source, out = options.source, options.out
-    if source.suffix.lower() != out.suffix.lower() or source.resolve() == out.resolve():
+    if source.suffix.lower() != out.suffix.lower() or find_endangered(out, [source]) is not None:
         raise ConfigError(
             "The output must be another file of the kind of the input",
             where=str(out),
             expected=f"a name that ends in {source.suffix}",
         )
+    refuse_endangered([name_bad_file(out), name_journal(out)], [source], "OUT")
     rows = open_rows(source, options.text_column, options.encoding)
     n_rows = _count_rows(rows, source)
     with Spool(out, describe_settings(rows, reporter, identity), rows.head, overwrite=options.overwrite) as spool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from sentifactory.corpus.cleaning import clean_text
 from sentifactory.corpus.columns import find_columns
@@ -79,7 +79,7 @@ class RowFile:
         head: bytes that the output begins with.
         iter_rows: yields every row, in order.
         encode: returns the bytes of some rows with their answers; what it returns is appended to the output.
-        complete: makes the output file out of what was appended, given both paths.
+        complete: writes the output file from what was appended, given its path; None: it is the output.
     """
 
     path: Path
@@ -90,7 +90,7 @@ class RowFile:
     head: bytes
     iter_rows: Callable[[], Iterator[Row]]
     encode: Callable[[Sequence[WholeRow], Sequence[Answer]], bytes]
-    complete: Callable[[Path, Path], None]
+    complete: Callable[[Path, IO[bytes]], None] | None
 
 
 def open_rows(path: Path, text_column: str | None, encoding: str | None) -> RowFile:
@@ -154,10 +154,6 @@ def _check_text(line: int, text: str | None, show: Callable[[], str], is_sound: 
     return BrokenRow(line, fault, show()) if fault else WholeRow(line, cleaned, content)
 
 
-def _rename(spool: Path, out: Path) -> None:
-    spool.replace(out)
-
-
 def _read_line_end(text: TextFile) -> str:
     with text.open() as stream:
         return "\r\n" if stream.readline().endswith("\r\n") else "\n"
@@ -194,7 +190,7 @@ def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
     added = name_added(header, str(text.path))
     mark = codecs.BOM_UTF8 if text.has_mark else b""
     first = mark + show_undecodable(write([*header, *added]) + line_end).encode()
-    return RowFile(text.path, text.sha256, header[at], text.encoding, added, first, iter_rows, encode, _rename)
+    return RowFile(text.path, text.sha256, header[at], text.encoding, added, first, iter_rows, encode, None)
 
 
 def _spell(answer: Answer) -> list[str]:
@@ -236,7 +232,7 @@ def _open_json_lines(text: TextFile, text_column: str | None) -> RowFile:
         return b"".join(line + line_end for line in lines)
 
     mark = codecs.BOM_UTF8 if text.has_mark else b""
-    return RowFile(text.path, text.sha256, key, text.encoding, added, mark, iter_rows, encode, _rename)
+    return RowFile(text.path, text.sha256, key, text.encoding, added, mark, iter_rows, encode, None)
 
 
 def _open_parquet(path: Path, text_column: str | None) -> RowFile:
@@ -275,13 +271,10 @@ def _open_parquet(path: Path, text_column: str | None) -> RowFile:
         piece = sink.getvalue().to_pybytes()
         return len(piece).to_bytes(LENGTH_BYTES, "big") + piece
 
-    def complete(spool: Path, out: Path) -> None:
-        whole = out.with_name(f".{out.name}.part")
+    def complete(spool: Path, whole: IO[bytes]) -> None:
         with spool.open("rb") as stream, ParquetWriter(whole, schema) as writer:
             while length := stream.read(LENGTH_BYTES):
                 piece = stream.read(int.from_bytes(length, "big"))
                 writer.write_table(pyarrow.ipc.open_stream(piece).read_all())
-        whole.replace(out)
-        spool.unlink()
 
     return RowFile(path, hash_file(path), header[at], "", added, b"", iter_rows, encode, complete)
