@@ -22,16 +22,31 @@ from sentifactory.file_lock import lock_file
 
 _SHOWN_CHARS = 40  # of a name in that of its temporary file, which must not be too long where the name is not
 _SCRATCH = "sentifactory-"  # in the names of temporary folders: no user's own is called so
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 _NO_PLACE = frozenset(
     {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.EIO, errno.ESTALE}
 )
 
 
+def explain_os_error(error: OSError, place: str | Path) -> ConfigError | None:
+    """Return the sentence for a full disk, a forbidden place or one that there cannot be; None for other errors."""
+    if error.errno in _DISK_FULL:
+        return ConfigError(
+            "No room is left on the disk", where=str(place), next_step="free some space and run the same command"
+        )
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return ConfigError("This place may not be written", where=str(place), next_step="choose another output folder")
+    if error.errno in _NO_PLACE:
+        return ConfigError(
+            f"This place cannot be used ({error.strerror})", where=str(place), next_step="choose another one"
+        )
+    return None
+
+
 @contextmanager
 def explain_os_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk, a forbidden folder or a place that there cannot be into a sentence.
+    """Turn an error of writing a place into a sentence.
 
     Raises:
         ConfigError: when the disk is full, or the place may not or cannot be written.
@@ -39,19 +54,9 @@ def explain_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in DISK_FULL:
-            raise ConfigError(
-                "No room is left on the disk", where=str(path), next_step="free some space and run the same command"
-            ) from error
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise ConfigError(
-                "This place may not be written", where=str(path), next_step="choose another output folder"
-            ) from error
-        if error.errno in _NO_PLACE:
-            raise ConfigError(
-                f"This place cannot be written ({error.strerror})", where=str(path), next_step="choose another output"
-            ) from error
-        raise
+        if (explained := explain_os_error(error, path)) is None:
+            raise
+        raise explained from error
 
 
 def find_endangered(output: str | Path, inputs: Iterable[str | Path | None]) -> Path | None:
@@ -105,8 +110,19 @@ def refuse_endangered(
 def make_parents(target: Path) -> list[Path]:
     """Make the folders above `target`; return those that were not there, the deepest first."""
     missing = list(takewhile(lambda folder: not folder.exists(), target.parents))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        remove_empty(missing)
+        raise
     return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the deepest first; one that somebody has put something into stays."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager
@@ -116,9 +132,7 @@ def _keep_new_parents(target: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # one that somebody else has put something into stays
-            for folder in made:
-                folder.rmdir()
+        remove_empty(made)
         raise
 
 

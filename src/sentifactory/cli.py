@@ -21,7 +21,7 @@ from typing import Any
 import typer
 
 import sentifactory
-from sentifactory.atomic import DISK_FULL
+from sentifactory.atomic import explain_os_error
 from sentifactory.corpus import commands as corpus
 from sentifactory.corpus import inspect_commands as inspection
 from sentifactory.doctor import commands as health
@@ -197,12 +197,12 @@ def explain_set_up(error: Exception) -> ConfigError | None:
         return _explain_name(error)
     if isinstance(error, OSError) and lacks_locks(error):  # ours go on without
         return explain_missing_locks(error)
-    if isinstance(error, OSError) and error.errno in DISK_FULL:  # such as that to which stdout goes
+    if isinstance(error, PermissionError) and error.filename is not None:
         return ConfigError(
-            "No room is left on a disk",
-            where=str(error.filename or ""),
-            next_step="free some space and run the same command",
+            "This may not be read or written", where=str(error.filename), next_step="check its permissions"
         )
+    if isinstance(error, OSError) and (explained := explain_os_error(error, error.filename or "stdout")) is not None:
+        return explained
     words = f"{type(error).__name__} {error}".lower()
     return find_bad_proxy() if any(sign in words for sign in ("proxy", "socks", "invalidurl")) else None
 

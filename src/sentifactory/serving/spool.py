@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
-from sentifactory.atomic import make_parents, place_new, write_json
+from sentifactory.atomic import make_parents, place_new, remove_empty, write_json
 from sentifactory.errors import ConfigError
 from sentifactory.file_lock import lock_file, refuse_links
 
@@ -76,7 +76,7 @@ class Spool:
                 self._resume_or_begin(head, overwrite)
             except BaseException:
                 self._open_files.close()
-                self._remove_folders()
+                remove_empty(self._made_folders)
                 raise
 
     @contextmanager
@@ -337,11 +337,6 @@ class Spool:
         for leftover in (self._part, self._bad_part, self._whole, self._new_journal):
             leftover.unlink(missing_ok=True)
 
-    def _remove_folders(self) -> None:
-        with suppress(OSError):  # one that somebody else has put something into stays
-            for folder in self._made_folders:
-                folder.rmdir()
-
     def __enter__(self) -> Self:
         """Return the spool."""
         return self
@@ -351,7 +346,7 @@ class Spool:
         if kind is not None and self.n_rows == 0 and not self._is_complete:
             self.journal.unlink(missing_ok=True)
             self._remove_parts()
-            self._remove_folders()
+            remove_empty(self._made_folders)
         with suppress(OSError):  # a full disk has been told already
             self._open_files.close()
 
