@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Callable
@@ -271,3 +272,42 @@ def test_an_engine_that_does_not_start_leaves_the_folder_as_it_was(place: Path) 
             LabelOptions(place / "in.csv", place / "new" / "out.csv"), Reporter(BINARY_SENTIMENT, "s"), {}, fail
         )
     assert sorted(path.name for path in place.iterdir()) == ["in.csv"]
+
+
+FORMULAS = ["=1+1", "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "＝1"]
+NO_FORMULAS = ["-2", "+86", "-1.5e3", "3-2", "a=b", " =1", "'=1", ""]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_formulas_come_out_as_they_came_unless_they_shall_be_safe(tmp_path: Path, suffix: str) -> None:
+    delimiter = "," if suffix == ".csv" else "\t"
+    source, out = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    notes = [*FORMULAS, *NO_FORMULAS]
+    with source.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, delimiter=delimiter).writerows([["text", "=note"], *(["=很好", note] for note in notes)])
+
+    def read_back() -> list[list[str]]:
+        with out.open(encoding="utf-8", newline="") as stream:
+            return [row[:2] for row in csv.reader(stream, delimiter=delimiter)]
+
+    run(source, out)
+    assert read_back() == [["text", "=note"], *(["=很好", note] for note in notes)]
+    run(source, out, overwrite=True, is_excel_safe=True)
+    expected = [*(f"'{note}" for note in FORMULAS), *NO_FORMULAS]
+    assert read_back() == [["text", "'=note"], *(["'=很好", note] for note in expected)]
+
+
+def test_only_tables_have_formulas_and_what_we_add_is_none(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "=1"}\n')
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path / "in.jsonl", tmp_path / "out.jsonl", is_excel_safe=True)
+    assert caught.value.where == "--excel_safe"
+    (tmp_path / "in.csv").write_text("text\n好\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        label_file(
+            LabelOptions(tmp_path / "in.csv", tmp_path / "out.csv"),
+            Reporter(BINARY_SENTIMENT, "=model"),
+            {},
+            lambda: pytest.fail("asked"),
+        )
+    assert caught.value.where == "--name"

@@ -36,6 +36,7 @@ class LabelWish:
         text_column: column of the reviews.
         encoding: of a text file.
         overwrite: replace a finished output.
+        is_excel_safe: begin cells with an apostrophe that a spreadsheet would take for formulas.
         vllm_log: file for vLLM's output.
         vllm_dtype: the numbers that vLLM computes with.
     """
@@ -53,6 +54,7 @@ class LabelWish:
     text_column: str | None = None
     encoding: str | None = None
     overwrite: bool = False
+    is_excel_safe: bool = False
     vllm_log: str | None = None
     vllm_dtype: str | None = None
 
@@ -90,7 +92,7 @@ def run_labelling(wish: LabelWish) -> dict[str, Any]:
     made = [out, name_bad_file(out), name_journal(out)]
     refuse_endangered(made, [wish.source, wish.model, wish.task], "OUT")
     refuse_endangered([wish.vllm_log], [wish.source, wish.model, wish.task, *made], "--vllm_log")
-    options = LabelOptions(Path(wish.source), out, wish.text_column, wish.encoding, wish.overwrite)
+    options = LabelOptions(Path(wish.source), out, wish.text_column, wish.encoding, wish.overwrite, wish.is_excel_safe)
     with ExitStack() as stack:
 
         def open_answerer() -> Answerer:

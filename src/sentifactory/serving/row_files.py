@@ -12,6 +12,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,11 +35,14 @@ from sentifactory.progress import say
 
 ADDED = ("label", "probability", "model")
 _PREFIX = "predicted_"
-_DELIMITED = (".csv", ".tsv", ".tab", ".txt")
+DELIMITED = (".csv", ".tsv", ".tab", ".txt")
 _JSON_LINES = (".jsonl", ".ndjson")
 _PARQUET = (".parquet", ".pq")
 _KINDS = "a .csv, .tsv, .jsonl or .parquet file"
 LENGTH_BYTES = 8
+# What a spreadsheet takes for a formula; full-width signs are the same to a Chinese or Japanese one. Numbers are none.
+_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?%?")
 
 
 class WholeRow(NamedTuple):
@@ -93,22 +97,38 @@ class RowFile:
     complete: Callable[[Path, IO[bytes]], None] | None
 
 
-def open_rows(path: Path, text_column: str | None, encoding: str | None) -> RowFile:
+def is_formula(cell: str) -> bool:
+    """Return whether a spreadsheet would take a cell for a formula.
+
+    Example:
+        >>> [is_formula(cell) for cell in ("=1+1", "-2+3", "@SUM(A1)", "-2", "+86", "好")]
+        [True, True, True, False, False, False]
+    """
+    return _FORMULA.match(cell) is not None and _NUMBER.fullmatch(cell) is None
+
+
+def open_rows(path: Path, text_column: str | None, encoding: str | None, *, is_excel_safe: bool = False) -> RowFile:
     """Open a file of reviews.
 
     Args:
         path: a .csv, .tsv, .jsonl or .parquet file; labels it need not have.
         text_column: column of the reviews; None: it is recognised.
         encoding: of a text file; None: it is recognised.
+        is_excel_safe: of CSV and TSV, begin cells with an apostrophe that a spreadsheet would take for formulas.
 
     Raises:
         DataError: when it is missing, empty, of another kind, or has no such column.
+        ConfigError: when it is of a kind without formulas, and they shall be made safe.
     """
     suffix = path.suffix.lower()
     if not path.is_file():
         raise DataError("There is no such file", where=str(path), expected=_KINDS, next_step="check the path")
-    if suffix not in (*_DELIMITED, *_JSON_LINES, *_PARQUET):
+    if suffix not in (*DELIMITED, *_JSON_LINES, *_PARQUET):
         raise DataError(f"Files of the kind {suffix!r} are not labelled", where=str(path), expected=_KINDS)
+    if is_excel_safe and suffix not in DELIMITED:
+        raise ConfigError(
+            f"A {suffix} file has no formulas", where="--excel_safe", next_step="leave it out, or label a CSV file"
+        )
     kind = find_kind(path)
     if kind == EXCEL or (kind == PARQUET and suffix not in _PARQUET):
         is_excel = kind == EXCEL
@@ -125,7 +145,11 @@ def open_rows(path: Path, text_column: str | None, encoding: str | None) -> RowF
     text = inspect_text(path, encoding)
     if text.encoding not in ("utf-8", "utf-8-sig"):
         say(f"{path} is in {text.encoding.upper()}; the output is written in UTF-8")
-    return _open_delimited(text, text_column) if suffix in _DELIMITED else _open_json_lines(text, text_column)
+    return (
+        _open_delimited(text, text_column, is_excel_safe)
+        if suffix in DELIMITED
+        else _open_json_lines(text, text_column)
+    )
 
 
 def name_added(header: Sequence[str], where: str) -> tuple[str, str, str]:
@@ -159,13 +183,15 @@ def _read_line_end(text: TextFile) -> str:
         return "\r\n" if stream.readline().endswith("\r\n") else "\n"
 
 
-def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
+def _open_delimited(text: TextFile, text_column: str | None, is_excel_safe: bool) -> RowFile:
     delimiter, begins_at, header = read_layout(text)
     at = find_columns(header, f"{text.path}, line {begins_at}", text=text_column, needs_label=False).text
 
     line_end = _read_line_end(text)
 
     def write(cells: Sequence[str]) -> str:
+        if is_excel_safe:
+            cells = [f"'{cell}" if is_formula(cell) else cell for cell in cells]
         stream = io.StringIO()
         csv.writer(stream, delimiter=delimiter, lineterminator="").writerow(cells)
         return stream.getvalue()
@@ -177,7 +203,9 @@ def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
                 yield record
                 continue
             line, cells = record
-            whole = "".join(lines).rstrip("\r\n") or write(cells)
+            whole = "".join(lines).rstrip("\r\n")
+            if not whole or (is_excel_safe and any(map(is_formula, cells))):
+                whole = write(cells)
             yield _check_text(line, cells[at], partial(delimiter.join, cells), text.is_sound, whole)
 
     def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
