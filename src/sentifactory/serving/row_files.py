@@ -28,7 +28,7 @@ from sentifactory.corpus.file_kinds import EXCEL, PARQUET, find_kind
 from sentifactory.corpus.json_files import HEADER_ROWS, collect_keys, iter_objects
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import find_bad_character
-from sentifactory.corpus.table_files import BATCH_ROWS, open_parquet
+from sentifactory.corpus.table_files import BATCH_ROWS, describe_broken, open_parquet
 from sentifactory.corpus.tables import BrokenRow, spell_cell
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.progress import say
@@ -193,8 +193,8 @@ def _open_delimited(text: TextFile, text_column: str | None, is_excel_safe: bool
         if is_excel_safe:
             cells = [f"'{cell}" if is_formula(cell) else cell for cell in cells]
         stream = io.StringIO()
-        csv.writer(stream, delimiter=delimiter, lineterminator="").writerow(cells)
-        return stream.getvalue()
+        csv.writer(stream, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+        return stream.getvalue()[:-2]  # with another line end the writer would not quote these two
 
     def iter_rows() -> Iterator[Row]:
         lines: list[str] = []
@@ -275,13 +275,20 @@ def _open_parquet(path: Path, text_column: str | None) -> RowFile:
     for name, kind in zip(added, (pyarrow.string(), pyarrow.float64(), pyarrow.string()), strict=True):
         schema = schema.append(pyarrow.field(name, kind))
 
+    def iter_batches() -> Iterator[tuple[Any, list[Any]]]:
+        try:
+            with ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                    yield batch, batch.column(at).to_pylist()
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # a broken page, no UTF-8
+            raise describe_broken("a Parquet file", path, error) from error
+
     def iter_rows() -> Iterator[Row]:
         number = 0
-        with ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                for place, value in enumerate(batch.column(at).to_pylist()):
-                    number += 1
-                    yield _check_text(number, spell_cell(value), partial(str, value), False, (batch, place))
+        for batch, values in iter_batches():
+            for place, value in enumerate(values):
+                number += 1
+                yield _check_text(number, spell_cell(value), partial(str, value), False, (batch, place))
 
     def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
         # Rows of one batch are taken out of it together.
