@@ -101,7 +101,7 @@ def test_a_kill_in_the_middle_leaves_nothing_under_the_final_name(tmp_path: Path
 
 
 def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
-    leftover = tmp_path / ".data.abc.part"
+    leftover = tmp_path / ".data.sentifactory-abc.part"
     leftover.mkdir()
     (leftover / "half").write_text("half", encoding="utf-8")
     (tmp_path / ".other.abc.part").mkdir()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -90,12 +92,65 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(capsys: pytest.CaptureF
     )
 
 
-def test_a_defect_of_ours_keeps_its_traceback() -> None:
-    def fail() -> None:
-        raise ZeroDivisionError
+def test_a_defect_of_ours_is_one_sentence_and_its_traceback_goes_to_a_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["sentifactory", "publish", "--hub_token", "s3cr3t"])
 
-    with pytest.raises(ZeroDivisionError):
+    def fail() -> None:
+        raise ZeroDivisionError("http://me:s3cr3t@proxy is no number\nand more")
+
+    with pytest.raises(SystemExit) as stop:
         cli.run_guarded(fail)
+    assert stop.value.code == 70
+    told = capsys.readouterr()
+    log = next(tmp_path.iterdir())
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    assert str(log) in told.err
+    content = log.read_text(encoding="utf-8")
+    assert "in fail" in content
+    assert "s3cr3t" not in told.err + content
+    assert log.stat().st_mode & 0o077 == 0
+
+
+def test_a_defect_on_a_full_disk_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(SystemExit) as stop:
+        cli.run_guarded(lambda: 1 / 0)
+    assert stop.value.code == 70
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("n_lines", [1, 100_000])
+@pytest.mark.parametrize("how", ["typer", "plain"])
+def test_a_reader_that_goes_away_is_no_error(how: str, n_lines: int) -> None:
+    code = (
+        "import sys; from sentifactory import cli\n"
+        f"def shout(): [print('x' * 80) for _ in range({n_lines})]\n"
+        f"cli.run_script(shout) if {how == 'typer'} else cli.run_guarded(shout)"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    finished = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (finished.returncode, finished.stderr) == (141, "")
+
+
+def test_a_broken_pipe_to_a_process_of_ours_is_a_defect(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def fail() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run_guarded(fail)
+    assert stop.value.code == 70
 
 
 def test_a_package_that_is_not_installed_is_one_sentence(
@@ -114,8 +169,9 @@ def test_a_package_that_is_not_installed_is_one_sentence(
     require_packages("json", "pytest")
     with pytest.raises(ConfigError, match="The package no_such_package is not installed"):
         require_packages("json", "no_such_package")
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(SystemExit) as stop:
         cli.run_guarded(lambda: importlib.import_module("sentifactory.gone"))
+    assert stop.value.code == 70
 
 
 def test_ctrl_c_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sentifactory.cli import build_app
+from sentifactory.cli import build_app, main
 from sentifactory.errors import ConfigError
 
 ROWS = "text,label\n" + "".join(
@@ -74,3 +74,68 @@ def test_data_are_not_prepared_over_their_own_source(place: Path) -> None:
         assert isinstance(result.exception, ConfigError), result.output
         assert result.exception.where == "--name"
     assert hash_all(place) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("data doubt train.csv --output_file mine.csv", "mine.csv"),
+        ("data show train.csv --skip_doubt --output_file mine.html", "mine.html"),
+        ("distill --teacher model --engine encoder --input_file pool.jsonl --output_file mine.jsonl", "mine.jsonl"),
+        (
+            "distill --teacher model --engine encoder --input_file pool.jsonl --output_file mine.jsonl",
+            "mine.answers.jsonl",
+        ),
+        (
+            "eval compare --csv_path test.csv --base_model model --finetuned_model model --output_file mine.json",
+            "mine.md",
+        ),
+        ("eval ladder --csv_path test.csv --train_csv train.csv --output_file mine.json", "mine.html"),
+        ("eval ladder --csv_path test.csv --train_csv train.csv --output_file mine.json --allow_leaks", "mine.rungs"),
+    ],
+)
+@pytest.mark.parametrize("is_link", [False, True])
+def test_an_output_that_no_command_of_ours_has_made_stays(place: Path, words: str, name: str, is_link: bool) -> None:
+    (place / "thesis").write_text("mine")
+    if is_link:
+        (place / name).symlink_to(place / "thesis")
+    else:
+        (place / name).write_text("mine")
+    before = hash_all(place)
+    result = CliRunner().invoke(build_app(), words.split())
+    assert isinstance(result.exception, ConfigError), result.output
+    assert result.exception.where.endswith(name)
+    assert hash_all(place) == before
+
+
+def test_what_a_command_has_made_it_may_make_again(place: Path) -> None:
+    for words in (
+        "data doubt train.csv --output_file doubts.csv",
+        "data show train.csv --skip_doubt --output_file page.html",
+    ):
+        for _ in range(2):
+            result = CliRunner().invoke(build_app(), words.split())
+            assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "很" * 80, "dataset_info.json", "Dataset_Info.JSON"])
+def test_a_name_that_cannot_be_a_folder_of_data_is_refused(place: Path, name: str) -> None:
+    before = hash_all(place)
+    result = CliRunner().invoke(build_app(), ["data", "prepare", "train.csv", "--name", name, "--output_dir", "data"])
+    assert isinstance(result.exception, ConfigError), result.output
+    assert result.exception.where == "--name"
+    assert hash_all(place) == before
+    assert not (place / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["train.csv/data", "x" * 300, "y/" + "x" * 300, "loop/data", "train.csv"])
+def test_a_place_that_cannot_be_made_is_one_sentence(
+    place: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "loop").symlink_to("loop")
+    before = sorted(place.rglob("*"))
+    monkeypatch.setattr("sys.argv", ["sentifactory", "data", "prepare", "train.csv", "--output_dir", name])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2, capsys.readouterr().err
+    assert sorted(place.rglob("*")) == before

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
@@ -19,28 +20,43 @@ from typing import IO, Any
 from sentifactory.errors import ConfigError
 from sentifactory.file_lock import lock_file
 
+_SHOWN_CHARS = 40  # of a name in that of its temporary file, which must not be too long where the name is not
+_SCRATCH = "sentifactory-"  # in the names of temporary folders: no user's own is called so
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+_NO_PLACE = frozenset(
+    {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.EIO, errno.ESTALE}
+)
+
+
+def explain_os_error(error: OSError, place: str | Path) -> ConfigError | None:
+    """Return the sentence for a full disk, a forbidden place or one that there cannot be; None for other errors."""
+    if error.errno in _DISK_FULL:
+        return ConfigError(
+            "No room is left on the disk", where=str(place), next_step="free some space and run the same command"
+        )
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return ConfigError("This place may not be written", where=str(place), next_step="choose another output folder")
+    if error.errno in _NO_PLACE:
+        return ConfigError(
+            f"This place cannot be used ({error.strerror})", where=str(place), next_step="choose another one"
+        )
+    return None
 
 
 @contextmanager
 def explain_os_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a forbidden folder into a sentence.
+    """Turn an error of writing a place into a sentence.
 
     Raises:
-        ConfigError: when the disk is full or the place may not be written.
+        ConfigError: when the disk is full, or the place may not or cannot be written.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise ConfigError(
-                "No room is left on the disk", where=str(path), next_step="free some space and run the same command"
-            ) from error
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise ConfigError(
-                "This place may not be written", where=str(path), next_step="choose another output folder"
-            ) from error
-        raise
+        if (explained := explain_os_error(error, path)) is None:
+            raise
+        raise explained from error
 
 
 def find_endangered(output: str | Path, inputs: Iterable[str | Path | None]) -> Path | None:
@@ -55,7 +71,7 @@ def find_endangered(output: str | Path, inputs: Iterable[str | Path | None]) -> 
     """
     try:
         place = Path(output).expanduser().resolve().stat()  # a folder before `..` need not exist
-    except OSError:
+    except (OSError, RuntimeError):  # a circle of links
         return None  # where nothing stands, nothing is replaced
     for given in inputs:
         path = Path(given or "").expanduser()
@@ -94,8 +110,19 @@ def refuse_endangered(
 def make_parents(target: Path) -> list[Path]:
     """Make the folders above `target`; return those that were not there, the deepest first."""
     missing = list(takewhile(lambda folder: not folder.exists(), target.parents))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        remove_empty(missing)
+        raise
     return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the deepest first; one that somebody has put something into stays."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager
@@ -105,10 +132,25 @@ def _keep_new_parents(target: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # one that somebody else has put something into stays
-            for folder in made:
-                folder.rmdir()
+        remove_empty(made)
         raise
+
+
+@contextmanager
+def _replace_file(target: Path) -> Iterator[int]:
+    """Give the descriptor of a temporary file, which whoever uses it closes and which then takes the place."""
+    with explain_os_errors(target), _keep_new_parents(target):
+        descriptor, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name[:_SHOWN_CHARS]}.", suffix=".part"
+        )
+        temporary = Path(name)
+        try:
+            yield descriptor
+            temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -120,20 +162,39 @@ def open_atomic(path: str | Path, *, newline: str | None = None) -> Iterator[IO[
     Raises:
         ConfigError: when the disk is full or the place may not be written.
     """
-    target = Path(path)
-    with explain_os_errors(target), _keep_new_parents(target):
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline=newline) as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
+    with (
+        _replace_file(Path(path)) as descriptor,
+        os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline=newline) as stream,
+    ):
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a whole file atomically; raises what `open_atomic` raises."""
+    with _replace_file(Path(path)) as descriptor, os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def place_new(source: Path, target: Path) -> None:
+    """Rename a file, and replace none.
+
+    Raises:
+        FileExistsError: when there is a file or link of the new name.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
             raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        source.rename(target)
+    else:
+        source.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -153,14 +214,15 @@ def _make_temporary_folder(target: Path) -> Iterator[Path]:
 
     Folders of this kind that nobody holds are leftovers of killed processes: they are removed.
     """
+    prefix = f".{target.name[:_SHOWN_CHARS]}.{_SCRATCH}"
     parent = os.open(target.parent, os.O_RDONLY)
     try:
         # So that nobody takes a folder that is not locked yet for a leftover. Without locks nobody knows a leftover.
         is_locked = lock_file(parent, target, waits=True)
-        for leftover in target.parent.glob(f".{target.name}.*.part") if is_locked else ():
-            if leftover.is_dir() and not _is_held(leftover):
+        for leftover in target.parent.glob(f"{escape(prefix)}*.part") if is_locked else ():
+            if leftover.is_dir() and not leftover.is_symlink() and not _is_held(leftover):
                 shutil.rmtree(leftover, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix, suffix=".part"))
         descriptor = os.open(temporary, os.O_RDONLY)
         lock_file(descriptor, target, waits=True)
     finally:
@@ -186,6 +248,21 @@ def _is_held(folder: Path) -> bool:
 
 
 @contextmanager
+def open_scratch_folder(beside: Path) -> Iterator[Path]:
+    """Give an empty folder beside a file, which is removed at the end; so is what killed processes left of this kind.
+
+    Raises:
+        ConfigError: when the disk is full or the place may not be written.
+    """
+    with explain_os_errors(beside), _make_temporary_folder(beside) as folder:
+        try:
+            folder.chmod(0o755)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def replace_directory(path: str | Path) -> Iterator[Path]:
     """Give a temporary folder that takes the place of `path` only when the block ends without an error.
 
@@ -201,7 +278,11 @@ def replace_directory(path: str | Path) -> Iterator[Path]:
             temporary.chmod(0o755)
             yield temporary
             if target.exists():
-                doomed = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".old"))
+                doomed = Path(
+                    tempfile.mkdtemp(
+                        dir=target.parent, prefix=f".{target.name[:_SHOWN_CHARS]}.{_SCRATCH}", suffix=".old"
+                    )
+                )
                 target.rename(doomed / target.name)
                 temporary.rename(target)
                 shutil.rmtree(doomed, ignore_errors=True)

@@ -10,21 +10,34 @@ import codecs
 import io
 import json
 import os
+import select
+import shlex
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import typer
 
+import sentifactory
+from sentifactory.atomic import explain_os_error
 from sentifactory.corpus import commands as corpus
 from sentifactory.corpus import inspect_commands as inspection
 from sentifactory.doctor import commands as health
 from sentifactory.engines import commands as engines
-from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.errors import (
+    EXIT_DEFECT,
+    EXIT_INTERRUPTED,
+    EXIT_READER_GONE,
+    ConfigError,
+    SentiFactoryError,
+)
 from sentifactory.evaluation import commands as evaluation
 from sentifactory.evaluation import distill_commands as distilling
 from sentifactory.evaluation import ladder_commands as ladder
 from sentifactory.file_lock import explain_missing_locks, lacks_locks
+from sentifactory.masking import mask_text, mask_words
 from sentifactory.missing_package import explain_missing_package
 from sentifactory.models import commands as models
 from sentifactory.network_settings import exempt_this_machine, find_bad_proxy
@@ -81,17 +94,64 @@ def build_app() -> typer.Typer:
 
 
 def run_guarded(run: Callable[[], Any]) -> None:
-    """Run an entry point; a user's mistake becomes its sentence on stderr and its exit code."""
+    """Run an entry point; whatever ends it becomes a sentence on stderr and an exit code (`errors`)."""
     escape_unprintable()
     exempt_this_machine()
+    code = _run_told(run)
+    if code == EXIT_READER_GONE:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be flushed
+    if code is not None:
+        sys.exit(code)
+
+
+def _run_told(run: Callable[[], Any]) -> int | str | None:
+    """Return the exit code, and say what it stands for."""
     try:
         _run_explained(run)
+    except SystemExit as stop:
+        # Typer ends with 1 where it cannot write; its wrapper is all that tells.
+        return EXIT_READER_GONE if type(sys.stdout).__name__ == "PacifyFlushWrapper" else stop.code
     except SentiFactoryError as error:
         print(f"Error: {error.describe()}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _has_lost_reader():
+            return EXIT_READER_GONE
+        print(f"Error: {describe_defect(error)}", file=sys.stderr)
+        return EXIT_DEFECT
+    return None
+
+
+def _has_lost_reader() -> bool:
+    """Whether it is our output that nobody reads any more, and no pipe between processes of ours."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return False
+
+
+def describe_defect(error: Exception) -> str:
+    """Return one sentence about an error that nobody foresaw; its traceback goes to a file of its own."""
+    lines = mask_text(str(error)).strip().splitlines()
+    cause = f"{type(error).__name__}: {lines[0][:_SHOWN_CHARS]}" if lines else type(error).__name__
+    what = f"Something that was not foreseen has ended the command ({cause})"
+    report = [
+        f"sentifactory {sentifactory.__version__}, Python {sys.version.split()[0]}, {sys.platform}",
+        shlex.join(mask_words(sys.argv)),
+        *(mask_text(part.rstrip("\n")) for part in traceback.format_exception(error)),
+    ]
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="sentifactory-error-", suffix=".log")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as log:
+            log.write("\n".join(report) + "\n")
+    except OSError:  # such as a full disk
+        return f"{what}. Next: free some space and run the same command."
+    return f"{what}. Next: report this defect with the file {name}."
 
 
 def escape_unprintable() -> None:
@@ -117,7 +177,10 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 def _run_explained(run: Callable[[], Any]) -> None:
     try:
-        run()
+        try:
+            run()
+        finally:
+            sys.stdout.flush()  # here and not at the very end, where nobody catches what it raises
     except SentiFactoryError:
         raise
     except Exception as error:
@@ -134,6 +197,12 @@ def explain_set_up(error: Exception) -> ConfigError | None:
         return _explain_name(error)
     if isinstance(error, OSError) and lacks_locks(error):  # ours go on without
         return explain_missing_locks(error)
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return ConfigError(
+            "This may not be read or written", where=str(error.filename), next_step="check its permissions"
+        )
+    if isinstance(error, OSError) and (explained := explain_os_error(error, error.filename or "stdout")) is not None:
+        return explained
     words = f"{type(error).__name__} {error}".lower()
     return find_bad_proxy() if any(sign in words for sign in ("proxy", "socks", "invalidurl")) else None
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sentifactory.errors import EXIT_BAD_INPUT, ConfigError, SentiFactoryError
-from sentifactory.file_lock import lock_file
+from sentifactory.file_lock import lock_file, open_lock
 
 STAMP_NAME = ".sentifactory-stamp"
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -170,12 +170,12 @@ def check_room(name: str, root: Path) -> None:
 @contextmanager
 def hold_lock(root: Path) -> Iterator[None]:
     """Let one set-up work in a checkout at a time; a second one waits."""
-    with (root / ".set-up.lock").open("w") as stream:
+    with open_lock(root / ".set-up.lock") as stream:
         try:
-            lock_file(stream, root / stream.name)
+            lock_file(stream, root / ".set-up.lock")
         except BlockingIOError:
             say("another set-up is at work in this folder: waiting for it")
-            lock_file(stream, root / stream.name, waits=True)
+            lock_file(stream, root / ".set-up.lock", waits=True)
         yield
 
 

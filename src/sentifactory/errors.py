@@ -1,14 +1,19 @@
 """The errors a user meets: each says what is wrong, where, what was expected and what to do next.
 
-Every entry point turns a `SentiFactoryError` into those sentences on stderr and exit code 2 (`EXIT_BAD_INPUT`), or 3
-(`EXIT_LEAK`) where test reviews stand among the training reviews.
-Anything else that escapes is a defect of ours and keeps its traceback.
+Every entry point (`cli.run_guarded`) turns a `SentiFactoryError` into those sentences on stderr and exit code 2
+(`EXIT_BAD_INPUT`), or 3 (`EXIT_LEAK`) where test reviews stand among the training reviews.
+Anything else that escapes is a defect of ours: one sentence with the place of a log file, which holds the traceback,
+and exit code 70 (`EXIT_DEFECT`). Ctrl-C ends with 130, and a reader of the output that goes away, as `head` does, with
+141 and no words: as the shell has it for any program.
 """
 
 from __future__ import annotations
 
 EXIT_BAD_INPUT = 2
 EXIT_LEAK = 3
+EXIT_DEFECT = 70
+EXIT_INTERRUPTED = 130
+EXIT_READER_GONE = 141
 
 
 class SentiFactoryError(Exception):

@@ -20,6 +20,30 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTS
 _TOLD: set[str] = set()
 
 
+def refuse_links(path: str, flags: int) -> int:
+    """Open a file that we keep under a known name; for `open(..., opener=refuse_links)`.
+
+    A link that somebody planted there is not followed: opening it fails with ELOOP.
+    """
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+def open_lock(path: Path) -> IO[bytes]:
+    """Open the file of a lock; what stands in it stays.
+
+    Raises:
+        ConfigError: when it cannot be opened, or is a link.
+    """
+    try:
+        return open(path, "ab", opener=refuse_links)
+    except OSError as error:
+        raise ConfigError(
+            f"The file of a lock cannot be opened ({error.strerror})",
+            where=str(path),
+            next_step="remove it where it is a link, or choose another folder",
+        ) from error
+
+
 def lock_file(
     file: int | IO[Any], place: Path, *, waits: bool = False, is_shared: bool = False, tells: bool = True
 ) -> bool:

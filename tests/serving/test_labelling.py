@@ -178,7 +178,7 @@ def test_a_run_that_failed_goes_on_and_asks_nothing_twice_that_was_written(
         label_file(
             LabelOptions(source, out), Reporter(BINARY_SENTIMENT, "other"), SCRIPTED, lambda: pytest.fail("asked")
         )
-    with (tmp_path / "out.csv.part").open("a") as part:
+    with next(tmp_path.glob(".sentifactory-*.rows.part")).open("a") as part:
         part.write("half a line that a killed process wrote")
     engine = FailingEngine(1000)
     run(source, out, engine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from sentifactory.corpus.quoting import describe_place, make_encodable
 from sentifactory.errors import ConfigError
 from sentifactory.progress import say
 
+PAGE_MARK = '<meta name="generator" content="sentifactory data show">'  # as its template has it
+_HEAD_BYTES = 4096
 DOUBTFUL_COLUMNS = (
     "file",
     "line",
@@ -56,7 +59,7 @@ def list_doubtful(
     """
     if top is not None and top < 1:
         raise ConfigError(f"The number is {top}", where="--top", expected="1 or more")
-    _check_output(data, output_file)
+    _check_output(data, output_file, ",".join(DOUBTFUL_COLUMNS))
     reviews = data.reviews()
     say(f"{data.name}: {len(reviews)} reviews; looking for near repeats, which must be judged together")
     groups = group_texts([review.text for review in reviews]).group_of.tolist()
@@ -106,7 +109,7 @@ def draw_picture(data: InspectedData, output_file: str | Path, options: PictureO
     Raises:
         ConfigError: when an option cannot be right, or the page would replace the data.
     """
-    _check_output(data, output_file)
+    _check_output(data, output_file, PAGE_MARK)
     picture = build_picture(data, options)
     # A picture that cannot be written as JSON could not be drawn again.
     json.dumps(picture)
@@ -114,11 +117,16 @@ def draw_picture(data: InspectedData, output_file: str | Path, options: PictureO
     return picture
 
 
-def _check_output(data: InspectedData, output_file: str | Path) -> None:
-    """Make sure that looking at data cannot replace it.
+def _check_output(data: InspectedData, output_file: str | Path, mark: str) -> None:
+    """Make sure that looking at data replaces nothing but what was made by looking at data.
+
+    Args:
+        data: what is looked at.
+        output_file: what will be written.
+        mark: what stands in the first lines of every file of its kind.
 
     Raises:
-        ConfigError: when the output is one of the files that were read, or a folder.
+        ConfigError: when the output is one of the files that were read, another file that is not ours, or a folder.
     """
     target = Path(output_file)
     if target.is_dir():
@@ -126,3 +134,14 @@ def _check_output(data: InspectedData, output_file: str | Path) -> None:
             "This is a folder", where=str(target), expected="a file", next_step="choose another --output_file"
         )
     refuse_endangered([target], data.files.values())
+    if os.path.lexists(target):
+        head = b""
+        if target.is_file():
+            with target.open("rb") as stream:
+                head = stream.read(_HEAD_BYTES)
+        if mark.encode() not in head:
+            raise ConfigError(
+                "Something stands here that this command did not make, and it would be replaced",
+                where=str(target),
+                next_step="move it away, or choose another --output_file",
+            )

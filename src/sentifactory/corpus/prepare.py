@@ -15,7 +15,7 @@ from sentifactory.corpus import export
 from sentifactory.corpus.arranging import Arrangement
 from sentifactory.corpus.balance import CLASS_WEIGHTS, WEIGHTS, compute_class_weights
 from sentifactory.corpus.cleaning import Reason, Rejected
-from sentifactory.corpus.dataset_info import read_dataset_info, register_datasets
+from sentifactory.corpus.dataset_info import DATASET_INFO, read_dataset_info, register_datasets
 from sentifactory.corpus.garbled import describe_garbled
 from sentifactory.corpus.gate import Gate
 from sentifactory.corpus.gate_options import GateOptions
@@ -28,6 +28,8 @@ from sentifactory.model_task import MANIFEST
 from sentifactory.progress import say
 from sentifactory.task import TASKS
 from sentifactory.task_choice import OPTION, choose_task
+
+_MOST_NAME_BYTES = 200  # a file's name has up to 255, and temporary ones are longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,8 @@ def prepare_reviews(
     if options.name is None:
         name = re.sub(r"[^\w.-]+", "_", "_".join(one.name for one in loaded)).strip(".") or "reviews"
     else:
-        name = _check_name(options.name)
+        name = options.name
+    _check_name(name)
     data_folder = Path(options.output_dir)
     parts = options.gate.name_parts()
     _check_folder(data_folder, name, " ".join(sources), parts)
@@ -186,15 +189,22 @@ def _finish(
     return manifest
 
 
-def _check_name(name: str) -> str:
-    """Return a name that can be a folder, a part of LLaMA-Factory's comma-separated list, and nothing else."""
+def _check_name(name: str) -> None:
+    """Raise a ConfigError where a name cannot be a folder and a part of LLaMA-Factory's comma-separated list."""
     if not re.fullmatch(r"[\w-][\w.-]*", name):
         raise ConfigError(
             f"The name {name!r} cannot be used",
             where="--name",
             expected="letters, digits, '_', '-' and '.', not beginning with '.'",
         )
-    return name
+    if len(name.encode()) > _MOST_NAME_BYTES or name.lower() == DATASET_INFO:
+        is_long = name.lower() != DATASET_INFO
+        raise ConfigError(
+            f"The name has {len(name.encode())} bytes" if is_long else f"The name {name!r} is that of the register",
+            where="--name",
+            expected=f"up to {_MOST_NAME_BYTES} bytes" if is_long else "another name",
+            next_step="choose a --name",
+        )
 
 
 def _check_folder(data_folder: Path, name: str, source: str, parts: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ def open_parquet(path: Path) -> Table:
     try:
         with ParquetFile(path) as file:
             header, class_names = list(file.schema_arrow.names), read_class_names(file.schema_arrow)
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError, OverflowError) as error:
         raise describe_broken("a Parquet file", path, error) from error
 
     def iter_rows(columns: Columns) -> Iterator[RawRow | BrokenRow]:
@@ -39,7 +39,7 @@ def open_parquet(path: Path) -> Table:
             with ParquetFile(path) as file:
                 batches = file.iter_batches(batch_size=BATCH_ROWS, columns=wanted and list(dict.fromkeys(wanted)))
                 yield from iter_batches(batches, wanted, class_names)
-        except (ArrowException, OSError) as error:
+        except (ArrowException, OSError, ValueError, OverflowError) as error:
             raise describe_broken("a Parquet file", path, error) from error
 
     return Table("parquet", None, header, str(path), True, hash_file(path), iter_rows)
@@ -59,7 +59,7 @@ def open_arrow(path: Path) -> Table:
     try:
         with path.open("rb") as stream:
             schema = ipc.open_stream(stream).schema
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError, OverflowError) as error:
         raise describe_broken("an Arrow file", path, error) from error
     header, class_names = list(schema.names), read_class_names(schema)
 
@@ -68,7 +68,7 @@ def open_arrow(path: Path) -> Table:
         try:
             with path.open("rb") as stream:
                 yield from iter_batches(ipc.open_stream(stream), wanted, class_names)
-        except (ArrowException, OSError) as error:
+        except (ArrowException, OSError, ValueError, OverflowError) as error:
             raise describe_broken("an Arrow file", path, error) from error
 
     return Table("arrow", None, header, str(path), True, hash_file(path), iter_rows)

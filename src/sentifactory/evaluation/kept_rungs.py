@@ -7,7 +7,8 @@ ladder alone: options, reviews, weights and settings are in its fingerprint. A r
 from __future__ import annotations
 
 import json
-import shutil
+import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from sentifactory.evaluation.provenance import describe_versions
 from sentifactory.evaluation.rungs import RungAnswers, RungSetting
 from sentifactory.evaluation.verdict import Sentence
 
+_MARK = b'{\n  "fingerprint": "'  # so begins every kept rung
+
 
 class KeptRungs:
     """The rungs of one ladder that have ended.
@@ -29,9 +32,18 @@ class KeptRungs:
     Args:
         folder: where they are kept; None: nowhere.
         setting: what all rungs are given.
+
+    Raises:
+        ConfigError: when other files stand there.
     """
 
     def __init__(self, folder: Path | None, setting: RungSetting) -> None:
+        if folder is not None and (stranger := _find_stranger(folder)) is not None:
+            raise ConfigError(
+                "Something stands here that no ladder has kept, and it would be removed",
+                where=str(stranger),
+                next_step="move it away, or choose another --output_file",
+            )
         self._folder = folder
         self._fingerprint = compute_setting_fingerprint(setting) if folder is not None else ""
         self.n_used = 0
@@ -66,8 +78,28 @@ def name_folder(ladder_file: str | Path) -> Path:
 
 
 def remove_kept(ladder_file: str | Path) -> None:
-    """Remove the rungs of a ladder that is written."""
-    shutil.rmtree(name_folder(ladder_file), ignore_errors=True)
+    """Remove the rungs of a ladder that is written, and nothing that has come to stand beside them."""
+    folder = name_folder(ladder_file)
+    if not folder.is_symlink() and folder.is_dir():
+        for path in filter(_is_rung, folder.iterdir()):
+            path.unlink()
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _is_rung(path: Path) -> bool:
+    """Return whether a file was kept here, whole or, by a process that was killed, in part."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return path.match(".*.json.*.part") or _MARK.startswith(stream.read(len(_MARK)))
+
+
+def _find_stranger(folder: Path) -> Path | None:
+    """Return what stands in the folder, or is it, and was not kept here; None where there is nothing."""
+    if not folder.is_symlink() and folder.is_dir():
+        return next((path for path in sorted(folder.iterdir()) if not _is_rung(path)), None)
+    return folder if os.path.lexists(folder) else None
 
 
 def describe_state(model: str | None, setting: RungSetting) -> list[Any]:

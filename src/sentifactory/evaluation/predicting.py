@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -18,12 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from sentifactory.atomic import make_parents
+from sentifactory.atomic import make_parents, remove_empty
 from sentifactory.engines.base import Engine
 from sentifactory.errors import ConfigError, EngineError
-from sentifactory.file_lock import lock_file
+from sentifactory.file_lock import lock_file, refuse_links
 from sentifactory.progress import say
 from sentifactory.records import Prediction, Review
+
+_MARK = b'{"fingerprint": "'  # so begins every journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class PredictionJournal:
         """Open the file, read what earlier sessions wrote, and cut off what cannot be read."""
         try:
             self._made_folders = make_parents(self.path)
-            self._stream = self.path.open("a+b")
+            self._stream = open(self.path, "a+b", opener=refuse_links)
             lock_file(self._stream, self.path)
         except OSError as error:
             self.close()
@@ -83,6 +87,14 @@ class PredictionJournal:
                 where=str(self.path),
                 next_step="wait until it has ended" if is_held else "choose another --output_file",
             ) from error
+        self._stream.seek(0)
+        if not is_journal(self._stream.read(len(_MARK)), os.fstat(self._stream.fileno())):
+            self.close()
+            raise ConfigError(
+                "Something stands here that is no journal of answers, and it would be replaced",
+                where=str(self.path),
+                next_step="move it away, or choose another --output_file",
+            )
         self._read()
         return self
 
@@ -93,8 +105,7 @@ class PredictionJournal:
         if error is not None and not self.answers:
             with suppress(OSError):
                 self.path.unlink()
-                for folder in self._made_folders:
-                    folder.rmdir()
+            remove_empty(self._made_folders)
         self.close()
 
     def close(self) -> None:
@@ -147,6 +158,11 @@ class PredictionJournal:
             end += len(line)
         self.predict_s += session_s
         self._stream.truncate(end)
+
+
+def is_journal(head: bytes, state: os.stat_result) -> bool:
+    """Return whether a file is ours, by its first bytes: empty, or a journal whose first line may be cut off."""
+    return stat.S_ISREG(state.st_mode) and state.st_nlink == 1 and _MARK.startswith(head)
 
 
 def read_prediction(row: dict[str, Any]) -> Prediction:

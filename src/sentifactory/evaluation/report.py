@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -189,6 +190,13 @@ def check_report_place(report_path: str | Path, inputs: Iterable[str | Path | No
             expected="a new file, or an earlier report",
             next_step="choose another --output_file",
         )
+    for beside in () if path.exists() else map(path.with_suffix, (".md", ".html")):
+        if os.path.lexists(beside):
+            raise ConfigError(
+                "Something stands here that no report has made, and it would be replaced",
+                where=str(beside),
+                next_step="move it away, or choose another --output_file",
+            )
     mistakes = path.with_name(f"{path.stem}_mistakes")
     check_mistakes_place(mistakes)
     refuse_endangered([path, mistakes, *map(path.with_suffix, (".md", ".html"))], inputs)

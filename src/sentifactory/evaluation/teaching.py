@@ -77,6 +77,13 @@ def ask_teacher(options: TeachOptions) -> dict[str, Any]:
             where=str(facts_file),
             next_step="choose another --output_file",
         )
+    journal = options.output_file.with_suffix(".answers.jsonl")
+    if options.output_file.exists() and not facts_file.exists() and not journal.exists():
+        raise ConfigError(
+            "Something stands here that no teacher has written, and it would be replaced",
+            where=str(options.output_file),
+            next_step="move it away, or choose another --output_file",
+        )
     check_engine(options.engine, options.teacher)
     engine = choose_kind(options.engine, options.teacher)
     check_mode(_MODE, engine)
@@ -89,7 +96,6 @@ def ask_teacher(options: TeachOptions) -> dict[str, Any]:
     def open_engine() -> AbstractContextManager[Engine]:
         return build_engine(engine, options.teacher, task, name="the teacher", mode=_MODE)
 
-    journal = options.output_file.with_suffix(".answers.jsonl")
     answers = collect_answers(
         open_engine,
         reviews,

@@ -15,7 +15,7 @@ from typing import Any
 from sentifactory import atomic
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError
-from sentifactory.file_lock import lock_file
+from sentifactory.file_lock import lock_file, open_lock
 from sentifactory.json_object import read_json_object
 from sentifactory.models.registry import DTYPES, PretrainedModel, get_model
 from sentifactory.progress import say
@@ -128,10 +128,10 @@ def _check_room(folder: Path, needed_bytes: int) -> None:
 
 @contextmanager
 def _hold_folder(folder: Path) -> Iterator[None]:
-    """Let one process build a folder at a time, and remove what a killed one left beside it."""
+    """Let one process build a folder at a time."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        stream = (folder.parent / f".{folder.name}.lock").open("w")
+        stream = open_lock(folder.parent / f".{folder.name}.lock")
     except OSError as error:
         raise ConfigError(
             f"This place may not be written ({error.strerror})",
@@ -140,10 +140,8 @@ def _hold_folder(folder: Path) -> Iterator[None]:
         ) from error
     with stream:
         try:
-            is_locked = lock_file(stream, folder)
+            lock_file(stream, folder)
         except BlockingIOError:
             say(f"another process is building {folder}: waiting for it")
-            is_locked = lock_file(stream, folder, waits=True)
-        for leftover in folder.parent.glob(f".{folder.name}.*.part") if is_locked else ():
-            shutil.rmtree(leftover, ignore_errors=True)
+            lock_file(stream, folder, waits=True)
         yield

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.progress import show_progress
+from sentifactory.serving.spool import name_journal
 from sentifactory.task import BINARY_SENTIMENT
 
 LONGEST_PAUSE_S = 2.0
@@ -35,7 +36,7 @@ def label_with_kills(command: Sequence[str], source: Path, out: Path, n_kills: i
     Every third run is killed at a random moment after it has written something, so that the whole gets on; those in
     between soon after they have begun, whatever they are doing then.
     """
-    journal = out.with_name(out.name + ".journal.json")
+    journal = name_journal(out)
     dice = random.Random(0)  # noqa: S311 - moments, not secrets
     kills, peak_kib, start = 0, 0, time.monotonic()
     log_path = out.with_name(out.name + ".log")

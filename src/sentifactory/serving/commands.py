@@ -113,6 +113,9 @@ def label(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUT, and begin anew where an unfinished one stands.")
     ] = False,
+    excel_safe: Annotated[
+        bool, typer.Option("--excel_safe", help="Begin cells with ' that Excel would take for formulas (CSV, TSV).")
+    ] = False,
     vllm_log: Annotated[str | None, typer.Option("--vllm_log", help=LOG_HELP)] = None,
     vllm_dtype: Annotated[str | None, typer.Option("--vllm_dtype", help=DTYPE_HELP)] = None,
     as_json: Annotated[
@@ -140,6 +143,7 @@ def label(
         text_column=text_column,
         encoding=encoding,
         overwrite=overwrite,
+        is_excel_safe=excel_safe,
         vllm_log=vllm_log,
         vllm_dtype=vllm_dtype,
     )

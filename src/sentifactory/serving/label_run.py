@@ -13,6 +13,7 @@ from sentifactory.missing_package import require_packages
 from sentifactory.serving.labelling import Answerer, EngineAnswerer, LabelOptions, label_file
 from sentifactory.serving.loading import ModelChoice, open_engine
 from sentifactory.serving.reporting import build_reporter
+from sentifactory.serving.spool import name_bad_file, name_journal
 
 RAY = "ray"
 
@@ -35,6 +36,7 @@ class LabelWish:
         text_column: column of the reviews.
         encoding: of a text file.
         overwrite: replace a finished output.
+        is_excel_safe: begin cells with an apostrophe that a spreadsheet would take for formulas.
         vllm_log: file for vLLM's output.
         vllm_dtype: the numbers that vLLM computes with.
     """
@@ -52,6 +54,7 @@ class LabelWish:
     text_column: str | None = None
     encoding: str | None = None
     overwrite: bool = False
+    is_excel_safe: bool = False
     vllm_log: str | None = None
     vllm_dtype: str | None = None
 
@@ -85,9 +88,11 @@ def run_labelling(wish: LabelWish) -> dict[str, Any]:
     chosen = choice.find_task(wish.task, [wish.source]).announce()
     task = chosen.task
     reporter = build_reporter(wish.model, task, wish.threshold, wish.name)
-    refuse_endangered([wish.out, f"{wish.out}.bad.jsonl"], [wish.source, wish.model, wish.task], "OUT")
-    refuse_endangered([wish.vllm_log], [wish.source, wish.model, wish.task], "--vllm_log")
-    options = LabelOptions(Path(wish.source), Path(wish.out), wish.text_column, wish.encoding, wish.overwrite)
+    out = Path(wish.out)
+    made = [out, name_bad_file(out), name_journal(out)]
+    refuse_endangered(made, [wish.source, wish.model, wish.task], "OUT")
+    refuse_endangered([wish.vllm_log], [wish.source, wish.model, wish.task, *made], "--vllm_log")
+    options = LabelOptions(Path(wish.source), out, wish.text_column, wish.encoding, wish.overwrite, wish.is_excel_safe)
     with ExitStack() as stack:
 
         def open_answerer() -> Answerer:
@@ -97,7 +102,7 @@ def run_labelling(wish: LabelWish) -> dict[str, Any]:
 
             number = wish.replicas or max(1, len(wish.vllm_urls))
             replicas = Replicas(choice, task, reporter.model, number, wish.vllm_urls)
-            return RayAnswerer(replicas, options.out.with_name(options.out.name + ".texts"))
+            return RayAnswerer(replicas, out)
 
         # The engine gives probabilities as they are, and the reporter corrects them.
         identity = choice.identify(task) | {"calibration": reporter.describe_calibration()}

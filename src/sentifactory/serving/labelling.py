@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from sentifactory.atomic import find_endangered, refuse_endangered
 from sentifactory.corpus.encodings import show_undecodable
 from sentifactory.corpus.garbled import GarbledCount, word_garbled
 from sentifactory.corpus.tables import BrokenRow
@@ -20,8 +21,8 @@ from sentifactory.errors import ConfigError
 from sentifactory.progress import Progress, hide_progress, say, show_progress
 from sentifactory.records import Prediction, Review, Source
 from sentifactory.serving.reporting import Reporter
-from sentifactory.serving.row_files import Answer, Row, RowFile, WholeRow, open_rows
-from sentifactory.serving.spool import Spool
+from sentifactory.serving.row_files import DELIMITED, Answer, Row, RowFile, WholeRow, is_formula, open_rows
+from sentifactory.serving.spool import Spool, name_bad_file, name_journal
 
 # Rows in memory at the same time. Local engines answer them by length, the first row perhaps last: a kill may cost as
 # many answers.
@@ -52,6 +53,7 @@ class LabelOptions:
         text_column: column of the reviews; None: it is recognised.
         encoding: of a text file; None: it is recognised.
         overwrite: replace a finished output, and begin anew where an unfinished one stands.
+        is_excel_safe: begin cells with an apostrophe that a spreadsheet would take for formulas.
     """
 
     source: Path
@@ -59,6 +61,7 @@ class LabelOptions:
     text_column: str | None = None
     encoding: str | None = None
     overwrite: bool = False
+    is_excel_safe: bool = False
 
 
 def label_file(
@@ -79,15 +82,27 @@ def label_file(
         EngineError: when the engine fails; the same command goes on from there.
     """
     source, out = options.source, options.out
-    if source.suffix.lower() != out.suffix.lower() or source.resolve() == out.resolve():
+    if source.suffix.lower() != out.suffix.lower() or find_endangered(out, [source]) is not None:
         raise ConfigError(
             "The output must be another file of the kind of the input",
             where=str(out),
             expected=f"a name that ends in {source.suffix}",
         )
-    rows = open_rows(source, options.text_column, options.encoding)
+    refuse_endangered([name_bad_file(out), name_journal(out)], [source], "OUT")
+    if source.suffix.lower() in DELIMITED and is_formula(reporter.model):
+        raise ConfigError(
+            f"A spreadsheet would take the name {reporter.model!r} of the model for a formula",
+            where="--name",
+            next_step="give it another --name",
+        )
+    rows = open_rows(source, options.text_column, options.encoding, is_excel_safe=options.is_excel_safe)
     n_rows = _count_rows(rows, source)
-    with Spool(out, describe_settings(rows, reporter, identity), rows.head, overwrite=options.overwrite) as spool:
+    with Spool(
+        out,
+        describe_settings(rows, reporter, identity) | {"excel_safe": options.is_excel_safe},
+        rows.head,
+        overwrite=options.overwrite,
+    ) as spool:
         if spool.n_rows:
             doubt = f"; {KNOWN_BY_NAME}" if is_known_by_name(identity) else ""
             say(f"{spool.n_rows} of {n_rows} rows are done already{doubt}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sentifactory.atomic import open_scratch_folder
 from sentifactory.engines.base import Engine
 from sentifactory.environments import has_nvidia_gpu
 from sentifactory.errors import EngineError
@@ -96,27 +96,24 @@ class RayAnswerer:
 
     Args:
         replicas: the engines.
-        folder: where the texts lie meanwhile; it is removed at the end.
+        out: the output; the texts lie in a folder beside it meanwhile.
     """
 
-    def __init__(self, replicas: Replicas, folder: Path) -> None:
+    def __init__(self, replicas: Replicas, out: Path) -> None:
         self._replicas = replicas
-        self._folder = folder.resolve()
+        self._out = out.resolve()
 
     def __call__(self, iter_rows: Callable[[], Iterator[Row]], write: WriteRows) -> None:
         """Answer all rows and write them in their order.
 
         Raises:
+            ConfigError: when there is no place for the texts.
             EngineError: when the replicas cannot be started or fail.
         """
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
-        try:
-            shards = write_shards(iter_rows(), self._folder)
+        with open_scratch_folder(self._out) as folder:
+            shards = write_shards(iter_rows(), folder)
             with contextlib.redirect_stdout(sys.stderr):  # where Ray's warnings belong; stdout is for the result
                 join_answers(iter_rows(), self._ask(shards) if shards else iter(()), write)
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _ask(self, shards: list[str]) -> Iterator[tuple[int, Prediction]]:
         """Yield the place of each asked row and its prediction, in order."""

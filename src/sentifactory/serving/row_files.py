@@ -12,12 +12,13 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from sentifactory.corpus.cleaning import clean_text
 from sentifactory.corpus.columns import find_columns
@@ -27,18 +28,21 @@ from sentifactory.corpus.file_kinds import EXCEL, PARQUET, find_kind
 from sentifactory.corpus.json_files import HEADER_ROWS, collect_keys, iter_objects, looks_like_json
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import find_bad_character
-from sentifactory.corpus.table_files import BATCH_ROWS, open_parquet
+from sentifactory.corpus.table_files import BATCH_ROWS, describe_broken, open_parquet
 from sentifactory.corpus.tables import BrokenRow, spell_cell
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.progress import say
 
 ADDED = ("label", "probability", "model")
 _PREFIX = "predicted_"
-_DELIMITED = (".csv", ".tsv", ".tab", ".txt")
+DELIMITED = (".csv", ".tsv", ".tab", ".txt")
 _JSON_LINES = (".jsonl", ".ndjson")
 _PARQUET = (".parquet", ".pq")
 _KINDS = "a .csv, .tsv, .jsonl or .parquet file"
 LENGTH_BYTES = 8
+# What a spreadsheet takes for a formula; full-width signs are the same to a Chinese or Japanese one. Numbers are none.
+_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?%?")
 
 
 class WholeRow(NamedTuple):
@@ -79,7 +83,7 @@ class RowFile:
         head: bytes that the output begins with.
         iter_rows: yields every row, in order.
         encode: returns the bytes of some rows with their answers; what it returns is appended to the output.
-        complete: makes the output file out of what was appended, given both paths.
+        complete: writes the output file from what was appended, given its path; None: it is the output.
     """
 
     path: Path
@@ -90,29 +94,45 @@ class RowFile:
     head: bytes
     iter_rows: Callable[[], Iterator[Row]]
     encode: Callable[[Sequence[WholeRow], Sequence[Answer]], bytes]
-    complete: Callable[[Path, Path], None]
+    complete: Callable[[Path, IO[bytes]], None] | None
 
 
-def open_rows(path: Path, text_column: str | None, encoding: str | None) -> RowFile:
+def is_formula(cell: str) -> bool:
+    """Return whether a spreadsheet would take a cell for a formula.
+
+    Example:
+        >>> [is_formula(cell) for cell in ("=1+1", "-2+3", "@SUM(A1)", "-2", "+86", "好")]
+        [True, True, True, False, False, False]
+    """
+    return _FORMULA.match(cell) is not None and _NUMBER.fullmatch(cell) is None
+
+
+def open_rows(path: Path, text_column: str | None, encoding: str | None, *, is_excel_safe: bool = False) -> RowFile:
     """Open a file of reviews.
 
     Args:
         path: a .csv, .tsv, .jsonl or .parquet file; labels it need not have.
         text_column: column of the reviews; None: it is recognised.
         encoding: of a text file; None: it is recognised.
+        is_excel_safe: of CSV and TSV, begin cells with an apostrophe that a spreadsheet would take for formulas.
 
     Raises:
         DataError: when it is missing, empty, of another kind, or has no such column.
+        ConfigError: when it is of a kind without formulas, and they shall be made safe.
     """
     suffix = path.suffix.lower()
     if not path.is_file():
         raise DataError("There is no such file", where=str(path), expected=_KINDS, next_step="check the path")
-    if suffix not in (*_DELIMITED, *_JSON_LINES, *_PARQUET):
+    if suffix not in (*DELIMITED, *_JSON_LINES, *_PARQUET):
         raise DataError(
             f"Files of the kind {suffix!r} are not labelled",
             where=str(path),
             expected=_KINDS,
             next_step="save the reviews as CSV in UTF-8",
+        )
+    if is_excel_safe and suffix not in DELIMITED:
+        raise ConfigError(
+            f"A {suffix} file has no formulas", where="--excel_safe", next_step="leave it out, or label a CSV file"
         )
     kind = find_kind(path)
     if kind == EXCEL or (kind == PARQUET and suffix not in _PARQUET):
@@ -130,14 +150,18 @@ def open_rows(path: Path, text_column: str | None, encoding: str | None) -> RowF
     text = inspect_text(path, encoding)
     if looks_like_json(text):
         raise DataError(
-            "This is JSON, and no table" if suffix in _DELIMITED else "This is one JSON document",
+            "This is JSON, and no table" if suffix in DELIMITED else "This is one JSON document",
             where=str(path),
             expected=_KINDS,
             next_step="write one object a line into a file that ends in .jsonl",
         )
     if text.encoding not in ("utf-8", "utf-8-sig"):
         say(f"{path} is in {text.encoding.upper()}; the output is written in UTF-8")
-    return _open_delimited(text, text_column) if suffix in _DELIMITED else _open_json_lines(text, text_column)
+    return (
+        _open_delimited(text, text_column, is_excel_safe)
+        if suffix in DELIMITED
+        else _open_json_lines(text, text_column)
+    )
 
 
 def name_added(header: Sequence[str], where: str) -> tuple[str, str, str]:
@@ -166,25 +190,23 @@ def _check_text(line: int, text: str | None, show: Callable[[], str], is_sound: 
     return BrokenRow(line, fault, show()) if fault else WholeRow(line, cleaned, content)
 
 
-def _rename(spool: Path, out: Path) -> None:
-    spool.replace(out)
-
-
 def _read_line_end(text: TextFile) -> str:
     with text.open() as stream:
         return "\r\n" if stream.readline().endswith("\r\n") else "\n"
 
 
-def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
+def _open_delimited(text: TextFile, text_column: str | None, is_excel_safe: bool) -> RowFile:
     delimiter, begins_at, header = read_layout(text)
     at = find_columns(header, f"{text.path}, line {begins_at}", text=text_column, needs_label=False).text
 
     line_end = _read_line_end(text)
 
     def write(cells: Sequence[str]) -> str:
+        if is_excel_safe:
+            cells = [f"'{cell}" if is_formula(cell) else cell for cell in cells]
         stream = io.StringIO()
-        csv.writer(stream, delimiter=delimiter, lineterminator="").writerow(cells)
-        return stream.getvalue()
+        csv.writer(stream, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+        return stream.getvalue()[:-2]  # with another line end the writer would not quote these two
 
     def iter_rows() -> Iterator[Row]:
         lines: list[str] = []
@@ -193,7 +215,9 @@ def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
                 yield record
                 continue
             line, cells = record
-            whole = "".join(lines).rstrip("\r\n") or write(cells)
+            whole = "".join(lines).rstrip("\r\n")
+            if not whole or (is_excel_safe and any(map(is_formula, cells))):
+                whole = write(cells)
             yield _check_text(line, cells[at], partial(delimiter.join, cells), text.is_sound, whole)
 
     def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
@@ -206,7 +230,7 @@ def _open_delimited(text: TextFile, text_column: str | None) -> RowFile:
     added = name_added(header, str(text.path))
     mark = codecs.BOM_UTF8 if text.has_mark else b""
     first = mark + show_undecodable(write([*header, *added]) + line_end).encode()
-    return RowFile(text.path, text.sha256, header[at], text.encoding, added, first, iter_rows, encode, _rename)
+    return RowFile(text.path, text.sha256, header[at], text.encoding, added, first, iter_rows, encode, None)
 
 
 def _spell(answer: Answer) -> list[str]:
@@ -248,7 +272,7 @@ def _open_json_lines(text: TextFile, text_column: str | None) -> RowFile:
         return b"".join(line + line_end for line in lines)
 
     mark = codecs.BOM_UTF8 if text.has_mark else b""
-    return RowFile(text.path, text.sha256, key, text.encoding, added, mark, iter_rows, encode, _rename)
+    return RowFile(text.path, text.sha256, key, text.encoding, added, mark, iter_rows, encode, None)
 
 
 def _open_parquet(path: Path, text_column: str | None) -> RowFile:
@@ -263,13 +287,20 @@ def _open_parquet(path: Path, text_column: str | None) -> RowFile:
     for name, kind in zip(added, (pyarrow.string(), pyarrow.float64(), pyarrow.string()), strict=True):
         schema = schema.append(pyarrow.field(name, kind))
 
+    def iter_batches() -> Iterator[tuple[Any, list[Any]]]:
+        try:
+            with ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                    yield batch, batch.column(at).to_pylist()
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # a broken page, no UTF-8
+            raise describe_broken("a Parquet file", path, error) from error
+
     def iter_rows() -> Iterator[Row]:
         number = 0
-        with ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                for place, value in enumerate(batch.column(at).to_pylist()):
-                    number += 1
-                    yield _check_text(number, spell_cell(value), partial(str, value), False, (batch, place))
+        for batch, values in iter_batches():
+            for place, value in enumerate(values):
+                number += 1
+                yield _check_text(number, spell_cell(value), partial(str, value), False, (batch, place))
 
     def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
         # Rows of one batch are taken out of it together.
@@ -287,13 +318,10 @@ def _open_parquet(path: Path, text_column: str | None) -> RowFile:
         piece = sink.getvalue().to_pybytes()
         return len(piece).to_bytes(LENGTH_BYTES, "big") + piece
 
-    def complete(spool: Path, out: Path) -> None:
-        whole = out.with_name(f".{out.name}.part")
+    def complete(spool: Path, whole: IO[bytes]) -> None:
         with spool.open("rb") as stream, ParquetWriter(whole, schema) as writer:
             while length := stream.read(LENGTH_BYTES):
                 piece = stream.read(int.from_bytes(length, "big"))
                 writer.write_table(pyarrow.ipc.open_stream(piece).read_all())
-        whole.replace(out)
-        spool.unlink()
 
     return RowFile(path, hash_file(path), header[at], "", added, b"", iter_rows, encode, complete)

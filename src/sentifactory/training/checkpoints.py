@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from sentifactory.atomic import write_json
 from sentifactory.errors import ConfigError
-from sentifactory.file_lock import lock_file
+from sentifactory.file_lock import lock_file, open_lock
 from sentifactory.json_object import read_json_object
 from sentifactory.progress import say
 from sentifactory.training.run_card import read_card
@@ -190,7 +190,7 @@ def hold_output_folder(output_dir: Path) -> Iterator[None]:
             (output_dir / LOCK_NAME).unlink(missing_ok=True)
 
 
-def _open_locked(output_dir: Path) -> IO[str]:
+def _open_locked(output_dir: Path) -> IO[bytes]:
     """Return the open lock file.
 
     Raises:
@@ -198,7 +198,7 @@ def _open_locked(output_dir: Path) -> IO[str]:
     """
     while True:
         output_dir.mkdir(parents=True, exist_ok=True)
-        stream = (output_dir / LOCK_NAME).open("w")
+        stream = open_lock(output_dir / LOCK_NAME)
         try:
             lock_file(stream, output_dir / LOCK_NAME)
         except BlockingIOError as error:

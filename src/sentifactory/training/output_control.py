@@ -10,6 +10,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
+from sentifactory.file_lock import refuse_links
+
 LOG_NAME = "llamafactory.log"
 ENCODER_LOG_NAME = "trainer.log"
 LOG_NAMES = (LOG_NAME, ENCODER_LOG_NAME)
@@ -50,7 +52,7 @@ def collect_chatter(log_file: Path | None) -> Iterator[None]:
             yield
         return
     with (
-        log_file.open("a", encoding="utf-8", errors="backslashreplace", buffering=1) as stream,
+        open(log_file, "a", encoding="utf-8", errors="backslashreplace", buffering=1, opener=refuse_links) as stream,
         divert_stdout(stream),
         point_log_handlers(stream),
     ):

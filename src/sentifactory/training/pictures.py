@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentifactory.atomic import write_bytes
 from sentifactory.pages.palette import read_palette
 from sentifactory.training.trial import FINISHED
 
@@ -49,9 +51,9 @@ def label_panel(panel: Axes, x: str, y: str) -> None:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a picture whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png")
-    part.replace(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_bytes(path, picture.getvalue())
 
 
 def draw_sweep(result: Mapping[str, Any], path: Path) -> None:

@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 from typing import Protocol
 
-from sentifactory.file_lock import lock_file
+from sentifactory.file_lock import lock_file, refuse_links
 
 _HEADER = struct.Struct("<4s16sQI")  # mark, hash of the token ids, bytes of the states, their CRC-32
 _MARK = b"STR1"
@@ -71,7 +71,7 @@ class FileStorage:
         self._limit = limit_bytes
         self._places: dict[bytes, tuple[int, int, int]] = {}  # offset, length, checksum
         self._is_writable = True
-        self._stream = path.open("a+b", buffering=0)
+        self._stream = open(path, "a+b", buffering=0, opener=refuse_links)  # noqa: SIM115 - closed by `close`
         try:
             if not lock_file(self._stream, path, tells=False):  # runs share it unasked: not safe without a lock
                 raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(path))

@@ -24,7 +24,7 @@ from typing import Any
 
 from sentifactory.atomic import write_json, write_text
 from sentifactory.errors import ConfigError
-from sentifactory.file_lock import lock_file
+from sentifactory.file_lock import lock_file, refuse_links
 from sentifactory.training.run_card import read_card, read_now
 from sentifactory.ui.workspace import Workspace
 
@@ -92,7 +92,7 @@ def _launch(folder: Path, descriptor: int, facts: dict[str, Any]) -> None:
     command = [sys.executable, "-m", "sentifactory.cli", "train", str(folder / RECIPE_NAME)]
     facts = {**facts, "pid": None, "started_at": read_now()}
     write_json(folder / JOB_NAME, facts)  # from here on this is the newest job
-    with (folder / LOG_NAME).open("ab") as log:
+    with open(folder / LOG_NAME, "ab", opener=refuse_links) as log:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -169,7 +169,7 @@ def _hold_lock(workspace: Workspace) -> Iterator[int]:
     Raises:
         ConfigError: when a training holds it.
     """
-    descriptor = os.open(workspace.root / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(workspace.root / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         deadline = time.monotonic() + _LOCK_PATIENCE_S
         while not _try_lock(workspace, descriptor):
@@ -182,7 +182,7 @@ def _hold_lock(workspace: Workspace) -> Iterator[int]:
 
 
 def _is_held(workspace: Workspace) -> bool:
-    descriptor = os.open(workspace.root / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(workspace.root / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         return not _try_lock(workspace, descriptor, is_shared=True)
     finally:
