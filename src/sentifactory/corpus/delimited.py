@@ -196,7 +196,11 @@ class _Lines:
 def _iter_records(stream: Iterator[str], delimiter: str, taken: list[str] | None = None) -> Iterator[Record]:
     """Yield the line on which each record begins (from 1) and its cells; blank lines are no records."""
     lines = _Lines(stream, taken)
-    if not _SEPARATOR_LINE.fullmatch(next(lines, "")):
+    try:
+        is_stated = _SEPARATOR_LINE.fullmatch(next(lines, ""))
+    except csv.Error:  # a line that is too long, which will be told
+        is_stated = None
+    if not is_stated:
         lines.go_back_to(0)
     return _iter_tsv(lines) if delimiter == "\t" else _iter_csv(lines, delimiter)
 

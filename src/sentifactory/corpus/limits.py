@@ -18,9 +18,9 @@ MAX_SHEET_ROWS = 1_048_576
 MAX_SHEET_COLUMNS = 16_384
 MAX_SHEETS = 255
 # Of a workbook or Parquet file, unpacked: so many times its size, whatever is below the first figure being well.
-SURE_UNPACKED_BYTES = 1 << 26
+SURE_UNPACKED_BYTES = 1 << 25
 MAX_UNPACKED_BYTES = 1 << 32
-MAX_RATIO = 200
+MAX_RATIO = 100
 # A JSON document is held in memory as a whole; JSON lines are not.
 MAX_DOCUMENT_BYTES = 1 << 28
 # How deep the lists and objects of JSON may stand within one another.
@@ -35,7 +35,7 @@ def find_max_unpacked(n_bytes: int) -> int:
 
     Example:
         >>> find_max_unpacked(1_000_000)
-        200000000
+        100000000
     """
     return max(SURE_UNPACKED_BYTES, min(MAX_UNPACKED_BYTES, MAX_RATIO * n_bytes))
 

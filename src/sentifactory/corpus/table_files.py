@@ -15,7 +15,7 @@ from sentifactory.errors import ConfigError, DataError
 
 BATCH_ROWS = 16_384
 # Of a batch, unpacked: a dictionary of one long text and rows that all refer to it take no room in a file.
-_BATCH_BYTES = 1 << 26
+_BATCH_BYTES = 1 << 25
 
 
 def open_parquet(path: Path) -> Table:
