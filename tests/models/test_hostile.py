@@ -57,10 +57,10 @@ def test_a_template_file_is_tried_as_well(tmp_path: Path) -> None:
     assert find_hostile(folder) is not None
 
 
-@pytest.mark.parametrize("template", [_FAIR, "{{ raise_exception('no system prompt') }}", "{% if %}", "", "{{ nothing.x }}"])
+@pytest.mark.parametrize(
+    "template", [_FAIR, "{{ raise_exception('no system prompt') }}", "{% if %}", "", "{{ nothing.x }}"]
+)
 def test_what_ends_is_left_to_the_loader(tmp_path: Path, template: str) -> None:
     config = {"num_hidden_layers": 62, "vocab_size": 262_144, "hidden_size": 5376, "rope": {"factor": 8.0}}
     assert find_hostile(_make_folder(tmp_path / "model", config, template)) is None
     assert find_hostile("owner/name") is None
-
-

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from sentifactory.corpus.columns import Columns
 from sentifactory.corpus.encodings import TextFile
-from sentifactory.corpus.limits import MAX_ROW_CHARS, describe_long, is_long, iter_lines, shorten
+from sentifactory.corpus.limits import MAX_ROW_CHARS, describe_long, iter_lines, shorten
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.errors import DataError
 

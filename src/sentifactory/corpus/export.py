@@ -13,8 +13,8 @@ from typing import IO, Any
 from sentifactory.atomic import open_atomic
 from sentifactory.corpus.cleaning import Rejected, clean_text
 from sentifactory.corpus.intake import RejectedRow
-from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.limits import MAX_ROW_CHARS
+from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError
 from sentifactory.json_object import read_json_object
 from sentifactory.model_task import MANIFEST

@@ -12,9 +12,9 @@ from typing import Any
 from sentifactory.corpus.cleaning import Reason, normalise_text
 from sentifactory.corpus.export import REJECTED
 from sentifactory.corpus.intake import ReadOptions
+from sentifactory.corpus.limits import MAX_ROW_CHARS
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import read_source
-from sentifactory.corpus.limits import MAX_ROW_CHARS
 from sentifactory.errors import DataError
 from sentifactory.model_task import MANIFEST, find_task_record
 from sentifactory.records import Review

@@ -19,9 +19,9 @@ from sentifactory.corpus.columns import Columns
 from sentifactory.corpus.delimited import refuse_empty
 from sentifactory.corpus.encodings import TextFile
 from sentifactory.corpus.limits import (
-    MAX_DEPTH,
     MAX_DOCUMENT_BYTES,
     MAX_ROW_CHARS,
+    check_depth,
     describe_long,
     is_long,
     iter_lines,
@@ -93,36 +93,15 @@ def iter_objects(stream: TextIO) -> Iterator[NumberedObject]:
             continue
         try:
             found = _DECODER.decode(line)
-            _check_depth(found, line)
+            check_depth(found, line)
         except (ValueError, RecursionError) as error:
             yield BrokenRow(number, _describe_fault(error), shorten(line.rstrip("\r\n")))
             continue
         if isinstance(found, dict):
             yield number, found
         else:
-            yield BrokenRow(number, f"the line is a JSON {type(found).__name__}, no object", shorten(line.rstrip("\r\n")))
-
-
-def _check_depth(value: Any, written: str) -> None:
-    """Do nothing for a value that all that goes through it by recursion can go through.
-
-    Raises:
-        RecursionError: for one that is nested deeper.
-    """
-    if written.count("[") + written.count("{") <= MAX_DEPTH:
-        return
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, list | dict)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, list | dict)
-        ]
-        if not level:
-            return
-    raise RecursionError
+            fault = f"the line is a JSON {type(found).__name__}, no object"
+            yield BrokenRow(number, fault, shorten(line.rstrip("\r\n")))
 
 
 def _describe_fault(error: Exception) -> str:
@@ -191,7 +170,7 @@ def open_json(text: TextFile) -> Table:
             rows: list[NumberedObject] = list(_iter_elements(content, start + 1))
         else:
             document, end = _DECODER.raw_decode(content, start)
-            _check_depth(document, content)
+            check_depth(document, content)
             if _skip_blanks(content, end) < len(content):
                 return open_json_lines(text)
             rows = _find_rows(document, text.path)
@@ -230,7 +209,7 @@ def _iter_elements(content: str, position: int) -> Iterator[NumberedObject]:
         line += content.count("\n", counted_to, position)
         counted_to = position
         element, end = _DECODER.raw_decode(content, position)
-        _check_depth(element, content[position:end])
+        check_depth(element, content[position:end])
         if isinstance(element, dict):
             yield line, element
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TextIO
+from typing import Any, TextIO
 
 # Of a review, and of all of its row, in characters.
 MAX_TEXT_CHARS = 2_000_000
@@ -61,3 +61,25 @@ def describe_long(what: str, limit: int) -> str:
 def shorten(text: str) -> str:
     """Return a text as it is shown; of one that is too long, its beginning."""
     return text if len(text) <= MAX_TEXT_CHARS else text[:_SHOWN_CHARS] + "…"
+
+
+def check_depth(value: Any, written: str) -> None:
+    """Do nothing for a value that all that goes through it by recursion can go through.
+
+    Raises:
+        RecursionError: for one that is nested deeper.
+    """
+    if written.count("[") + written.count("{") <= MAX_DEPTH:
+        return
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, list | dict)
+        ]
+        if not level:
+            return
+    raise RecursionError

@@ -349,7 +349,7 @@ def _read_number(value: str) -> int | float | str:
 
 
 def _find_merges(archive: _Archive, part: str, columns: Sequence[int | None]) -> dict[tuple[int, int], int]:
-    """Return the last row of each merge over several rows, by the row and the column, a wanted one, of its first cell."""
+    """Return the last row of each merge over several rows in wanted columns, by row and column of its first cell."""
     with archive.open(part) as stream:
         before = b""
         while chunk := stream.read(_CHUNK_BYTES):
