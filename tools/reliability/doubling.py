@@ -44,11 +44,11 @@ _HEADS = {
     ".json": "[",
 }
 _SOUND = {
-    ".csv": "1,很好的酒店{n}号\n",
-    ".tsv": "{n}\t1\t很好的酒店{n}号\n",
-    ".txt": "1,很好的酒店{n}号\n",
-    ".jsonl": '{{"label": 1, "review": "很好的酒店{n}号"}}\n',
-    ".json": '{{"label": 1, "review": "很好的酒店{n}号"}},\n',
+    ".csv": "{l},{w}\n",
+    ".tsv": "{n}\t{l}\t{w}\n",
+    ".txt": "{l},{w}\n",
+    ".jsonl": '{{"label": {l}, "review": "{w}"}}\n',
+    ".json": '{{"label": {l}, "review": "{w}"}},\n',
 }
 # Found by hand or by fuzzing, and kept: ending, unit, and how many sound rows stand beside each one.
 _KEPT: list[tuple[str, str, str, int]] = [
@@ -66,6 +66,12 @@ _KEPT: list[tuple[str, str, str, int]] = [
 ]
 
 
+def make_words(number: int) -> str:
+    """Return a review that is like no other: near repeats have a search of their own, and no part in this."""
+    chance = random.Random(number)  # noqa: S311  # no secret
+    return "".join(chr(0x4E00 + chance.randrange(3000)) for _ in range(12))
+
+
 def write_text(path: Path, suffix: str, unit: str, n_sound: int, n_bytes: int) -> None:
     """Write a file of about so many bytes: one unit again and again, between sound rows that are all different."""
     with path.open("w", encoding="utf-8", newline="", errors="surrogatepass") as stream:
@@ -73,7 +79,7 @@ def write_text(path: Path, suffix: str, unit: str, n_sound: int, n_bytes: int) -
         while n_written < n_bytes:
             piece = unit.replace("{n}", str(number))
             for _ in range(n_sound):
-                piece += _SOUND[suffix].format(n=number)
+                piece += _SOUND[suffix].format(n=number, l=number % 2, w=make_words(number))
                 number += 1
             number += 1
             n_written += len(piece.encode("utf-8", "surrogatepass"))
