@@ -64,7 +64,7 @@ def refuse_endless(text: str, where: str) -> None:
                 if anchor:
                     sizes[anchor] = n_nodes - n_before
             elif isinstance(event, yaml.AliasEvent):
-                n_nodes += sizes.get(event.anchor, 1)
+                n_nodes += sizes.get(event.anchor or "", 1)
                 fault = "an alias stands within what it names" if event.anchor in dict(open_nodes) else None
             elif isinstance(event, yaml.ScalarEvent):
                 n_nodes += 1
@@ -74,7 +74,7 @@ def refuse_endless(text: str, where: str) -> None:
             if fault:
                 raise ConfigError(
                     f"This YAML cannot be used: {fault}",
-                    where=f"{where}, line {event.start_mark.line + 1}",
+                    where=f"{where}, line {event.start_mark.line + 1}" if event.start_mark else where,
                     expected="lines of the form key: value",
                     next_step="mend that line",
                 )

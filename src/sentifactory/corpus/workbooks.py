@@ -91,7 +91,7 @@ class _Part:
         self._n_open = 0
         self._before_root: bytes | None = b""
 
-    def read(self, n_bytes: int) -> bytes:
+    def read(self, n_bytes: int = -1, /) -> bytes:
         """Return the next bytes.
 
         Raises:
@@ -215,7 +215,7 @@ def _open_book(archive: _Archive) -> _Book:
         target = element.get("Target", "")
         place = target.lstrip("/") if target.startswith("/") else str(folder / target)
         by_id[element.get("Id", "")] = (element.get("Type", "").rpartition("/")[2], place)
-    sheets = []
+    sheets: list[_Sheet] = []
     for element in _iter_elements(archive, part, "sheet"):
         number = next((value for key, value in element.items() if key.endswith("}id")), "")
         kind, place = by_id.get(number, ("", ""))
