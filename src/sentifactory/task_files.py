@@ -16,10 +16,19 @@ from typing import Any
 
 from sentifactory.errors import ConfigError
 from sentifactory.task import TASKS, TEXT_SLOT, Task
+from sentifactory.yaml_text import read_yaml_text
 
 _KEYS = ("name", "answer_key", "prompt", "labels")
 _LABEL_KEYS = ("name", "answer", "synonyms")
 _MAX_SHOWN = 40
+# Far above what a person writes: each review is asked with all of the prompt, and scored once for each label.
+MAX_LABELS = 1000
+_MAX_PROMPT_CHARS = 100_000
+_MAX_WORD_CHARS = 200
+_MAX_SYNONYMS = 1000
+_MAX_NUMBER = 10**15
+# What labelled files and the service's figures count beside the labels.
+_TAKEN_NAMES = ("unsure", "bad_rows", "rows")
 # What begins or ends a turn of some chat template would do so within the prompt as well.
 _CONTROL_TOKEN = re.compile(r"<\|[^|\s]+\|>|</?(?:s|bos|eos|start_of_turn|end_of_turn|image|video|audio)>")
 
@@ -56,7 +65,7 @@ def read_task(path: Path) -> Task:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = yaml.safe_load(read_yaml_text(path))
     except FileNotFoundError:
         raise ConfigError("The task file does not exist", where=str(path), next_step="check the path") from None
     except OSError as error:
@@ -67,6 +76,8 @@ def read_task(path: Path) -> Task:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         raise ConfigError(f"This is no YAML ({getattr(error, 'problem', None) or error})", where=where) from error
+    except ValueError as error:  # a date that there is not, and the like
+        raise ConfigError(f"This is no YAML ({error})", where=str(path)) from error
     return build_task(content, str(path))
 
 
@@ -131,10 +142,17 @@ def _check_words(content: dict[Any, Any]) -> list[str]:
         problems.append(f"name is {name!r}, which is a built-in task of other content")
     if "answer_key" in content and not (isinstance(key, str) and key.strip()):
         problems.append(f"answer_key is {_show(key)}, and should be a word such as sentiment")
+    problems += [
+        f"{field} has {len(word):,} characters, and may have {_MAX_WORD_CHARS}"
+        for field, word in (("name", name), ("answer_key", key))
+        if isinstance(word, str) and len(word) > _MAX_WORD_CHARS
+    ]
     if "prompt" not in content:
         return problems
     if not isinstance(prompt, str):
         return [*problems, f"prompt is {_show(prompt)}, and should be text"]
+    if len(prompt) > _MAX_PROMPT_CHARS:
+        return [*problems, f"prompt has {len(prompt):,} characters, and may have {_MAX_PROMPT_CHARS:,}"]
     if prompt.count(TEXT_SLOT) != 1:
         problems.append(f"prompt holds {TEXT_SLOT} {prompt.count(TEXT_SLOT)} times, and should hold it once")
     if prompt != prompt.strip():
@@ -146,6 +164,8 @@ def _check_words(content: dict[Any, Any]) -> list[str]:
 def _check_labels(labels: Any) -> list[str]:
     if not isinstance(labels, list) or len(labels) < 2:
         return [f"labels is {_show(labels)}, and should be a list of two labels or more"]
+    if len(labels) > MAX_LABELS:
+        return [f"there are {len(labels):,} labels, and may be {MAX_LABELS:,}"]
     problems: list[str] = []
     for number, label in enumerate(labels, start=1):
         problems += [f"label {number}: {problem}" for problem in _check_label(label)]
@@ -175,11 +195,20 @@ def _check_label(label: Any) -> list[str]:
         problems.append(
             f"name is {_show(name)}, and should be text (YAML reads yes, no, on and off as true and false)"
         )
+    elif name.strip().casefold() in _TAKEN_NAMES:
+        problems.append(f"name is {name!r}, which counts something else beside the labels; take another word")
     is_word = isinstance(answer, str) and bool(answer.strip())
     if not is_word and (isinstance(answer, bool) or not isinstance(answer, int)):
         problems.append(f"answer is {_show(answer)}, and should be a whole number or text")
     if synonyms is not None and not (isinstance(synonyms, list) and all(isinstance(word, str) for word in synonyms)):
         problems.append(f"synonyms is {_show(synonyms)}, and should be a list of texts")
+    elif synonyms is not None and len(synonyms) > _MAX_SYNONYMS:
+        problems.append(f"there are {len(synonyms):,} synonyms, and may be {_MAX_SYNONYMS:,}")
+    words = [name, answer, *(synonyms if isinstance(synonyms, list) else ())]
+    if any(isinstance(word, str) and len(word) > _MAX_WORD_CHARS for word in words):
+        problems.append(f"one of its words has more than {_MAX_WORD_CHARS} characters")
+    if isinstance(answer, int) and abs(answer) >= _MAX_NUMBER:
+        problems.append(f"answer is {_show(answer)}, and should have fewer digits")
     return problems
 
 

@@ -118,7 +118,7 @@ def test_show_as_json_is_alone_on_stdout_and_the_page_is_the_same_twice(reviews_
 @pytest.mark.parametrize("command", ["doubt", "show"])
 def test_looking_at_data_cannot_replace_it(reviews_file: Path, command: str) -> None:
     before = reviews_file.read_bytes()
-    with pytest.raises(ConfigError, match="would replace a.csv"):
+    with pytest.raises(ConfigError, match=r"would replace a\.csv"):
         run(command, "a.csv", "--output_file", "./a.csv")
     with pytest.raises(ConfigError, match="This is a folder"):
         run(command, "a.csv", "--output_file", ".")

@@ -37,6 +37,7 @@ _MARKS = re.compile(r"""[\n\r\t:："“”'‘’`｀「」『』《》〈〉【
 _MOST_ENDS = 8
 _MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that its powers have an inverse modulo 2 ** 64
 _BLOCK = 2_000_000
+_PAIRS = 4_000_000
 _SHINGLE = 4
 _MIN_SHARED = 0.3
 # A shingle of more needles than this says nothing about which of them it is.
@@ -172,9 +173,28 @@ class _Lookup:
         """Return pairs: the place of a hash, and an owner of the same one."""
         import numpy as np
 
+        found = [*self.iter_found(hashes)]
+        if not found:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        return np.concatenate([places for places, _ in found]), np.concatenate([owners for _, owners in found])
+
+    def iter_found(self, hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield the pairs of `find` by the place of the hash, some millions at a time."""
+        import numpy as np
+
         places = np.flatnonzero(self._may_be[hashes >> np.uint64(42)])
         low = np.searchsorted(self._hashes, hashes[places], side="left")
         counts = np.searchsorted(self._hashes, hashes[places], side="right") - low
+        batch = np.cumsum(counts) // _PAIRS
+        for number in np.unique(batch[counts > 0]).tolist():
+            chosen = batch == number
+            yield self._pair(places[chosen], low[chosen], counts[chosen])
+
+    def _pair(
+        self, places: NDArray[np.int64], low: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        import numpy as np
+
         firsts = np.cumsum(counts) - counts
         at = np.arange(int(counts.sum())) - np.repeat(firsts, counts) + np.repeat(low, counts)
         return np.repeat(places, counts), self._owners[at]
@@ -187,20 +207,29 @@ def _find_exact(needles: Sequence[str], texts: Sequence[str], size: int) -> dict
     if not needles:
         return {}
     own = _Hashes(needles)
-    lookup = _Lookup(own.hash(own.starts, own.starts + size), np.arange(len(needles)))
-    whole, lengths = own.hash(own.starts, own.ends), own.ends - own.starts
-    found: dict[int, int] = {}
+    lengths = own.ends - own.starts
+    # Thousands of needles may begin alike: each place in a text is tried once for each length that one of them has.
+    heads = own.hash(own.starts, own.starts + size)
+    order = np.lexsort((lengths, heads))
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = (np.diff(heads[order]) != 0) | (np.diff(lengths[order]) != 0)
+    forms = order[is_first]
+    lookup = _Lookup(heads[forms], lengths[forms])
+    whole, of_whole = np.unique(own.hash(own.starts, own.ends), return_inverse=True)
+    found = np.full(len(whole), -1, np.int64)
     for first, block in _iter_blocks(texts):
         hashes = _Hashes(block)
         starts, owner = hashes.windows(size)
-        places, needle = lookup.find(hashes.hash(starts, starts + size))
-        begins, text = starts[places], owner[places]
-        fits = begins + lengths[needle] <= hashes.ends[text]
-        begins, text, needle = begins[fits], text[fits], needle[fits]
-        is_same = hashes.hash(begins, begins + lengths[needle]) == whole[needle]
-        for one, place in zip(needle[is_same].tolist(), text[is_same].tolist(), strict=True):
-            found.setdefault(one, first + place)
-    return found
+        for places, length in lookup.iter_found(hashes.hash(starts, starts + size)):
+            begins, text = starts[places], owner[places]
+            fits = begins + length <= hashes.ends[text]
+            begins, text, length = begins[fits], text[fits], length[fits]
+            asked = hashes.hash(begins, begins + length)
+            at = np.minimum(np.searchsorted(whole, asked), len(whole) - 1)
+            is_new = (whole[at] == asked) & (found[at] < 0)
+            # Of several texts the first: what is written last stays.
+            found[at[is_new][::-1]] = first + text[is_new][::-1]
+    return {needle: int(text) for needle, text in enumerate(found[of_whole]) if text >= 0}
 
 
 def _find_near(needles: Sequence[str], texts: Sequence[str]) -> dict[int, tuple[int, float]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sentifactory.atomic import write_json
 from sentifactory.corpus.export import ALPACA, SHAREGPT, is_registered
+from sentifactory.corpus.limits import check_depth
 from sentifactory.errors import DataError
 from sentifactory.file_lock import lock_file
 
@@ -62,12 +63,15 @@ def read_dataset_info(data_folder: Path, name: str, parts: Sequence[str] = ("tra
         return {}
     mend = "mend the file; it is never overwritten"
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_text(encoding="utf-8")
+        entries = json.loads(content)
+        check_depth(entries, content)
     except UnicodeDecodeError as error:
         raise DataError("The file is not UTF-8", where=str(path), next_step=mend) from error
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise DataError(f"The file is not JSON ({error})", where=f"{path}{line}", next_step=mend) from error
+        why = "nested too deep" if isinstance(error, RecursionError) else error
+        raise DataError(f"The file is not JSON ({why})", where=f"{path}{line}", next_step=mend) from error
     if not isinstance(entries, dict):
         raise DataError(
             f"The file holds a {type(entries).__name__}", where=str(path), expected="a JSON object", next_step=mend

@@ -16,13 +16,17 @@ from typing import NoReturn
 
 from sentifactory.corpus.columns import Columns
 from sentifactory.corpus.encodings import TextFile
-from sentifactory.corpus.tables import MAX_CELL_CHARS, BrokenRow, RawRow, Table
+from sentifactory.corpus.limits import MAX_ROW_CHARS, describe_long, iter_lines, shorten
+from sentifactory.corpus.tables import BrokenRow, RawRow, Table
 from sentifactory.errors import DataError
 
 _DELIMITERS = ",\t;|"
 _TABBED = (".tsv", ".tab", ".xls", ".xlsx", ".xlsm")
 # The line by which Excel learns what separates the cells; saved again, it has that sign behind it.
 _SEPARATOR_LINE = re.compile('\ufeff*"?sep=([^"\\r\\n])"?\\1*[\\r\\n]*', re.IGNORECASE)
+# A record of a tab-separated file in which quoted cells are opened on more lines than this was never quoted.
+_MOST_OPENINGS = 16
+_LONG = describe_long("row", MAX_ROW_CHARS)
 _QUOTE_HINT = "put the review in double quotes if it holds a {} or a line break"
 
 Record = tuple[int, list[str]] | BrokenRow
@@ -53,7 +57,7 @@ def read_layout(text: TextFile) -> tuple[str, int, list[str]]:
     Raises:
         DataError: when the file is empty or its header is broken.
     """
-    csv.field_size_limit(MAX_CELL_CHARS)
+    csv.field_size_limit(MAX_ROW_CHARS)  # csv refuses cells over 128 KiB by default; a long review is still a review
     delimiter = _find_delimiter(text)
     return delimiter, *_read_header(text, delimiter)
 
@@ -66,7 +70,7 @@ def refuse_empty(path: Path) -> NoReturn:
 def _find_delimiter(text: TextFile) -> str:
     """Return what separates the cells of the first line: what the ending of the file promises, if it is there."""
     with text.open() as stream:
-        first = next((line for line in stream if line.strip()), None)
+        first = next((line for line in iter_lines(stream) if line.strip()), None)
     if first is None:
         refuse_empty(text.path)
     if stated := _SEPARATOR_LINE.fullmatch(first):
@@ -77,7 +81,7 @@ def _find_delimiter(text: TextFile) -> str:
 
 def _read_header(text: TextFile, delimiter: str) -> tuple[int, list[str]]:
     with text.open() as stream:
-        first = next(_iter_records(stream, delimiter), None)
+        first = next(_iter_records(iter_lines(stream), delimiter), None)
     if first is None:
         refuse_empty(text.path)
     if isinstance(first, BrokenRow):
@@ -110,7 +114,7 @@ def iter_whole_rows(text: TextFile, delimiter: str, width: int, lines: list[str]
             cells beyond the header were cut off it.
     """
     with text.open() as stream:
-        records = _iter_records(stream, delimiter, lines)
+        records = _iter_records(iter_lines(stream), delimiter, lines)
         next(records)
         for record in records:
             if isinstance(record, BrokenRow):
@@ -131,14 +135,26 @@ def _describe_ragged(line: int, cells: list[str], width: int, delimiter: str) ->
     return BrokenRow(line, f"{counts}; {_QUOTE_HINT.format(name)}", delimiter.join(cells))
 
 
-class _Lines:
-    """Hands out the lines of a file, and can hand out again those of the record that is being read."""
+class _NeverQuotedError(Exception):
+    pass
 
-    __slots__ = ("_again", "_stream", "number", "taken")
+
+class _Lines:
+    """Hands out the lines of a file, and can hand out again those of the record that is being read.
+
+    Within an open quote nothing counts but what comes: once a record that began further up went wrong, every one that
+    is open where that one was goes wrong as well, and is not read to its end. So each line is handed out a few times
+    at most, however often the quotes of a file go wrong.
+    """
+
+    __slots__ = ("_again", "_doom", "_doomed_to", "_n_chars", "_stream", "number", "taken")
 
     def __init__(self, stream: Iterator[str], taken: list[str] | None = None) -> None:
         self._stream = stream
         self._again: list[str] = []
+        self._n_chars = 0
+        self._doomed_to = 0
+        self._doom = csv.Error()
         self.taken: list[str] = [] if taken is None else taken
         self.number = 0
 
@@ -146,10 +162,28 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
+        """Return the next line.
+
+        Raises:
+            csv.Error: when the record that is being read cannot end well.
+        """
+        if not self.taken:
+            self._n_chars = 0
+        elif self.number < self._doomed_to:
+            raise self._doom
         line = self._again.pop() if self._again else next(self._stream)
         self.taken.append(line)
         self.number += 1
+        self._n_chars += len(line)
+        if self._n_chars > MAX_ROW_CHARS:
+            raise csv.Error(_LONG)
         return line
+
+    def give_up(self, error: csv.Error) -> None:
+        """Hand out again all lines of the record but the first, for the fault that was found on the last one."""
+        if self.number >= self._doomed_to:
+            self._doom, self._doomed_to = error, self.number
+        self.go_back_to(1)
 
     def go_back_to(self, n_taken: int) -> None:
         """Hand out again all lines of the record but the first `n_taken`."""
@@ -162,7 +196,11 @@ class _Lines:
 def _iter_records(stream: Iterator[str], delimiter: str, taken: list[str] | None = None) -> Iterator[Record]:
     """Yield the line on which each record begins (from 1) and its cells; blank lines are no records."""
     lines = _Lines(stream, taken)
-    if not _SEPARATOR_LINE.fullmatch(next(lines, "")):
+    try:
+        is_stated = _SEPARATOR_LINE.fullmatch(next(lines, ""))
+    except csv.Error:  # a line that is too long, which will be told
+        is_stated = None
+    if not is_stated:
         lines.go_back_to(0)
     return _iter_tsv(lines) if delimiter == "\t" else _iter_csv(lines, delimiter)
 
@@ -181,11 +219,13 @@ def _iter_csv(lines: _Lines, delimiter: str) -> Iterator[Record]:
             return
         except csv.Error as error:
             # Reading on after its first line finds the next sound row again, wherever the quote went wrong.
-            lines.go_back_to(1)
-            yield BrokenRow(begins_at, _describe_quotes(error), lines.taken[0].rstrip("\r\n"))
+            lines.give_up(error)
+            yield BrokenRow(begins_at, _describe_quotes(error), shorten(lines.taken[0].rstrip("\r\n")))
 
 
 def _describe_quotes(error: csv.Error) -> str:
+    if str(error) == _LONG:
+        return _LONG
     if "end of data" in str(error):
         return "a quoted cell is never closed"
     return "the quotes of the row do not match; quotes inside a quoted cell must be doubled"
@@ -193,9 +233,16 @@ def _describe_quotes(error: csv.Error) -> str:
 
 def _iter_tsv(lines: _Lines) -> Iterator[Record]:
     width = 0
-    for line in lines:
+    while True:
+        lines.taken.clear()
+        try:
+            line = next(lines, None)
+        except csv.Error as error:
+            yield BrokenRow(lines.number, str(error), shorten(lines.taken[0]))
+            continue
+        if line is None:
+            return
         begins_at = lines.number
-        del lines.taken[:-1]
         body = line.rstrip("\r\n")
         if not body:
             continue
@@ -225,16 +272,23 @@ def _join_quoted(lines: _Lines, width: int) -> list[str] | None:
     A line that would be a whole row on its own is no part of a cell: then the quote was a character of the review.
     """
 
-    def iter_lines() -> Iterator[str]:
+    def iter_own() -> Iterator[str]:
         yield lines.taken[0]
+        n_openings = 0
         for line in lines:
+            n_openings += '\t"' in line
             if line.count("\t") == width - 1:
                 return
+            if n_openings > _MOST_OPENINGS:
+                raise _NeverQuotedError
             yield line
 
     try:
-        cells = next(csv.reader(iter_lines(), delimiter="\t", strict=True))
-    except csv.Error:
+        cells = next(csv.reader(iter_own(), delimiter="\t", strict=True))
+    except csv.Error as error:
+        lines.give_up(error)
+        return None
+    except _NeverQuotedError:
         cells = []
     if len(cells) == width:
         return cells

@@ -13,8 +13,8 @@ from typing import IO, Any
 from sentifactory.atomic import open_atomic
 from sentifactory.corpus.cleaning import Rejected, clean_text
 from sentifactory.corpus.intake import RejectedRow
+from sentifactory.corpus.limits import MAX_ROW_CHARS
 from sentifactory.corpus.manifest import hash_file
-from sentifactory.corpus.tables import MAX_CELL_CHARS
 from sentifactory.errors import ConfigError
 from sentifactory.json_object import read_json_object
 from sentifactory.model_task import MANIFEST
@@ -84,7 +84,7 @@ def write_parts(
 
 def read_texts_back(folder: Path, parts: Sequence[str]) -> dict[str, list[str]]:
     """Return the texts of the parts that `write_parts` wrote, [] for a part without a file."""
-    csv.field_size_limit(MAX_CELL_CHARS)
+    csv.field_size_limit(MAX_ROW_CHARS)
     texts: dict[str, list[str]] = {}
     for part in parts:
         path = folder / f"{part}.csv"

@@ -12,9 +12,9 @@ from typing import Any
 from sentifactory.corpus.cleaning import Reason, normalise_text
 from sentifactory.corpus.export import REJECTED
 from sentifactory.corpus.intake import ReadOptions
+from sentifactory.corpus.limits import MAX_ROW_CHARS
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import read_source
-from sentifactory.corpus.tables import MAX_CELL_CHARS
 from sentifactory.errors import DataError
 from sentifactory.model_task import MANIFEST, find_task_record
 from sentifactory.records import Review
@@ -196,7 +196,7 @@ def _iter_left_out(path: Path) -> Iterator[LeftOut]:
     """
     if not path.is_file():
         return
-    previous = csv.field_size_limit(MAX_CELL_CHARS)
+    previous = csv.field_size_limit(MAX_ROW_CHARS)
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream, strict=True):

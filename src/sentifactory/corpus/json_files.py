@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sentifactory.corpus.columns import Columns
 from sentifactory.corpus.delimited import refuse_empty
 from sentifactory.corpus.encodings import TextFile
+from sentifactory.corpus.limits import (
+    MAX_DOCUMENT_BYTES,
+    MAX_ROW_CHARS,
+    check_depth,
+    describe_long,
+    is_long,
+    iter_lines,
+    shorten,
+)
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table, make_row
 from sentifactory.errors import DataError
 
@@ -38,7 +48,8 @@ class _RepeatedKeyError(ValueError):
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise _RepeatedKeyError(next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place])))
+        counts = Counter(key for key, _ in pairs)
+        raise _RepeatedKeyError(next(key for key, n_times in counts.items() if n_times > 1))
     return found
 
 
@@ -72,21 +83,25 @@ def open_json_lines(text: TextFile) -> Table:
     return Table("jsonl", text.encoding, header, str(text.path), False, text.sha256, iter_rows)
 
 
-def iter_objects(stream: Iterable[str]) -> Iterator[NumberedObject]:
+def iter_objects(stream: TextIO) -> Iterator[NumberedObject]:
     """Yield the object of each line with the line's number, from 1; blank lines are passed over."""
-    decode = _DECODER.decode
-    for number, line in enumerate(stream, start=1):
+    for number, line in enumerate(iter_lines(stream), start=1):
         if line.isspace():
             continue
+        if is_long(line):
+            yield BrokenRow(number, describe_long("row", MAX_ROW_CHARS), shorten(line))
+            continue
         try:
-            found = decode(line)
+            found = _DECODER.decode(line)
+            check_depth(found, line)
         except (ValueError, RecursionError) as error:
-            yield BrokenRow(number, _describe_fault(error), line.rstrip("\r\n"))
+            yield BrokenRow(number, _describe_fault(error), shorten(line.rstrip("\r\n")))
             continue
         if isinstance(found, dict):
             yield number, found
         else:
-            yield BrokenRow(number, f"the line is a JSON {type(found).__name__}, no object", line.rstrip("\r\n"))
+            fault = f"the line is a JSON {type(found).__name__}, no object"
+            yield BrokenRow(number, fault, shorten(line.rstrip("\r\n")))
 
 
 def _describe_fault(error: Exception) -> str:
@@ -139,6 +154,12 @@ def open_json(text: TextFile) -> Table:
     Raises:
         DataError: when it is empty, broken, or holds no rows.
     """
+    if text.path.stat().st_size > MAX_DOCUMENT_BYTES:
+        raise DataError(
+            f"A JSON document is read as a whole, and this one has more than {MAX_DOCUMENT_BYTES >> 20} MiB",
+            where=str(text.path),
+            next_step="save it as JSON lines, one object a line",
+        )
     with text.open() as stream:
         content = stream.read()
     start = _skip_blanks(content, 0)
@@ -149,6 +170,7 @@ def open_json(text: TextFile) -> Table:
             rows: list[NumberedObject] = list(_iter_elements(content, start + 1))
         else:
             document, end = _DECODER.raw_decode(content, start)
+            check_depth(document, content)
             if _skip_blanks(content, end) < len(content):
                 return open_json_lines(text)
             rows = _find_rows(document, text.path)
@@ -187,6 +209,7 @@ def _iter_elements(content: str, position: int) -> Iterator[NumberedObject]:
         line += content.count("\n", counted_to, position)
         counted_to = position
         element, end = _DECODER.raw_decode(content, position)
+        check_depth(element, content[position:end])
         if isinstance(element, dict):
             yield line, element
         else:

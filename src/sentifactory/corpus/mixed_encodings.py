@@ -6,9 +6,13 @@ has a broken byte. Not covered: files of one line, and mixtures of other encodin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
+from sentifactory.corpus.limits import MAX_ROW_CHARS
 from sentifactory.errors import DataError
 
 UTF8, GBK, BROKEN = "UTF-8", "GBK", "broken"
@@ -61,11 +65,22 @@ def judge_lines(path: Path) -> LineKinds:
     counts = dict.fromkeys((UTF8, GBK, BROKEN), 0)
     first: dict[str, int] = {}
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(_iter_lines(stream), start=1):
             if kind := _judge_line(line):
                 counts[kind] += 1
                 first.setdefault(kind, number)
     return LineKinds(counts, first)
+
+
+def _iter_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file; of one that is too long for a row, and may break off in a character, nothing."""
+    for line in iter(partial(stream.readline, MAX_ROW_CHARS), b""):
+        if len(line) < MAX_ROW_CHARS:
+            yield line
+            continue
+        while len(line) == MAX_ROW_CHARS and not line.endswith(b"\n"):
+            line = stream.readline(MAX_ROW_CHARS)
+        yield b""
 
 
 def _judge_line(line: bytes) -> str | None:

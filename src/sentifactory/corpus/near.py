@@ -43,6 +43,8 @@ _BITS = 21  # of a code point
 # thousands of fillings of one form are still joined, neighbour by neighbour, and never cost a square.
 _NEIGHBOURS = 64
 _BATCH = 4_000_000
+# Edit distance takes the square of the length: of longer texts so much of the beginning is compared.
+_COMPARED_CHARS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +199,12 @@ def _verify(
     from rapidfuzz.distance import Levenshtein
     from rapidfuzz.process import cpdist
 
-    longer = np.maximum(lengths[left], lengths[right])
+    longer = np.minimum(np.maximum(lengths[left], lengths[right]), _COMPARED_CHARS)
     distances = np.empty(len(left), np.int64)
     for start in range(0, len(left), _CHUNK * 10):
         chunk = slice(start, start + _CHUNK * 10)
-        ones = [texts[place] for place in left[chunk].tolist()]
-        others = [texts[place] for place in right[chunk].tolist()]
+        ones = [texts[place][:_COMPARED_CHARS] for place in left[chunk].tolist()]
+        others = [texts[place][:_COMPARED_CHARS] for place in right[chunk].tolist()]
         distances[chunk] = cpdist(ones, others, scorer=Levenshtein.distance, dtype=np.int32)
     is_near = distances <= _count_allowed(longer)
     return NearPairs(left[is_near], right[is_near], 1 - distances[is_near] / longer[is_near])

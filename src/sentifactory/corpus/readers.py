@@ -8,8 +8,9 @@ are reviews like any other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from sentifactory.corpus.chat_rows import has_chats, has_unknown_keys, iter_column_texts, iter_labelled, iter_parted
 from sentifactory.corpus.cleaning import Reason, drop_unseen
@@ -20,6 +21,7 @@ from sentifactory.corpus.file_kinds import EXCEL, PARQUET, TEXT, find_kind
 from sentifactory.corpus.intake import Intake, ReadOptions, RejectedRow
 from sentifactory.corpus.json_files import looks_like_json, open_json, open_json_lines
 from sentifactory.corpus.labels import LabelReader
+from sentifactory.corpus.limits import MAX_BROKEN_ROWS, MAX_TEXT_CHARS, describe_long, shorten
 from sentifactory.corpus.manifest import InputFile
 from sentifactory.corpus.row_faults import (
     MEND_FILE,
@@ -49,6 +51,8 @@ _EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xls")
 _ARROW_SUFFIX = ".arrow"
 FILE_SUFFIXES = frozenset({*_TEXT_OPENERS, *_PARQUET_SUFFIXES, *_EXCEL_SUFFIXES, _ARROW_SUFFIX})
 _TOLD = 5
+
+_Row = TypeVar("_Row")
 
 
 def read_source(source: str | Path, task: Task, options: ReadOptions | None = None, *, can_map: bool = True) -> Intake:
@@ -154,7 +158,7 @@ def _read_seen(
         rows = iter_column_texts(table, None if are_reviews else task, columns)
     found = SeenFile()
     broken = []
-    for row in rows:
+    for row in _watch_broken(rows, str(path)):
         if isinstance(row, BrokenRow):
             broken.append(row)
         elif max_rows is None or row[0].row < max_rows:
@@ -239,7 +243,7 @@ def collect_rows(
         ConfigError: when the threshold is none of its scale.
     """
     opened, column = _open_rows(table, task, options, labels)
-    rows = list(opened)
+    rows = list(_watch_broken(opened, name))
     cells = Counter(row.label for row in rows if isinstance(row, RawRow) and row.text and not row.text.isspace())
     meanings, scale = read_cells(cells, column, labels)
     reviews: list[Review] = []
@@ -255,7 +259,7 @@ def collect_rows(
             source = Source(name, row.line, number)
         fault = find_bad_character(text, table.is_sound)
         if fault:
-            rejected.append(RejectedRow(source, Reason.BROKEN_ROW, show_undecodable(text), fault))
+            rejected.append(RejectedRow(source, Reason.BROKEN_ROW, show_undecodable(shorten(text)), fault))
             continue
         found = meanings[cell] if cell in meanings else labels.find(cell)
         label = found if isinstance(found, int) else None
@@ -267,6 +271,24 @@ def collect_rows(
             domains[domain] = show_undecodable(drop_unseen(domain).strip()) or None
         reviews.append(Review(text, label, source, domains[domain]))
     return reviews, rejected, scale
+
+
+def _watch_broken(rows: Iterable[_Row], name: str) -> Iterator[_Row]:
+    """Yield the rows of a file.
+
+    Raises:
+        DataError: when so many are broken that keeping them would fill the memory and help nobody.
+    """
+    n_ahead = 0
+    for row in rows:
+        n_ahead += 1 if isinstance(row, BrokenRow) else -1
+        if n_ahead > MAX_BROKEN_ROWS and isinstance(row, BrokenRow):
+            raise DataError(
+                f"{MAX_BROKEN_ROWS:,} more rows are broken than sound up to here; of the last one {row.detail}",
+                where=f"{name}, line {row.line}",
+                next_step="export the file again",
+            )
+        yield row
 
 
 def _open_rows(
@@ -290,7 +312,9 @@ def _open_rows(
 
 
 def find_bad_character(text: str, is_sound: bool) -> str:
-    """Return what makes a text no text, or "": a zero byte, or half a character."""
+    """Return what makes a text no review, or "": its length, a zero byte, or half a character."""
+    if len(text) > MAX_TEXT_CHARS:
+        return describe_long("review", MAX_TEXT_CHARS)
     if "\0" in text:
         return "the review holds a NUL byte"
     if is_sound or text.isascii():

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.columns import Columns
+from sentifactory.corpus.limits import MAX_RATIO, MAX_UNPACKED_BYTES, find_max_unpacked
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table, make_row
 from sentifactory.errors import ConfigError, DataError
 
 BATCH_ROWS = 16_384
+# Of a batch, unpacked: a dictionary of one long text and rows that all refer to it take no room in a file.
+_BATCH_BYTES = 1 << 25
 
 
 def open_parquet(path: Path) -> Table:
@@ -30,6 +33,7 @@ def open_parquet(path: Path) -> Table:
     try:
         with ParquetFile(path) as file:
             header, class_names = list(file.schema_arrow.names), read_class_names(file.schema_arrow)
+        batch_rows = find_batch_rows(path)
     except (ArrowException, OSError, ValueError, OverflowError) as error:
         raise describe_broken("a Parquet file", path, error) from error
 
@@ -37,12 +41,63 @@ def open_parquet(path: Path) -> Table:
         wanted = None if columns.has_chats else pick_names(header, columns)
         try:
             with ParquetFile(path) as file:
-                batches = file.iter_batches(batch_size=BATCH_ROWS, columns=wanted and list(dict.fromkeys(wanted)))
-                yield from iter_batches(batches, wanted, class_names)
+                batches = file.iter_batches(batch_size=batch_rows, columns=wanted and list(dict.fromkeys(wanted)))
+                yield from iter_batches(watch_unpacked(batches, path), wanted, class_names)
         except (ArrowException, OSError, ValueError, OverflowError) as error:
             raise describe_broken("a Parquet file", path, error) from error
 
     return Table("parquet", None, header, str(path), True, hash_file(path), iter_rows)
+
+
+def find_batch_rows(path: Path) -> int:
+    """Return how many rows of a Parquet file fit into memory together, by the longest text in its dictionaries.
+
+    Raises:
+        DataError: when it says of itself that it unpacks beyond measure, or one text does.
+        ArrowException: when it is broken.
+    """
+    from pyarrow import compute, types
+    from pyarrow.parquet import ParquetFile
+
+    limit = find_max_unpacked(path.stat().st_size)
+    longest = 1
+    with ParquetFile(path) as file:
+        schema, n_groups = file.schema_arrow, file.num_row_groups
+        stated = (file.metadata.row_group(group).total_byte_size for group in range(n_groups))
+        if sum(stated) > limit:
+            raise _describe_bomb(path, limit)
+    texts = [field.name for field in schema if types.is_string(field.type) or types.is_large_string(field.type)]
+    with ParquetFile(path, read_dictionary=texts) as file:
+        for group in range(n_groups if texts else 0):
+            batch = next(file.iter_batches(batch_size=1, row_groups=[group], columns=texts), None)
+            for column in batch.columns if batch is not None else ():
+                if types.is_dictionary(column.type) and len(column.dictionary):
+                    longest = max(longest, compute.max(compute.binary_length(column.dictionary)).as_py() or 1)
+    return max(1, min(BATCH_ROWS, _BATCH_BYTES // longest))
+
+
+def watch_unpacked(batches: Any, path: Path) -> Iterator[Any]:
+    """Yield the batches of a file.
+
+    Raises:
+        DataError: when they are more than a file of its size holds.
+    """
+    limit = find_max_unpacked(path.stat().st_size)
+    n_bytes = 0
+    for batch in batches:
+        n_bytes += batch.nbytes
+        if n_bytes > limit:
+            raise _describe_bomb(path, limit)
+        yield batch
+
+
+def _describe_bomb(path: Path, limit: int) -> DataError:
+    return DataError(
+        f"Unpacked the file is larger than {limit >> 20} MiB, which is too much for its size",
+        where=str(path),
+        expected=f"no more than {MAX_RATIO} times its size, and {MAX_UNPACKED_BYTES >> 30} GiB",
+        next_step="save it again without repeated rows, or save the reviews as CSV in UTF-8",
+    )
 
 
 def open_arrow(path: Path) -> Table:

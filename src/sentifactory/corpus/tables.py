@@ -10,9 +10,6 @@ from typing import Any, NamedTuple
 from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.columns import Columns
 
-# csv refuses cells over 128 KiB by default; a long review is still a review. The largest value every platform takes.
-MAX_CELL_CHARS = 2**31 - 1
-
 
 class RawRow(NamedTuple):
     """The cells of a row that matter, as they stand in the file.

@@ -14,11 +14,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
 from sentifactory.corpus.cleaning import Reason
 from sentifactory.corpus.columns import LABEL_COLUMNS, TEXT_COLUMNS, Columns, normalise_name
+from sentifactory.corpus.limits import (
+    MAX_DEPTH,
+    MAX_RATIO,
+    MAX_SHEET_COLUMNS,
+    MAX_SHEET_ROWS,
+    MAX_SHEETS,
+    find_max_unpacked,
+)
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.table_files import describe_broken
 from sentifactory.corpus.tables import BrokenRow, RawRow, Table, make_row, spell_cell
@@ -32,9 +40,14 @@ _BROKEN = (
     LookupError,
     ValueError,
     NotImplementedError,
+    OverflowError,
     RuntimeError,
 )
 _CHUNK_BYTES = 1 << 20
+# What may be in memory of a part at once, as of a row: Excel's most is 16,384 cells, of some elements each.
+_MAX_ELEMENTS = 250_000
+_MAX_OPEN_BYTES = 1 << 25
+_DOCTYPE = b"<!DOCTYPE"
 # ECMA-376, 22.4.2.4: what XML cannot hold stands as the code of its UTF-16 unit; _x005F_ is the underscore of a text
 # that only looks so.
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
@@ -49,6 +62,59 @@ _HEADER_ROWS = 10
 
 _Row = tuple[int, list[Any]]
 _Header = tuple[int, list[str]]
+
+
+class _Archive(zipfile.ZipFile):
+    """A workbook that is not unpacked beyond measure."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._left = find_max_unpacked(path.stat().st_size)
+
+    def take(self, n_bytes: int) -> None:
+        """Count bytes that were unpacked, of whichever part.
+
+        Raises:
+            ValueError: when they are more than a workbook of this size holds.
+        """
+        self._left -= n_bytes
+        if self._left < 0:
+            raise ValueError(f"unpacked it is more than {MAX_RATIO} times as large, or too large at all")
+
+
+class _Part:
+    """Reads a part of a workbook for a parser, and sees to it that little of it is open at once."""
+
+    def __init__(self, archive: _Archive, stream: IO[bytes]) -> None:
+        self._archive = archive
+        self._stream = stream
+        self._n_open = 0
+        self._before_root: bytes | None = b""
+
+    def read(self, n_bytes: int = -1, /) -> bytes:
+        """Return the next bytes.
+
+        Raises:
+            ValueError: when they are too many, or declare entities, by which a few bytes may become many.
+        """
+        chunk = self._stream.read(n_bytes)
+        self._archive.take(len(chunk))
+        self._n_open += len(chunk)
+        if self._n_open > _MAX_OPEN_BYTES:
+            raise ValueError(f"one of its rows takes more than {_MAX_OPEN_BYTES >> 20} MiB")
+        if self._before_root is not None:
+            self._before_root += chunk.replace(b"\0", b"")
+            if _DOCTYPE in self._before_root:
+                raise ValueError("it holds a document type, which workbooks do not have")
+        return chunk
+
+    def begin(self) -> None:
+        """Take note that the root element was found: a document type stands before it."""
+        self._before_root = None
+
+    def close_row(self) -> None:
+        """Take note that what was read up to here is done with."""
+        self._n_open = 0
 
 
 class Unusable(NamedTuple):
@@ -98,7 +164,7 @@ def open_excel(path: Path) -> Table:
         DataError: when the workbook is broken, of another kind, or more than one sheet could be meant.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _Archive(path) as archive:
             book = _open_book(archive)
             headers = [_find_header(_iter_rows(archive, book, sheet)) for sheet in book.sheets]
     except _BROKEN as error:
@@ -107,8 +173,8 @@ def open_excel(path: Path) -> Table:
 
     def iter_rows(columns: Columns) -> Iterator[RawRow | BrokenRow]:
         try:
-            with zipfile.ZipFile(path) as archive:
-                merges = _find_merges(archive, sheet.part)
+            with _Archive(path) as archive:
+                merges = _find_merges(archive, sheet.part, (columns.text, columns.label, columns.domain))
                 rows = _fill_merges(_iter_rows(archive, book, sheet), merges)
                 yield from _pick_cells(rows, begins_at, len(header), columns)
         except _BROKEN as error:
@@ -132,7 +198,7 @@ def unescape(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _open_book(archive: zipfile.ZipFile) -> _Book:
+def _open_book(archive: _Archive) -> _Book:
     """Return the sheets of a workbook, its strings and its formats.
 
     Raises:
@@ -149,11 +215,13 @@ def _open_book(archive: zipfile.ZipFile) -> _Book:
         target = element.get("Target", "")
         place = target.lstrip("/") if target.startswith("/") else str(folder / target)
         by_id[element.get("Id", "")] = (element.get("Type", "").rpartition("/")[2], place)
-    sheets = []
+    sheets: list[_Sheet] = []
     for element in _iter_elements(archive, part, "sheet"):
         number = next((value for key, value in element.items() if key.endswith("}id")), "")
         kind, place = by_id.get(number, ("", ""))
         if kind == "worksheet":
+            if len(sheets) == MAX_SHEETS:
+                raise ValueError(f"it has more than {MAX_SHEETS} sheets")
             sheets.append(_Sheet(element.get("name", place), place, element.get("state", "visible") != "visible"))
     by_kind = dict(by_id.values())
     strings = _iter_elements(archive, by_kind.get("sharedStrings"), "si")
@@ -164,22 +232,32 @@ def _open_book(archive: zipfile.ZipFile) -> _Book:
     )
 
 
-def _iter_elements(archive: zipfile.ZipFile, part: str | None, *names: str) -> Iterator[Element]:
+def _iter_elements(archive: _Archive, part: str | None, *names: str) -> Iterator[Element]:
     """Yield the elements of a part that have one of the names, in any namespace; none where there is no such part."""
     if part is None or part not in archive.NameToInfo:
         return
     parents: list[Element] = []
+    n_wanted = n_elements = 0
     with archive.open(part) as stream:
-        # Expat, which parses, refuses entities that grow beyond measure, and it opens no other files.
-        for event, element in iterparse(stream, ("start", "end")):  # noqa: S314
+        source = _Part(archive, stream)
+        for event, element in iterparse(source, ("start", "end")):  # noqa: S314  # no document type, no entities
+            is_wanted = _get_name(element) in names
             if event == "start":
+                source.begin()
                 parents.append(element)
+                n_wanted += is_wanted
+                n_elements += 1
+                if n_elements > _MAX_ELEMENTS or len(parents) > MAX_DEPTH:
+                    raise ValueError("one of its rows has too many elements")
                 continue
             parents.pop()
-            if _get_name(element) in names:
+            n_wanted -= is_wanted
+            if is_wanted:
                 yield element
-                if parents:
-                    parents[-1].clear()  # what was handed out takes no memory any more
+            if parents and not n_wanted:
+                parents[-1].clear()  # what was handed out, or is not wanted, takes no memory any more
+                n_elements = 0
+                source.close_row()
 
 
 def _get_name(element: Element) -> str:
@@ -197,7 +275,7 @@ def _read_text(element: Element) -> str:
     return "".join(_read_text(child) for child in element if _get_name(child) in ("t", "r"))
 
 
-def _find_date_formats(archive: zipfile.ZipFile, part: str | None) -> frozenset[int]:
+def _find_date_formats(archive: _Archive, part: str | None) -> frozenset[int]:
     codes: dict[int, str] = {}
     dates: set[int] = set()
     for element in _iter_elements(archive, part, "numFmt", "cellXfs"):
@@ -214,11 +292,13 @@ def _find_date_formats(archive: zipfile.ZipFile, part: str | None) -> frozenset[
     return frozenset(dates)
 
 
-def _iter_rows(archive: zipfile.ZipFile, book: _Book, sheet: _Sheet) -> Iterator[_Row]:
+def _iter_rows(archive: _Archive, book: _Book, sheet: _Sheet) -> Iterator[_Row]:
     """Yield the number and the cells of each row that is in the file; None is an empty cell."""
     number = 0
     for row in _iter_elements(archive, sheet.part, "row"):
         number = int(float(row.get("r", number + 1)))
+        if number > MAX_SHEET_ROWS:
+            raise ValueError(f"it has a row {number:.15g}; the last one that there can be is {MAX_SHEET_ROWS:,}")
         cells: list[Any] = []
         for cell in row:
             at = _find_column(cell.get("r"), len(cells))
@@ -230,10 +310,13 @@ def _iter_rows(archive: zipfile.ZipFile, book: _Book, sheet: _Sheet) -> Iterator
 def _find_column(reference: str | None, next_one: int) -> int:
     """Return the position, from 0, that a reference such as B7 states; without one it is the next."""
     at = 0
-    for char in (reference or "").upper():
+    reference = reference or ""
+    for char in reference.upper():
         if not "A" <= char <= "Z":
             break
         at = at * 26 + ord(char) - _BEFORE_A
+        if at > MAX_SHEET_COLUMNS:
+            raise ValueError(f"it has a cell in column {reference[:9]}; the last one that there can be is XFD")
     return max(at - 1, next_one) if at else next_one
 
 
@@ -265,11 +348,12 @@ def _read_number(value: str) -> int | float | str:
         return value
 
 
-def _find_merges(archive: zipfile.ZipFile, part: str) -> dict[tuple[int, int], int]:
-    """Return the last row of each merge over several rows, by the row and the column of its first cell."""
+def _find_merges(archive: _Archive, part: str, columns: Sequence[int | None]) -> dict[tuple[int, int], int]:
+    """Return the last row of each merge over several rows in wanted columns, by row and column of its first cell."""
     with archive.open(part) as stream:
         before = b""
         while chunk := stream.read(_CHUNK_BYTES):
+            archive.take(len(chunk))
             if _MERGE_SIGN in before + chunk:
                 break
             before = chunk[-len(_MERGE_SIGN) :]
@@ -278,8 +362,8 @@ def _find_merges(archive: zipfile.ZipFile, part: str) -> dict[tuple[int, int], i
     merges = {}
     for element in _iter_elements(archive, part, "mergeCell"):
         match = _RANGE.fullmatch(element.get("ref", ""))
-        if match and int(match[3]) > int(match[2]):
-            merges[int(match[2]), _find_column(match[1], 0)] = int(match[3])
+        if match and int(match[3]) > int(match[2]) and (at := _find_column(match[1], 0)) in columns:
+            merges[int(match[2]), at] = int(match[3])
     return merges
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sentifactory.models.hostile import find_hostile
 from sentifactory.models.transformers_bars import hide_transformers_bars
 from sentifactory.models.weights import ADAPTER_CONFIG
 
@@ -19,6 +20,8 @@ def load_network(model_path: str, dtype: str) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    if fault := find_hostile(model_path):
+        raise OSError(fault)
     if not (Path(model_path) / ADAPTER_CONFIG).is_file():
         with hide_transformers_bars():
             return AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype, trust_remote_code=False)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from sentifactory.engines.base import MAX_NEW_TOKENS, MODES, Engine, Mode
 from sentifactory.engines.calibration import CalibratedEngine, find_calibration
 from sentifactory.errors import ConfigError
+from sentifactory.models.hostile import find_hostile
 from sentifactory.models.published import find_task_folder
 from sentifactory.models.weights import list_weights
 from sentifactory.network_settings import is_this_machine, refuse_unusable_proxies
@@ -163,6 +164,13 @@ def check_model(model: str) -> None:
             where=model,
             expected="a folder as `save_pretrained` writes it",
             next_step=_HOW_TO_MAKE,
+        )
+    if fault := find_hostile(folder):
+        raise ConfigError(
+            f"This model is not loaded: {fault}",
+            where=model,
+            expected="a checkpoint as `save_pretrained` writes it, with a chat template that ends",
+            next_step="take the model from a source that you trust",
         )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from sentifactory.corpus.cleaning import clean_text
 from sentifactory.corpus.encodings import inspect_text
 from sentifactory.corpus.export import clean_as_trained
+from sentifactory.corpus.limits import iter_lines
 from sentifactory.corpus.readers import find_bad_character, read_reviews, read_texts
 from sentifactory.engines.calibration import CalibratedEngine, Calibration
 from sentifactory.engines.registry import build_engine, check_engine, split_by_prompt
@@ -63,7 +64,7 @@ def read_lines(file: Path) -> list[str]:
     """
     text = inspect_text(file)
     with text.open() as stream:
-        lines = [line.rstrip("\r\n") for line in stream]
+        lines = [line.rstrip("\r\n") for line in iter_lines(stream)]
     for number, line in enumerate(lines, start=1):
         if fault := find_bad_character(line, text.is_sound):
             raise DataError(fault[0].upper() + fault[1:], where=f"{file}, line {number}", next_step="correct the line")

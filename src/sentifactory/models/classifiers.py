@@ -16,6 +16,7 @@ from sentifactory.environments import wants_modelscope
 from sentifactory.errors import EngineError
 from sentifactory.json_object import read_json_object
 from sentifactory.models.classifier_labels import name_labels
+from sentifactory.models.hostile import find_hostile
 from sentifactory.models.load_errors import describe_load_error, list_load_errors
 from sentifactory.models.pooled import MODEL_TYPE, register_pooled_classes
 from sentifactory.models.published import MODELSCOPE_PREFIX
@@ -127,6 +128,8 @@ def load_config(folder: str, **changes: Any) -> Any:
     """Return the configuration of a checkpoint; raises what transformers raises."""
     from transformers import AutoConfig, BertConfig
 
+    if fault := find_hostile(folder):
+        raise OSError(fault)
     register_pooled_classes()
     file = Path(folder) / "config.json"
     if (read_json_object(file) or {}).get("model_type") in _SAME_AS_BERT:

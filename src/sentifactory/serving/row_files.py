@@ -26,9 +26,10 @@ from sentifactory.corpus.delimited import iter_whole_rows, read_layout
 from sentifactory.corpus.encodings import TextFile, inspect_text, show_undecodable
 from sentifactory.corpus.file_kinds import EXCEL, PARQUET, find_kind
 from sentifactory.corpus.json_files import HEADER_ROWS, collect_keys, iter_objects, looks_like_json
+from sentifactory.corpus.limits import iter_lines, shorten
 from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.readers import find_bad_character
-from sentifactory.corpus.table_files import BATCH_ROWS, describe_broken, open_parquet
+from sentifactory.corpus.table_files import describe_broken, find_batch_rows, open_parquet, watch_unpacked
 from sentifactory.corpus.tables import BrokenRow, spell_cell
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.progress import say
@@ -187,12 +188,12 @@ def _check_text(line: int, text: str | None, show: Callable[[], str], is_sound: 
         return BrokenRow(line, "the text is no text", show())
     cleaned = clean_text(text)[0]
     fault = find_bad_character(text, is_sound) if cleaned else "the text is empty"
-    return BrokenRow(line, fault, show()) if fault else WholeRow(line, cleaned, content)
+    return BrokenRow(line, fault, shorten(show())) if fault else WholeRow(line, cleaned, content)
 
 
 def _read_line_end(text: TextFile) -> str:
     with text.open() as stream:
-        return "\r\n" if stream.readline().endswith("\r\n") else "\n"
+        return "\r\n" if next(iter_lines(stream), "").endswith("\r\n") else "\n"
 
 
 def _open_delimited(text: TextFile, text_column: str | None, is_excel_safe: bool) -> RowFile:
@@ -282,6 +283,7 @@ def _open_parquet(path: Path, text_column: str | None) -> RowFile:
     header = open_parquet(path).header
     at = find_columns(header, str(path), text=text_column, needs_label=False).text
     added = name_added(header, str(path))
+    batch_rows = find_batch_rows(path)
     with ParquetFile(path) as file:
         schema = file.schema_arrow
     for name, kind in zip(added, (pyarrow.string(), pyarrow.float64(), pyarrow.string()), strict=True):
@@ -290,7 +292,7 @@ def _open_parquet(path: Path, text_column: str | None) -> RowFile:
     def iter_batches() -> Iterator[tuple[Any, list[Any]]]:
         try:
             with ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                for batch in watch_unpacked(file.iter_batches(batch_size=batch_rows), path):
                     yield batch, batch.column(at).to_pylist()
         except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # a broken page, no UTF-8
             raise describe_broken("a Parquet file", path, error) from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.yaml_text import read_yaml_text, refuse_endless
 
 NEXT_STEP = "mend the file (or the key=value words) and run the same command again"
 
@@ -58,7 +59,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             next_step="look under examples/ for the recipes that come with SentiFactory",
         )
     try:
-        file.read_text(encoding="utf-8")
+        read_yaml_text(file)
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"Byte {error.start} is not UTF-8", where=str(file), next_step="save the file as UTF-8"
@@ -80,6 +81,7 @@ def _merge(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     for word in overrides:
+        refuse_endless(word.partition("=")[2], word[:40])
         if not re.fullmatch(r"[^=\s]+=.*", word, flags=re.DOTALL):
             raise ConfigError(
                 f"{word!r} cannot be used", where="command line", expected="key=value, such as learning_rate=1e-4"

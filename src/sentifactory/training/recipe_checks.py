@@ -20,6 +20,7 @@ from typing import Any
 from sentifactory.atomic import find_endangered
 from sentifactory.corpus.readers import FILE_SUFFIXES
 from sentifactory.json_object import read_json_object
+from sentifactory.models.hostile import find_hostile
 from sentifactory.models.store import SEAL_NAME
 from sentifactory.training.recipe import Recipe, suggest
 
@@ -177,6 +178,8 @@ def check_model(recipe: Recipe) -> Iterator[str]:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             yield f"{place}: the folder {name} holds no config.json, so it is not a model"
+        elif fault := find_hostile(folder):
+            yield f"{place}: {fault}"
     elif not _is_hub_name(name):
         command = f"sentifactory model fetch {folder.name}"
         advice = f"make it with: {command}" if "pretrained" in folder.parts else "check the path"

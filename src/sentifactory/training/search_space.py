@@ -17,6 +17,7 @@ from typing import Any
 from sentifactory.errors import ConfigError
 from sentifactory.training.answer_loss import LOSSES
 from sentifactory.training.recipe import load_recipe
+from sentifactory.yaml_text import refuse_endless
 
 TASK, LOSS = "task", "loss"
 OWN_KEYS = (TASK, LOSS)
@@ -131,6 +132,7 @@ def _read_words(words: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for word in words:
         key, _, values = word.partition("=")
+        refuse_endless(values, "--search")
         try:
             found[key] = OmegaConf.to_container(OmegaConf.create(f"value: {values}"))["value"]  # type: ignore[index,call-overload]
         except (YAMLError, OmegaConfBaseException) as error:
