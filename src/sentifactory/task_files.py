@@ -72,7 +72,7 @@ def read_task(path: Path) -> Task:
         raise ConfigError(f"The task file cannot be read ({error.strerror})", where=str(path)) from error
     except UnicodeDecodeError as error:
         raise ConfigError("The task file is not UTF-8", where=str(path), next_step="save it as UTF-8") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         raise ConfigError(f"This is no YAML ({getattr(error, 'problem', None) or error})", where=where) from error

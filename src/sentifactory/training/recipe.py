@@ -88,7 +88,7 @@ def _merge(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
             )
     try:
         loaded = OmegaConf.load(file)
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{file}, line {mark.line + 1}" if mark else str(file)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -97,7 +97,7 @@ def _merge(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
         raise ConfigError("This is not a list of keys", where=str(file), expected="lines of the form key: value")
     try:
         merged = OmegaConf.to_container(OmegaConf.merge(loaded, OmegaConf.from_cli(list(overrides))))
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         problem = str(error).splitlines()[0]
         raise ConfigError(f"The overrides cannot be read ({problem})", where="command line") from error
     assert isinstance(merged, dict)  # noqa: S101  (a mapping merged with a mapping)

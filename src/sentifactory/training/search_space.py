@@ -135,7 +135,7 @@ def _read_words(words: Sequence[str]) -> dict[str, Any]:
         refuse_endless(values, "--search")
         try:
             found[key] = OmegaConf.to_container(OmegaConf.create(f"value: {values}"))["value"]  # type: ignore[index,call-overload]
-        except (YAMLError, OmegaConfBaseException) as error:
+        except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
             raise ConfigError(
                 f"{word!r} cannot be read", where="--search", expected="such as learning_rate=[1e-4, 3e-4]"
             ) from error
