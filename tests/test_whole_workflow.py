@@ -193,6 +193,8 @@ def test_a_task_goes_from_file_to_service(
     page = PageActions(open_workspace(tmp_path / "page"), (tmp_path / "saves", tiny_gemma.parent), ())
     tuned_name, base_name = "saves/tuned", next(name for name in page.find_models() if name.endswith("tiny_gemma"))
     shown = page.predict(text, base_name, tuned_name)
+    (row,) = json.loads(run("predict", text, "--model", tuned, "--json"))  # the comparison has calibrated it
+    shares = row["answers"][0]["probabilities"]
     bars = [float(value) for value in re.findall(r'class="value">([\d.]+)%', shown)]
     assert bars[len(task.labels) :] == pytest.approx([100 * share for share in shares.values()], abs=0.06)
     name, _ = page.compare(base_name, tuned_name, str(data / "test.csv"), None)
