@@ -52,7 +52,7 @@ def read_model_task(folder: str | Path) -> Task | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"The model's task cannot be read ({error})", where=str(path), next_step="fetch the model again"
         ) from error

@@ -50,7 +50,7 @@ def check_data(root: Path) -> Finding:
             content = json.loads(manifest.read_text(encoding="utf-8"))
             absent = [file for file in content["outputs"] if not (manifest.parent / file).is_file()]
             found[name] = {part: facts["rows"] for part, facts in content["parts"].items() if "rows" in facts}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             absent = [MANIFEST]
         if absent:
             broken.append(f"{name}: {', '.join(absent)} missing or broken")

@@ -119,7 +119,7 @@ def load_calibration(folder: str | Path, task: Task) -> Calibration | None:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _describe_unusable(path, str(error)) from error
     try:
         if values.pop("version") != CALIBRATION_VERSION:

@@ -116,7 +116,7 @@ def read_export(folder: Path) -> dict[str, Any]:
     try:
         facts = json.loads((folder / EXPORT_NAME).read_text(encoding="utf-8"))
         version = facts["format_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise EngineError(
             f"There is no {EXPORT_NAME} that can be read",
             where=str(folder),

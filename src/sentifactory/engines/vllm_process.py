@@ -84,7 +84,7 @@ def limit_model_len(model: str, wanted: int) -> int:
     try:
         config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
         return min(wanted, int(config["max_position_embeddings"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return wanted  # a hub model, or a config that vLLM itself will judge
 
 

@@ -126,7 +126,7 @@ def is_prepared(plan: DemoPlan) -> bool:
         has_prompt = manifest["task"]["prompt_template"] == BINARY_SENTIMENT.prompt_template
         is_chosen = all(manifest[choice] == getattr(plan, choice) for choice in ("max_tokens", "batch_size"))
         return has_files and has_prompt and is_chosen and f"{plan.reviews_folder.name}_train" in register
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -179,7 +179,7 @@ def read_current_report(options: CompareOptions) -> dict[str, Any] | None:
             and report["task"]["answer_values"] == list(task.answer_values)
             and all(is_unchanged(report["models"][side], options.model_of(side)) for side in SIDES)
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return dict(report) if same and Path(options.output_file).with_suffix(".html").is_file() else None
 

@@ -60,7 +60,7 @@ class KeptRungs:
             answers["predictions"] = [read_prediction(row) for row in answers["predictions"]]
             answers["note"] = None if answers["note"] is None else Sentence(**answers["note"])
             found = RungAnswers(**answers), kept["peak_bytes"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         self.n_used += 1
         return found

@@ -96,6 +96,6 @@ def read_report(path: Path, parts: set[str], next_step: str) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(report, dict) or not report.keys() >= parts:
             raise ValueError(f"it lacks one of {', '.join(sorted(parts))}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"There are no figures to show: {error}", where=str(path), next_step=next_step) from error
     return report

@@ -136,7 +136,7 @@ def _check_weights(folder: Path, files: Sorted) -> list[Refusal]:
 def _list_missing_shards(index: Path) -> list[str]:
     try:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError):
         return ["the list of files"]
     return sorted(str(name) for name in shards if not (index.parent / str(name)).is_file())
 

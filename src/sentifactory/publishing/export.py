@@ -179,7 +179,7 @@ def _read_base_name(folder: Path) -> str:
     try:
         content = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         kind, base = content["peft_type"], content["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(
             "This is no LoRA adapter", where=str(folder), expected=f"a folder with {ADAPTER_CONFIG}"
         ) from error

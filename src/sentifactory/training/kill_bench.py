@@ -171,7 +171,7 @@ def read_step(output: Path) -> int:
     try:
         lines = (output / "trainer_log.jsonl").read_text(encoding="utf-8").splitlines()
         return int(json.loads(lines[-1])["current_steps"])
-    except (OSError, ValueError, IndexError, KeyError):
+    except (OSError, ValueError, IndexError, KeyError, RecursionError):
         return 0
 
 

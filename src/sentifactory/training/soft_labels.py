@@ -51,7 +51,7 @@ def read_soft_labels(path: Path, task: Task) -> dict[str, tuple[float, ...]]:
                         next_step="name the task that the teacher was asked, or ask it again",
                     )
                 found[text] = tuple(float(shares[label]) for label in task.labels)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"The soft labels cannot be read ({error})",
             where=str(path),
