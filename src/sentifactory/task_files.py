@@ -72,12 +72,10 @@ def read_task(path: Path) -> Task:
         raise ConfigError(f"The task file cannot be read ({error.strerror})", where=str(path)) from error
     except UnicodeDecodeError as error:
         raise ConfigError("The task file is not UTF-8", where=str(path), next_step="save it as UTF-8") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that there is not
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         raise ConfigError(f"This is no YAML ({getattr(error, 'problem', None) or error})", where=where) from error
-    except ValueError as error:  # a date that there is not, and the like
-        raise ConfigError(f"This is no YAML ({error})", where=str(path)) from error
     return build_task(content, str(path))
 
 

@@ -19,10 +19,11 @@ HEAD = """# Error messages · 错误信息
 
 Written by `python scripts/write_guides.py` from the places in the code where errors are made; do not edit. `…` stands
 for a value. An error ends with exit code 2, a leak (LeakError) with 3; its message says what is wrong, where, what was
-expected and what to do next. Search this page for the words that you see.
+expected and what to do next. Whatever else ends a command is a defect of ours: exit code 70, and a log file that the
+last line names. Search this page for the words that you see.
 本页由 `python scripts/write_guides.py` 根据代码中产生错误的位置生成，请勿手工修改。`…` 表示某个具体值。
 出错时退出码为 2，测试数据泄漏（LeakError）时为 3；信息依次说明哪里有误、在何处、应当如何、下一步做什么。
-请用屏幕上的词句在本页中搜索。
+其余原因导致的中止属于程序缺陷：退出码为 70，最后一行给出日志文件的位置。请用屏幕上的词句在本页中搜索。
 """
 
 
