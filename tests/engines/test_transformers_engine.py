@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sentifactory.engines.base import Mode
 from sentifactory.engines.registry import build_engine
 from sentifactory.engines.transformers import TransformersEngine, split_by_length
 from sentifactory.errors import EngineError
-from sentifactory.records import Review
+from sentifactory.records import Prediction, Review
 from sentifactory.task import BINARY_SENTIMENT
 
 
@@ -81,3 +84,20 @@ def test_loading_shows_no_bar_but_ours(tiny_qwen: Path, capfd: pytest.CaptureFix
 def test_a_folder_that_is_no_model_is_refused(model_folder) -> None:
     with pytest.raises(EngineError, match=r"The model cannot be loaded"):
         build_engine("transformers", str(model_folder), BINARY_SENTIMENT)
+
+
+@pytest.mark.parametrize("mode", ["generate", "score"])
+def test_a_review_beyond_the_models_positions_gets_no_answer(tiny_qwen: Path, tmp_path: Path, mode: Mode) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_qwen, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 128}))
+    reviews = [Review("很好"), Review("房间干净" * 100), Review("太差")]
+    told: dict[int, Prediction] = {}
+    with TransformersEngine(str(model), BINARY_SENTIMENT, mode=mode) as engine:
+        answers = engine.predict(reviews, told.__setitem__)
+        alone = engine.predict([reviews[0], reviews[2]])
+        assert engine.predict([reviews[1]]) == [Prediction(None)]
+    assert answers[1] == Prediction(None)
+    assert [(one.label, one.raw) for one in (answers[0], answers[2])] == [(one.label, one.raw) for one in alone]
+    assert told == dict(enumerate(answers))

@@ -7,6 +7,7 @@ constraint would write follows from the probabilities at the places where the an
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from sentifactory.engines.batches import answer_batches
 from sentifactory.engines.transformers_scoring import LabelScorer
 from sentifactory.errors import EngineError
 from sentifactory.models.load_errors import describe_load_error, list_load_errors
-from sentifactory.progress import show_progress
+from sentifactory.progress import say, show_progress
 from sentifactory.records import Prediction, Review
 from sentifactory.task import Task
 
@@ -63,6 +64,10 @@ class TransformersEngine(ClosingEngine):
             self._tokenizer, self._model = load_model(model_path, self._device, dtype)
         self._settings = build_generation_config(self._model, self._tokenizer, max_new_tokens)
         self._scorer = self._build_scorer() if mode != "generate" else None
+        self._limit = getattr(self._model.config, "max_position_embeddings", None) or sys.maxsize
+        self._n_reply_tokens = max_new_tokens
+        if self._scorer is not None:
+            self._n_reply_tokens = len(self._tree.lead) + max(map(len, self._tree.longest_paths))
 
     def _build_scorer(self) -> LabelScorer:
         answers = [self._task.render_answer(label) for label in range(len(self._task.labels))]
@@ -74,15 +79,32 @@ class TransformersEngine(ClosingEngine):
     def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
         """Return one prediction per review, in the order of the reviews.
 
-        The latency of a review is that of its batch.
+        The latency of a review is that of its batch. A review that is longer than the model takes gets no answer, as
+        from vLLM: beyond the positions that it was trained for a model says something, and nothing that counts.
 
         Raises:
             EngineError: when the memory does not suffice.
         """
-        prompts = [self._encode(review) for review in reviews]
+        encoded = [self._encode(review) for review in reviews]
+        fitting = [at for at, prompt in enumerate(encoded) if len(prompt) + self._n_reply_tokens <= self._limit]
+        prompts = [encoded[at] for at in fitting]
+        answers = [Prediction(None)] * len(encoded)
+        if n_left_out := len(encoded) - len(fitting):
+            say(f"{n_left_out} of {len(encoded)} reviews are longer than {self.name} takes ({self._limit} tokens)")
+        if on_answer is not None:
+            for at in sorted({*range(len(encoded))} - {*fitting}):
+                on_answer(at, answers[at])
         if self._scorer is not None and prompts:
             self._scorer.share_prefix(prompts)
-        return answer_batches(self.name, prompts, split_by_length(prompts, self._batch_size), self._answer, on_answer)
+
+        def tell(row: int, answer: Prediction) -> None:
+            if on_answer is not None:
+                on_answer(fitting[row], answer)
+
+        found = answer_batches(self.name, prompts, split_by_length(prompts, self._batch_size), self._answer, tell)
+        for at, answer in zip(fitting, found, strict=True):
+            answers[at] = answer
+        return answers
 
     def _answer(self, prompts: Sequence[list[int]]) -> list[Prediction]:
         """Return the predictions for the prompts of one batch.
