@@ -26,8 +26,9 @@ def test_the_script_converts_a_file_with_qid_and_text_a(tmp_path: Path) -> None:
     assert (finished.returncode, finished.stderr) == (0, "")
     lines = finished.stdout.splitlines()
     assert lines[0] == "201 rows read = 160 kept + 41 left out (repeat 1, surplus 40)"
-    assert lines[2].split() == ["train", "50", "50", "100"]
-    assert lines[4].split() == ["test", "20", "20", "40"]
+    assert lines[1] == "Read as labels 0/1 (corpus.csv)"
+    assert lines[3].split() == ["train", "50", "50", "100"]
+    assert lines[5].split() == ["test", "20", "20", "40"]
     assert lines[-1] == "Registered in data/dataset_info.json: corpus_train, corpus_val"
     assert len((tmp_path / "data" / "corpus" / "train.jsonl").read_text(encoding="utf-8").splitlines()) == 100
 

@@ -39,7 +39,8 @@ def test_hadolint_has_nothing_to_say(repo_root: Path, name: str) -> None:
 def test_what_an_image_is_made_from(repo_root: Path, name: str) -> None:
     steps = read_steps(repo_root / "deploy" / name)
     (base,) = [words for step, words in steps if step == "FROM"]
-    assert re.fullmatch(r"python:3\.11\S+", base)
+    assert base == "${BASE}"
+    assert re.fullmatch(r"BASE=python:3\.11\S+", next(words for step, words in steps if step == "ARG"))
     copied = [word for step, words in steps if step == "COPY" for word in words.split()[:-1]]
     sent = [
         line[1:] for line in (repo_root / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"

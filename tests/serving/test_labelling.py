@@ -22,6 +22,7 @@ from sentifactory.records import Prediction, Review
 from sentifactory.serving.labelling import EngineAnswerer, LabelOptions, label_file
 from sentifactory.serving.reporting import Reporter
 from sentifactory.serving.scripted import ScriptedEngine, script_answer
+from sentifactory.serving.spool import Spool
 from sentifactory.task import BINARY_SENTIMENT
 
 DRIVER = Path(__file__).with_name("label_driver.py")
@@ -202,14 +203,15 @@ def test_an_output_without_rows_replaces_the_old_one(
     run(source, out)
     source.write_text('{"text": ""}\n', encoding="utf-8")
     if killed:
+        place = Spool._place
 
-        def fail(part: Path, place: Path) -> None:
+        def fail(spool: Spool, part: Path, target: Path) -> None:
             if killed == "after":
-                part.replace(place)
+                place(spool, part, target)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr("sentifactory.serving.row_files._rename", fail)
+            patch.setattr(Spool, "_place", fail)
             with pytest.raises(KeyboardInterrupt):
                 run(source, out, overwrite=True)
     run(source, out, overwrite=not killed)

@@ -27,7 +27,7 @@ from sentifactory.json_object import read_json_object
 from sentifactory.model_task import MANIFEST
 from sentifactory.progress import say
 from sentifactory.task import TASKS
-from sentifactory.task_choice import OPTION, choose_task
+from sentifactory.task_choice import DEFAULT, OPTION, choose_task
 
 _MOST_NAME_BYTES = 200  # a file's name has up to 255, and temporary ones are longer
 
@@ -83,7 +83,8 @@ def prepare_reviews(
     task = chosen.task
     export.check_formatting(options.formatting)
     options.gate.check(len(task.labels))  # before the long work
-    chosen.announce()
+    if chosen.source != DEFAULT:
+        chosen.announce()
     loaded = load_sources(sources, task, options.read)
     if options.name is None:
         name = re.sub(r"[^\w.-]+", "_", "_".join(one.name for one in loaded)).strip(".") or "reviews"

@@ -28,11 +28,15 @@ def summarise_manifest(manifest: dict[str, Any], output_dir: str) -> str:
     if files:
         lines.append("Read as " + "; ".join(f"{said} ({', '.join(names)})" for said, names in files.items()))
     width = max(8, *(len(part) + 1 for part in parts))
-    lines.append(" " * width + "".join(f"{label:>12}" for label in [*labels, "all"]))
+    columns = [max(12, len(label) + 2) for label in (*labels, "all")]
+    lines.append(
+        " " * width + "".join(f"{label:>{column}}" for label, column in zip([*labels, "all"], columns, strict=True))
+    )
     for part, counts in parts.items():
         numbers = [*(counts["labels"][label] for label in labels), counts["rows"]]
         copies = f"  ({counts['copies']} of them copies)" if "copies" in counts else ""
-        lines.append(f"{part:{width}}" + "".join(f"{number:>12}" for number in numbers) + copies)
+        cells = "".join(f"{number:>{column}}" for number, column in zip(numbers, columns, strict=True))
+        lines.append(f"{part:{width}}{cells}{copies}")
     near = manifest["near_repeats"]
     lines.append(
         f"Near repeats: {near['rows']} rows in {near['groups']} groups, each within one part; "

@@ -123,6 +123,7 @@ def make_plan(options: SweepOptions) -> SweepPlan:
         raise ConfigError(f"The number of trials is {options.trials}", where="--trials", expected="1 or more")
     recipe = load_recipe(options.recipe, options.overrides)
     space = read_space(options.space_file, options.search)
+    check_points(recipe, space)
     split = find_split(recipe, options.val_path)
     chosen = choose_sweep_task(recipe, options.task, split).announce()
     own = chosen.task
@@ -137,7 +138,6 @@ def make_plan(options: SweepOptions) -> SweepPlan:
             )
     if len({task.name for task in tasks.values()}) < len(tasks):
         raise ConfigError("Two tasks have the same name", where=TASK, next_step="give each a name of its own")
-    check_points(recipe, space)
     if tasks and any(CLASS_WEIGHTS in item for item in describe_data(recipe.settings)):
         raise ConfigError(
             "The data were prepared with --balance weights, which reviews written in other words do not carry",

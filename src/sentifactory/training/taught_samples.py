@@ -74,10 +74,19 @@ def load_template(recipe: Recipe, tokenizer: Any, data_args: Any) -> Any:
         ConfigError: when it asks in other tokens than the checkpoint's own chat template.
     """
     from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.data.template import TEMPLATES
 
     own = tokenizer.chat_template
     asked = [encode_asked(tokenizer, messages) for messages in _list_conversations()] if own else []
-    template = get_template_and_fix_tokenizer(tokenizer, data_args)
+    registered = TEMPLATES.get(data_args.template)
+    try:
+        # It writes `default_system` into the template, which the next recipe of this process would find there.
+        if registered is not None:
+            TEMPLATES[data_args.template] = copy.copy(registered)
+        template = get_template_and_fix_tokenizer(tokenizer, data_args)
+    finally:
+        if registered is not None:
+            TEMPLATES[data_args.template] = registered
     if not own:
         say(
             "The model has no chat template of its own: it is taught, and will be asked, in the turns of "
