@@ -25,6 +25,8 @@ from tiny_models import build_tiny_gemma, build_tiny_qwen
 from sentifactory import atomic
 from sentifactory.engines.vllm_process import list_usable_cores
 from sentifactory.models.store import fetch_pretrained
+from sentifactory.task import Task
+from sentifactory.task_files import load_task
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The other worker computes as well: a second thread of vLLM would wait for it in every layer.
@@ -90,6 +92,18 @@ def own_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def repo_root() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def three_file(repo_root: Path) -> str:
+    """The file of a task with three labels."""
+    return str(repo_root / "examples" / "tasks" / "three_classes.yaml")
+
+
+@pytest.fixture(scope="session")
+def three(three_file: str) -> Task:
+    """The task of three labels."""
+    return load_task(three_file)
 
 
 @pytest.fixture(scope="session")

@@ -13,17 +13,7 @@ from sentifactory.errors import ConfigError
 from sentifactory.model_task import write_model_task
 from sentifactory.task import BINARY_SENTIMENT, REFERENCE_SENTIMENT, Task
 from sentifactory.task_choice import DATA, DEFAULT, MODEL, OPTION, choose_task, knows_labels
-from sentifactory.task_files import load_task, record_task
-
-
-@pytest.fixture(scope="module")
-def three_file(repo_root: Path) -> str:
-    return str(repo_root / "examples" / "tasks" / "three_classes.yaml")
-
-
-@pytest.fixture(scope="module")
-def three(three_file: str) -> Task:
-    return load_task(three_file)
+from sentifactory.task_files import record_task
 
 
 def make_model(folder: Path, task: Task | None) -> str:

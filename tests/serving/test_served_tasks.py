@@ -20,17 +20,7 @@ from sentifactory.serving.running import ServeOptions, run_service
 from sentifactory.serving.service import PredictionService
 from sentifactory.serving.settings import Access, Limits
 from sentifactory.task import BINARY_SENTIMENT, Task
-from sentifactory.task_files import load_task, record_task
-
-
-@pytest.fixture(scope="module")
-def three_file(repo_root: Path) -> str:
-    return str(repo_root / "examples" / "tasks" / "three_classes.yaml")
-
-
-@pytest.fixture(scope="module")
-def three(three_file: str) -> Task:
-    return load_task(three_file)
+from sentifactory.task_files import record_task
 
 
 @pytest.fixture(scope="module")

@@ -22,16 +22,6 @@ DEMO = "train_freeze/gemma3_270m_freeze_demo.yaml"
 WORDS = ("太差失望", "一般还行", "很好满意")
 
 
-@pytest.fixture(scope="module")
-def three_file(repo_root: Path) -> str:
-    return str(repo_root / "examples" / "tasks" / "three_classes.yaml")
-
-
-@pytest.fixture(scope="module")
-def three(three_file: str) -> Task:
-    return load_task(three_file)
-
-
 def write_csv(path: Path, n: int = 60) -> str:
     rows = [f"{at % 3},{WORDS[at % 3]}{chr(0x4E00 + 37 * at)}{chr(0x5E00 + 91 * at)}第{at}次" for at in range(n)]
     path.write_text("\n".join(["label,text", *rows]) + "\n", encoding="utf-8")
