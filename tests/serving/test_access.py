@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from live_service import KEY, build_service, read_metric, serve_live
+from real_browser import WHERE_A_BROWSER_IS, open_browser
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
@@ -21,7 +21,6 @@ from sentifactory.serving.scripted import ScriptedEngine
 from sentifactory.serving.settings import KEY_VARIABLE, Access, Limits, is_weak_key
 from sentifactory.task import BINARY_SENTIMENT
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "evil.example"
 SOUND_KEY = "1f0d3a5c7b9e2846aa0c5e7f1b3d9e42"
 
@@ -142,16 +141,13 @@ def test_the_page_of_the_description_needs_neither_key_nor_internet(keyed: httpx
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@WHERE_A_BROWSER_IS
 @pytest.mark.parametrize("key", [None, KEY], ids=["without a key", "with a key"])
 def test_in_a_browser_the_page_asks_for_the_key_and_sends_it(key: str | None) -> None:
-    from playwright.sync_api import sync_playwright
-
     service = build_service(ScriptedEngine(BINARY_SENTIMENT), Limits())
     elsewhere: list[str] = []
     complaints: list[str] = []
-    with serve_live(service, Access(key=key)) as address, sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with serve_live(service, Access(key=key)) as address, open_browser() as browser:
         page = browser.new_page()
         page.on("request", lambda request: None if request.url.startswith((address, "data:")) else elsewhere.append(1))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -166,7 +162,6 @@ def test_in_a_browser_the_page_asks_for_the_key_and_sends_it(key: str | None) ->
         page.click("text=Try it out")
         page.click("button.execute")
         page.wait_for_selector(".live-responses-table .response-col_status >> text=200")
-        browser.close()
     assert elsewhere == []
     assert complaints == []
 

@@ -1,4 +1,4 @@
-"""The page in a process of its own, started as its users start it, with a password."""
+"""The page in a process of its own, started as its users start it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ PASSWORD = "correct-horse-battery"
 RIGHT = {"username": USER_NAME, "password": PASSWORD}
 
 
+def name_log(folder: Path) -> Path:
+    """Return where `serve_page` writes what the page says; in the folder itself there is what the page writes."""
+    return folder.with_name(f"{folder.name}.log")
+
+
 @contextmanager
-def serve_page(folder: Path, *options: str) -> Iterator[str]:
-    """Give the address of a page whose workspace is `space` in a folder; its log is `page.log` there."""
+def serve_page(folder: Path, *options: str, password: str | None = PASSWORD) -> Iterator[str]:
+    """Give the address of a page whose workspace is `space` in a folder; its log is beside the folder (`name_log`)."""
     command = [sys.executable, "-m", "sentifactory.cli", "ui", "--port", "0", "--workspace", "space", *options]
-    with (folder / "page.log").open("w") as log:
+    with name_log(folder).open("w") as log:
         server = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
             cwd=folder,
-            env={**os.environ, PASSWORD_VARIABLE: PASSWORD},
+            env=os.environ | ({} if password is None else {PASSWORD_VARIABLE: password}),
         )
         try:
             assert server.stdout is not None

@@ -2,59 +2,35 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from page_server import serve_page
+from real_browser import IN_A_BROWSER, open_browser
 from ui_workshop import build_workshop
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
-    pytest.mark.skipif(not importlib.util.find_spec("playwright"), reason="the package playwright is not installed"),
-]
+pytestmark = IN_A_BROWSER
 PATIENCE_MS = 240_000
 
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     """The page, started as its users start it."""
-    workshop = build_workshop(tmp_path)
-    command = [
-        sys.executable, "-m", "sentifactory.cli", "ui", "--port", "0", "--workspace", str(workshop / "space"),
-        "--models", str(workshop / "pretrained"), "--recipes", str(workshop / "recipes"),
-    ]  # fmt: skip
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ})
-    try:
-        assert server.stdout is not None
-        found = re.search(r"http://\S+", server.stdout.readline())
-        assert found, "the page did not start"
-        yield found[0]
-    finally:
-        server.terminate()
-        server.wait(30)
+    build_workshop(tmp_path)
+    with serve_page(tmp_path, "--models", "pretrained", "--recipes", "recipes", password=None) as address:
+        yield address
 
 
 @pytest.fixture
 def page(address: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with open_browser() as browser:
         page = browser.new_page(locale="en-US", viewport={"width": 1280, "height": 900})
         page.set_default_timeout(PATIENCE_MS)
         page.goto(address)
         yield page
-        browser.close()
 
 
 def take_picture(page: Any, name: str) -> None:

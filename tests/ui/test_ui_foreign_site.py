@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,17 +10,12 @@ from typing import Any
 
 import pytest
 from page_server import PASSWORD, serve_page
+from real_browser import IN_A_BROWSER, open_browser
 from ui_workshop import build_workshop
 
 from sentifactory.ui.settings import USER_NAME
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
-    pytest.mark.skipif(not importlib.util.find_spec("playwright"), reason="the package playwright is not installed"),
-]
+pytestmark = IN_A_BROWSER
 PATIENCE_MS = 120_000
 # What a site tries, with the user's cookies; each ends as "read: ..." only where an answer can be read.
 ATTACKS = """async (page) => {
@@ -96,11 +89,10 @@ def site_port() -> Iterator[int]:
 
 
 def test_another_site_reads_nothing_and_changes_nothing(tmp_path: Path, site_port: int) -> None:
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
     build_workshop(tmp_path)
-    with serve_page(tmp_path, "--tunnel", "--models", "pretrained") as address, sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with serve_page(tmp_path, "--tunnel", "--models", "pretrained") as address, open_browser() as browser:
         context = browser.new_context(locale="en-US")
         context.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
@@ -143,4 +135,3 @@ def test_another_site_reads_nothing_and_changes_nothing(tmp_path: Path, site_por
         with page.expect_download() as download:
             page.locator("#compare-file a").first.click()
         assert Path(download.value.path()).read_bytes() == (tmp_path / "my_reviews.csv").read_bytes()
-        browser.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from page_server import RIGHT, serve_page
+from page_server import RIGHT, name_log, serve_page
 
 from sentifactory.errors import ConfigError
 from sentifactory.ui import uploads, workspace
@@ -115,7 +115,7 @@ def test_an_outsider_learns_nothing_and_gets_nowhere(outsider: httpx.Client, fol
     endless = (b"x" * 1000 for _ in range(MOST_LOGIN_BYTES // 1000 + 1))
     assert outsider.post("/login", content=endless).status_code == 413
     assert outsider.post("/gradio_api/queue/join", content=b"x" * (MOST_BODY_BYTES + 1)).status_code == 401
-    assert "Traceback" not in (folder / "page.log").read_text(), "nor does anybody fill the log"
+    assert "Traceback" not in name_log(folder).read_text(), "nor does anybody fill the log"
 
 
 @pytest.mark.slow
