@@ -6,8 +6,10 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,20 +19,34 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Models of a few thousand weights are slower on two threads than on one, and `make test` runs two tests at a time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Drivers that tests start in other folders import `tools`, which is not installed, and helpers from this folder.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [*filter(None, [os.environ.get("PYTHONPATH")]), *map(str, Path(__file__).resolve().parents[1::-1])]
+)
+
 import pytest
 from fake_openai_server import Behaviour, serve_fake
-from process_family import Family, adopt_orphans
+from process_family import Family, adopt_orphans, run_driver
+from small_training import review_data, small_gemma
 from tiny_models import build_tiny_gemma, build_tiny_qwen
 
-from sentifactory import atomic
-from sentifactory.engines.vllm_process import list_usable_cores
 from sentifactory.models.store import fetch_pretrained
-from sentifactory.task import Task
-from sentifactory.task_files import load_task
+from sentifactory.system import atomic
+from sentifactory.system.hardware import list_usable_cores
+from sentifactory.task.task import Task
+from sentifactory.task.task_file import load_task
+
+__all__ = ["review_data", "small_gemma"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The other worker computes as well: a second thread of vLLM would wait for it in every layer.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", str(list_usable_cores()[-1]))
+
+# Seconds that a test may take without the mark `slow`.
+UNMARKED_S = 3.0
+
+# Settings of this project and of what it starts, by the beginnings of their names.
+SETTINGS = ("SENTIFACTORY_", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "OPENAI_", "VLLM_", "PYTHONPATH", "TMPDIR")
 
 # A suite that is started in the background inherits ignored signals, and so would the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -80,6 +96,24 @@ def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Calla
     return root / name
 
 
+@pytest.fixture(autouse=True, scope="module")
+def settings_stay() -> Iterator[None]:
+    """What the tests of a file set in the environment ends with them: a password would lock later tests' pages."""
+
+    def read_settings() -> dict[str, str]:
+        found = {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}
+        found.pop("SENTIFACTORY_CACHE_DIR", None)  # each test has its own; libraries restore what they copied before
+        return found
+
+    before = read_settings()
+    yield
+    left = read_settings()
+    for name in left.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+    assert left == before, "set through monkeypatch or unittest.mock.patch.dict instead"
+
+
 @pytest.fixture(autouse=True)
 def own_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test writes to the user's cache folder, and none finds what another one cached."""
@@ -119,6 +153,16 @@ def tiny_gemma(tmp_path_factory: pytest.TempPathFactory, gemma_checkpoint: Path)
 
 
 @pytest.fixture(scope="session")
+def short_gemma(tmp_path_factory: pytest.TempPathFactory, gemma_checkpoint: Path) -> Path:
+    """As `tiny_gemma`, with a part of the vocabulary, for tests that load it often: all of it takes seconds."""
+    return build_once(
+        tmp_path_factory,
+        "short_gemma",
+        lambda folder: build_tiny_gemma(folder, gemma_checkpoint, is_short=True),
+    )
+
+
+@pytest.fixture(scope="session")
 def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Qwen2ForCausalLM of four layers (hidden 32, float32) with Qwen2.5's vocabulary and chat template."""
     return build_once(tmp_path_factory, "tiny_qwen", build_tiny_qwen)
@@ -139,6 +183,7 @@ def model_folder(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text('{"max_position_embeddings": 2048}')
     (folder / "model.safetensors").write_bytes(b"")
+    (folder / "tokenizer.json").write_text("{}")
     return folder
 
 
@@ -166,3 +211,20 @@ def family() -> Iterator[Family]:
     """What a test starts, orphans included."""
     with adopt_orphans() as watch:
         yield watch
+
+
+@pytest.fixture
+def start_driver() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a driver for the length of a test."""
+    with ExitStack() as stack:
+        yield lambda *words, **options: stack.enter_context(run_driver(*words, **options))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List the tests that took long and are not marked `slow`; on a busy machine some of them are quick."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    unmarked = [report for report in reports if report.duration > UNMARKED_S and "slow" not in report.keywords]
+    if unmarked:
+        terminalreporter.section(f"took over {UNMARKED_S} s without the mark slow")
+    for report in unmarked:
+        terminalreporter.line(f"{report.duration:.1f}s {report.nodeid}")

@@ -6,8 +6,8 @@ import ctypes
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,21 +38,27 @@ class Family:
         deadline = time.monotonic() + within_s
         while len(alive := self.list_alive()) != number and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert len(alive) == number, [process.cmdline() for process in alive]
+        assert len(alive) == number, list_arguments(alive)
         return alive
 
     def find(self, word: str, within_s: float, pause_s: float = 0.02) -> psutil.Process:
         """Wait for a process with this word as an argument and return it; looking slows down what is looked for."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            for process in self.list_alive():
-                try:
-                    if any(word in argument for argument in process.cmdline()):
-                        return process
-                except psutil.NoSuchProcess:
-                    continue
+            for process, words in list_arguments(self.list_alive()):
+                if any(word in argument for argument in words):
+                    return process
             time.sleep(pause_s)
         raise AssertionError(f"no process with {word!r} within {within_s} s")
+
+
+def list_arguments(processes: Iterable[psutil.Process]) -> list[tuple[psutil.Process, list[str]]]:
+    """The processes with their arguments, less those that have ended meanwhile: a zombie has none any more."""
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            found.append((process, process.cmdline()))
+    return found
 
 
 @contextmanager

@@ -14,12 +14,13 @@ import pytest
 
 import sentifactory
 from sentifactory import cli
-from sentifactory.errors import ConfigError, DataError
-from sentifactory.missing_package import require_packages
+from sentifactory.errors import EXIT_BAD_INPUT, ConfigError, DataError, SentiFactoryError
+from sentifactory.system.extras import require_packages
 
 HEAVY = ["torch", "transformers", "llamafactory", "vllm", "gradio", "datasets", "sklearn", "pandas", "fastapi", "ray"]
 
 
+@pytest.mark.slow
 def test_help_lists_the_commands() -> None:
     finished = subprocess.run(
         [sys.executable, "-m", "sentifactory.cli", "--help"], capture_output=True, text=True, check=True
@@ -28,6 +29,7 @@ def test_help_lists_the_commands() -> None:
         assert command in finished.stdout
 
 
+@pytest.mark.slow
 def test_the_command_table_imports_nothing_heavy() -> None:
     """This is what makes `--help` answer at once; a time would depend on the machine."""
     code = "import sys, sentifactory.cli; print([m for m in sys.argv[1:] if m in sys.modules])"
@@ -35,6 +37,7 @@ def test_the_command_table_imports_nothing_heavy() -> None:
     assert finished.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_every_module_imports_without_torch(tmp_path: Path) -> None:
     """With the core dependencies alone every module can be imported: torch and its kin are made unimportable."""
     modules = [
@@ -51,6 +54,7 @@ def test_every_module_imports_without_torch(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -125,6 +129,7 @@ def test_a_defect_on_a_full_disk_is_one_sentence(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_lines", [1, 100_000])
 @pytest.mark.parametrize("how", ["typer", "plain"])
 def test_a_reader_that_goes_away_is_no_error(how: str, n_lines: int) -> None:
@@ -181,7 +186,7 @@ def test_ctrl_c_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.run_guarded(interrupt)
     assert stop.value.code == 130
-    assert "Interrupted" in capsys.readouterr().err
+    assert "nothing was written" in capsys.readouterr().err
 
 
 def test_scripts_are_thin(repo_root: Path) -> None:
@@ -189,3 +194,27 @@ def test_scripts_are_thin(repo_root: Path) -> None:
     assert len(scripts) >= 3
     for script in scripts:
         assert len(script.read_text(encoding="utf-8").splitlines()) <= 40, script.name
+
+
+def test_a_link_that_leads_back_to_itself_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    with pytest.raises(SystemExit) as stop:
+        cli.run_guarded(lambda: cli.build_app()(["serve", "loop.csv", "--engine", "tfidf", "--port", "0"]))
+    assert stop.value.code == EXIT_BAD_INPUT
+    assert "loop.csv" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("char", ["a", "字"])
+def test_a_name_without_end_is_shown_in_part(char: str) -> None:
+    error = ConfigError("There is no such model", where=char * 10_000 + "\n", next_step="check it")
+    assert len(error.describe()) < 400
+    assert "\n" not in ConfigError("It is gone", where="a\nb").describe()
+    assert ConfigError("It is gone", where="a/" * 400).describe().startswith("a/" * 400 + ": ")
+
+
+def test_names_and_words_of_libraries_command_no_terminal() -> None:
+    error = SentiFactoryError("Bad \x1b[31m (problem\n   in line 2)", where="a\n\x9b2Jb", next_step="see\nlog\x07")
+    assert error.describe() == "a\\n\\x9b2Jb: Bad \\x1b[31m (problem in line 2). Next: see\nlog\\x07."

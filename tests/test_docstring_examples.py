@@ -6,7 +6,11 @@ import doctest
 import importlib
 import pkgutil
 
+import pytest
+
 import sentifactory
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_examples_in_docstrings_are_true() -> None:

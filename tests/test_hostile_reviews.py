@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tiny_models import build_qwen_tokenizer
 
-from sentifactory.corpus.cleaning import clean_text, normalise_text
-from sentifactory.corpus.export import write_parts
-from sentifactory.corpus.readers import read_reviews
+from sentifactory.clean_text import clean_text, normalise_text
+from sentifactory.corpus.dataset.dataset_files import write_parts
+from sentifactory.corpus.reading.review_files import read_reviews
 from sentifactory.records import Review
-from sentifactory.task import TASKS, TEXT_SLOT, Task
-from sentifactory.task_files import read_task
+from sentifactory.task.task import TASKS, TEXT_SLOT, Task
+from sentifactory.task.task_file import read_task
+from tools.benches.qwen_shape import build_qwen_tokenizer
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples" / "tasks").glob("*.yaml"))
 ALL_TASKS = {**TASKS, **{path.stem: read_task(path) for path in EXAMPLES}}
@@ -59,6 +59,7 @@ def find_control_ids(tokenizer: Any) -> frozenset[int]:
     return frozenset(number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
 
+@pytest.mark.slow
 def test_the_tokenizers_do_have_control_tokens(tokenizer: Any) -> None:
     names = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
     assert {"<|im_end|>", "<|im_start|>"} <= names or {"<end_of_turn>", "<start_of_turn>", "<bos>"} <= names
@@ -66,6 +67,7 @@ def test_the_tokenizers_do_have_control_tokens(tokenizer: Any) -> None:
     assert find_control_ids(tokenizer) & {*tokenizer.encode(bare, add_special_tokens=False).ids}, "the test can fail"
 
 
+@pytest.mark.slow
 @given(text=REVIEWS)
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(text="".join(HOSTILE))
@@ -84,6 +86,7 @@ def test_no_control_token_survives_in_a_review(tokenizer: Any) -> None:
             assert not find_control_ids(tokenizer) & {*tokenizer.encode(prompt, add_special_tokens=False).ids}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ALL_TASKS.values(), ids=ALL_TASKS)
 @given(text=REVIEWS)
 @settings(deadline=None, max_examples=60)

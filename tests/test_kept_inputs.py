@@ -10,6 +10,11 @@ from typer.testing import CliRunner
 
 from sentifactory.cli import build_app, main
 from sentifactory.errors import ConfigError
+from sentifactory.evaluation.report.report import check_report_place
+from sentifactory.publishing.export.parity import refuse_foreign_folder
+from sentifactory.training.recipe.recipe import Recipe
+from sentifactory.training.recipe.recipe_checks import check_output
+from sentifactory.training.sweep.sweep_plan import write_or_check_plan
 
 ROWS = "text,label\n" + "".join(
     f"{word}{number},{label}\n" for number in range(30) for word, label in (("房间很好", 1), ("再也不来", 0))
@@ -21,6 +26,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_folder: Path) -
     """A folder with reviews, a model, a second name for each, and something in the way."""
     for name in ("train.csv", "test.csv", "other.csv"):
         (tmp_path / name).write_text(ROWS, encoding="utf-8")
+    (tmp_path / "fresh.csv").write_text("text,label\n菜很香味道不错,1\n", encoding="utf-8")
     (tmp_path / "test.json").write_text('[{"text": "好", "label": 1}]', encoding="utf-8")
     (tmp_path / "pool.jsonl").write_text('{"text": "好"}\n', encoding="utf-8")
     (tmp_path / "manifest.json").write_text("{}")
@@ -80,6 +86,7 @@ def test_data_are_not_prepared_over_their_own_source(place: Path) -> None:
     ("words", "name"),
     [
         ("data doubt train.csv --output_file mine.csv", "mine.csv"),
+        ("data check --train train.csv --test fresh.csv --unseen mine.csv", "mine.csv"),
         ("data show train.csv --skip_doubt --output_file mine.html", "mine.html"),
         ("distill --teacher model --engine encoder --input_file pool.jsonl --output_file mine.jsonl", "mine.jsonl"),
         (
@@ -108,10 +115,84 @@ def test_an_output_that_no_command_of_ours_has_made_stays(place: Path, words: st
     assert hash_all(place) == before
 
 
+@pytest.mark.parametrize(
+    ("files", "stranger"),
+    [
+        ({"export.json": "{}", "model.onnx": ""}, ""),  # many programs write an export.json
+        ({"export.json": '{"parity": {}}', "thesis.txt": "mine"}, "thesis.txt"),
+        ({"export.json": '{"parity": {}}', "README.md": "mine"}, "README.md"),
+        ({"export.json": '{"parity": {}}', "notes/thesis.txt": "mine"}, "notes"),
+    ],
+)
+def test_a_folder_is_an_earlier_export_by_its_proof_and_by_all_that_is_in_it(
+    tmp_path: Path, files: dict[str, str], stranger: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        refuse_foreign_folder(tmp_path, "export.json")
+    assert refused.value.where == str(tmp_path / stranger)
+    if stranger:
+        (tmp_path / stranger).rename(tmp_path.with_name(f"away-{stranger}"))
+        refuse_foreign_folder(tmp_path, "export.json")
+
+
+def test_a_sweep_is_not_begun_among_other_files(tmp_path: Path) -> None:
+    (tmp_path / "best.yaml").write_text("mine")
+    with pytest.raises(ConfigError) as refused:
+        write_or_check_plan(tmp_path, {"seed": 1}, "")
+    assert refused.value.where == str(tmp_path / "best.yaml")
+    (tmp_path / "best.yaml").rename(tmp_path / ".train.lock")
+    write_or_check_plan(tmp_path, {"seed": 1}, "")
+    (tmp_path / "trials").mkdir()
+    write_or_check_plan(tmp_path, {"seed": 1}, "")
+    for broken in ("[]", "{", '{"seed": 2}'):
+        (tmp_path / "plan.json").write_text(broken)
+        with pytest.raises(ConfigError):
+            write_or_check_plan(tmp_path, {"seed": 1}, "")
+
+
+def test_a_model_that_no_training_of_ours_made_is_not_trained_over(place: Path) -> None:
+    (place / "mine").mkdir()
+    (place / "mine" / "model.safetensors").write_text("mine")
+    (place / "recipe.yaml").write_text("output_dir: mine")
+    recipe = Recipe(place / "recipe.yaml", (), {"output_dir": "mine"})
+    assert len([*check_output(recipe)]) == 1
+    (place / "mine" / "run.json").write_text('{"name": "mine"}')
+    assert len([*check_output(recipe)]) == 1
+    (place / "mine" / "run.json").write_text('{"fingerprint": "x"}')
+    assert [*check_output(recipe)] == []
+
+
+@pytest.mark.parametrize(
+    ("files", "stranger"),
+    [
+        ({"r.json": '{"warnings": []}'}, "r.json"),  # that of a linter
+        ({"r.json": '{"warnings": [], "ladder_version": 1}'}, "r.json"),
+        ({"r.json": '{"warnings": [], "schema_version": 3}', "r.md": "# Mine"}, "r.md"),
+        ({"r.json": '{"warnings": [], "schema_version": 3}', "r.html": "<title>Mine</title>"}, "r.html"),
+        ({"r.json": '{"warnings": [], "schema_version": 3}', "r.md": "# Base against tuned\n"}, None),
+    ],
+)
+def test_a_report_is_known_by_its_version_and_what_is_beside_it_by_its_heading(
+    tmp_path: Path, files: dict[str, str], stranger: str | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    if stranger is None:
+        check_report_place(tmp_path / "r.json")
+        return
+    with pytest.raises(ConfigError) as refused:
+        check_report_place(tmp_path / "r.json")
+    assert refused.value.where == str(tmp_path / stranger)
+
+
 def test_what_a_command_has_made_it_may_make_again(place: Path) -> None:
     for words in (
         "data doubt train.csv --output_file doubts.csv",
         "data show train.csv --skip_doubt --output_file page.html",
+        "data check --train train.csv --test fresh.csv --unseen unseen.csv",
     ):
         for _ in range(2):
             result = CliRunner().invoke(build_app(), words.split())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sentifactory import cli
+from sentifactory import cli, guarded_run
 from sentifactory.errors import EXIT_BAD_INPUT
 
 # GBK bytes of a name, as Linux keeps them.
@@ -43,6 +43,7 @@ def write_reviews(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["gbk", "latin-1", "utf-8", "cp1252", "big5"])
 def test_every_terminal_shows_tables_and_sound_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
@@ -62,6 +63,7 @@ def test_every_terminal_shows_tables_and_sound_json(
     assert json.loads(said.decode(encoding))[0]["text"] == EMOJI
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["gbk", "ascii", "latin-1:strict"])
 def test_a_process_of_its_own_ends_well(tmp_path: Path, setting: str) -> None:
     source = write_reviews(tmp_path / "reviews.csv")
@@ -76,7 +78,7 @@ def test_a_process_of_its_own_ends_well(tmp_path: Path, setting: str) -> None:
 def test_programs_below_print_as_safely(monkeypatch: pytest.MonkeyPatch) -> None:
     for given, wanted in {"gbk": "gbk:backslashreplace", "": ":backslashreplace", "gbk:ignore": "gbk:ignore"}.items():
         monkeypatch.setenv("PYTHONIOENCODING", given)
-        cli.escape_unprintable()
+        guarded_run.escape_unprintable()
         assert os.environ["PYTHONIOENCODING"] == wanted
 
 
@@ -124,4 +126,4 @@ def test_a_library_that_cannot_take_such_a_name_is_one_sentence() -> None:
     with pytest.raises(SystemExit) as ended:
         cli.run_guarded(lambda: NAME.encode("utf-8"))
     assert ended.value.code == EXIT_BAD_INPUT
-    assert cli.explain_set_up(UnicodeEncodeError("ascii", "好", 0, 1, "none")) is None, "that is a defect"
+    assert guarded_run.explain_set_up(UnicodeEncodeError("ascii", "好", 0, 1, "none")) is None, "that is a defect"

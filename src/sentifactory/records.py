@@ -1,8 +1,12 @@
-"""The records that pass from room to room: plain frozen data, no behaviour that needs a model or a file."""
+"""The records that the packages exchange: reviews, predictions, splits, rejected rows. Plain frozen data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+BALANCED = "balanced"
+STRATIFIED = "stratified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +16,7 @@ class Source:
     Attributes:
         file: path or data set name, as the user gave it.
         line: 1-based line in that file on which the row begins (the header is line 1).
-        round: which round of a chat of several reviews it is, from 1; None for all other rows.
+        round: 1-based round in a chat of several reviews; None for all other rows.
     """
 
     file: str
@@ -28,10 +32,10 @@ class Review:
     """One review.
 
     Attributes:
-        text: the words, as they are; a review is data and is never rewritten.
-        label: index into the task's labels, or None where it is not known.
-        source: file and line, or None for a text typed in by hand.
-        domain: what it is about (books, hotels, ...), or None where that is not known.
+        text: the text.
+        label: index into the task's labels, or None where it is unknown.
+        source: file and line, or None for a text that was typed in.
+        domain: what it is about (books, hotels, ...), or None where that is unknown.
     """
 
     text: str
@@ -42,16 +46,16 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What an engine answered to one review.
+    """The answer of an engine to one review.
 
     Attributes:
-        label: index into the task's labels; None when the reply could not be parsed. None counts as wrong and is
-            reported apart: it is never turned into a label.
-        probabilities: (n_labels,) that sum to 1, or None where the engine only gives words.
-        log_likelihoods: (n_labels,) natural logarithm of the probability with which a language model writes the words
-            of each label; `probabilities` are these brought to the sum 1. None where there is no such thing.
-        raw: the reply, unchanged ("" for engines that give no words).
-        latency_s: seconds from sending the review to having its answer.
+        label: index into the task's labels; None when the reply could not be parsed. None counts as wrong, is reported
+            separately and is never turned into a label.
+        probabilities: (n_labels,) that sum to 1, or None where the engine gives text only.
+        log_likelihoods: (n_labels,) natural logarithm of the probability that a language model generates the answer of
+            each label; `probabilities` are these, normalised. None for other engines and modes.
+        raw: the reply, unchanged ("" for engines that give no text).
+        latency_s: seconds from sending the review to receiving its answer.
     """
 
     label: int | None
@@ -63,7 +67,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Reviews in three parts of which no two share a text."""
+    """Reviews in three parts; no text is in two of them."""
 
     train: list[Review] = field(default_factory=list)
     val: list[Review] = field(default_factory=list)
@@ -72,3 +76,27 @@ class Split:
     def parts(self) -> dict[str, list[Review]]:
         """Return the parts by name, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
+
+
+class Reason(StrEnum):
+    """Why a row is in no part of the data set."""
+
+    BROKEN_ROW = "broken row"  # too many or too few cells, unmatched quotes, invalid JSON, NUL bytes
+    UNKNOWN_LABEL = "unknown label"
+    NO_LABEL = "no label"
+    MIDDLE_STARS = "middle stars"  # neither above nor below the stated threshold
+    TOO_LONG = "too long"  # more tokens than the limit for training
+    EMPTY = "empty"
+    REPEAT = "repeat"
+    BOTH_LABELS = "more than one label"
+    LEAK = "as a held-out review"  # an exact or near duplicate of a test review
+    SURPLUS = "surplus"  # a valid row that is left out to balance the classes or by a limit
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that was left out."""
+
+    review: Review
+    reason: Reason
+    detail: str = ""

@@ -1,4 +1,4 @@
-"""Reviews made of phrases that say their label, for tests that need many of them and know which are wrong."""
+"""Generated reviews whose phrases show their label, for tests that need many with known errors."""
 
 from __future__ import annotations
 

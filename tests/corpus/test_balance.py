@@ -1,4 +1,4 @@
-"""Balance: fewer, more, or weights; copies go round, and nothing is lost."""
+"""Balancing: rows left out, copied in turn, or weighted; no row is lost."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentifactory.corpus.balance import balance_piles, compute_class_weights, share_out
+from sentifactory.corpus.splitting.balance import apportion, balance_rows, compute_class_weights
 from sentifactory.errors import ConfigError
 
-PILES = [[1, 2, 3], [10, 11, 12, 13, 14, 15, 16], [20, 21]]
+ROWS_BY_LABEL = [[1, 2, 3], [10, 11, 12, 13, 14, 15, 16], [20, 21]]
 
 
 @pytest.mark.parametrize(
@@ -27,19 +27,21 @@ PILES = [[1, 2, 3], [10, 11, 12, 13, 14, 15, 16], [20, 21]]
     ],
 )
 def test_counts(balance: str, max_train: int | None, counts: list[int]) -> None:
-    chosen, left_out = balance_piles(PILES, balance, max_train)
-    assert [len(pile) for pile in chosen] == counts
-    assert {*chosen[0], *chosen[1], *chosen[2], *left_out} == {row for pile in PILES for row in pile}
-    assert not {row for pile in chosen for row in pile} & set(left_out)
-    for pile, rows in zip(PILES, chosen, strict=True):
+    chosen, left_out = balance_rows(ROWS_BY_LABEL, balance, max_train)
+    assert [len(rows_of_label) for rows_of_label in chosen] == counts
+    assert {*chosen[0], *chosen[1], *chosen[2], *left_out} == {
+        row for rows_of_label in ROWS_BY_LABEL for row in rows_of_label
+    }
+    assert not {row for rows_of_label in chosen for row in rows_of_label} & set(left_out)
+    for rows_of_label, rows in zip(ROWS_BY_LABEL, chosen, strict=True):
         times = Counter(rows).values()
-        assert set(rows) <= set(pile)
+        assert set(rows) <= set(rows_of_label)
         assert max(times) - min(times) <= 1
 
 
 def test_an_unknown_choice_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
-        balance_piles(PILES, "half", None)
+        balance_rows(ROWS_BY_LABEL, "half", None)
     assert caught.value.where == "--balance"
 
 
@@ -52,6 +54,6 @@ def test_weights_make_all_labels_count_the_same(counts: list[int]) -> None:
 
 @given(st.integers(0, 500), st.lists(st.integers(0, 1000), min_size=1, max_size=6).filter(sum))
 def test_shares_add_up(wanted: int, sizes: list[int]) -> None:
-    counts = share_out(wanted, sizes)
+    counts = apportion(wanted, sizes)
     assert sum(counts) == wanted
     assert all(abs(count - wanted * size / sum(sizes)) < 1 for count, size in zip(counts, sizes, strict=True))

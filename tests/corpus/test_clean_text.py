@@ -1,10 +1,10 @@
-"""What cleaning takes out, what it leaves, and that it counts."""
+"""Which characters cleaning removes, keeps and counts."""
 
 from __future__ import annotations
 
 import pytest
 
-from sentifactory.corpus.cleaning import clean_text
+from sentifactory.clean_text import clean_text
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,12 @@ from sentifactory.corpus.cleaning import clean_text
         ("好\u200d吗 a\u200cb", "好吗 ab", {"invisible characters": 2}),
         ("\u202e好吗\u200f", "好吗", {"invisible characters": 2}),
         ("好\U000e0069\U000e0067\U000e006e", "好", {"invisible characters": 3}),
+        ("\u3164", "", {"invisible characters": 1}),
+        (" \ufe0f\u200d\ufe0f\u2800", "", {"invisible characters": 4, "outer whitespace": 1}),
         (" &nbsp;好&#8203;", "好", {"HTML entities": 2, "invisible characters": 1, "outer whitespace": 2}),
     ],
 )
-def test_what_goes(text: str, cleaned: str, changes: dict[str, int]) -> None:
+def test_removed_characters(text: str, cleaned: str, changes: dict[str, int]) -> None:
     assert clean_text(text) == (cleaned, changes)
 
 
@@ -41,11 +43,11 @@ def test_what_goes(text: str, cleaned: str, changes: dict[str, int]) -> None:
         "",
     ],
 )
-def test_what_stays(text: str) -> None:
+def test_kept_characters(text: str) -> None:
     assert clean_text(text) == (text, {})
 
 
-def test_a_review_of_invisible_characters_is_cleaned_in_no_time() -> None:
+def test_cleaning_many_invisible_characters_is_fast() -> None:
     text = "א" + "\u200f\u200d\u200b\U000e0041" * 100_000 + "好"
     cleaned, changes = clean_text(text)
     assert cleaned == "א" + "\u200f" * 100_000 + "好"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = [sys.executable, str(ROOT / "scripts" / "convert_chnsenticorp.py")]
 COMMAND = [sys.executable, "-m", "sentifactory.cli", "data", "prepare"]
@@ -29,7 +31,7 @@ def test_the_script_converts_a_file_with_qid_and_text_a(tmp_path: Path) -> None:
     assert lines[1] == "Read as labels 0/1 (corpus.csv)"
     assert lines[3].split() == ["train", "50", "50", "100"]
     assert lines[5].split() == ["test", "20", "20", "40"]
-    assert lines[-1] == "Registered in data/dataset_info.json: corpus_train, corpus_val"
+    assert lines[-2] == "Registered in data/dataset_info.json: corpus_train, corpus_val"
     assert len((tmp_path / "data" / "corpus" / "train.jsonl").read_text(encoding="utf-8").splitlines()) == 100
 
 

@@ -1,4 +1,4 @@
-"""What is said of each way in which data can be wrong, word for word: `expected/errors.txt`."""
+"""The message for each kind of invalid data: `expected/errors.txt`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.corpus.readers import read_source
+from sentifactory.corpus.reading.review_files import read_source
 from sentifactory.errors import DataError, SentiFactoryError
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task.task import BINARY_SENTIMENT
 
 HEAD = b"label,text\n"
 ROWS = "".join(f"{n % 2},第{n}家{'好' if n % 2 else '差'}\n" for n in range(40)).encode()
@@ -153,7 +153,7 @@ def list_options(command: str) -> set[str]:
     return {option for parameter in group.commands[command].params for option in parameter.opts}
 
 
-def tell(folder: Path, files: dict[str, bytes], words: str) -> str:
+def describe_error(folder: Path, files: dict[str, bytes], words: str) -> str:
     """Return what a command says of some files, as a line each for what, where, expected and next step."""
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -169,16 +169,19 @@ def tell(folder: Path, files: dict[str, bytes], words: str) -> str:
     return "\n".join(f"  {part}" for part in parts if part).replace(str(folder), "FOLDER")
 
 
-def test_every_fault_has_its_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
+@pytest.mark.slow
+def test_every_fault_has_its_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
     for number, (name, (files, words)) in enumerate(CASES.items()):
         folder = tmp_path / str(number)
         folder.mkdir()
         monkeypatch.chdir(folder)
-        told.append(f"{name}: sentifactory data {words}\n{tell(folder, files, words)}\n")
-    compare_words("\n".join(told), Path(__file__).parent / "expected" / "errors.txt")
+        monkeypatch.setattr("sys.argv", ["sentifactory", "data", *words.split()])
+        shown.append(f"{name}: sentifactory data {words}\n{describe_error(folder, files, words)}\n")
+    compare_words("\n".join(shown), Path(__file__).parent / "expected" / "errors.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "negative"),
     [
@@ -218,10 +221,10 @@ def test_the_options_that_are_named_can_be_pasted(
 
 
 @pytest.mark.parametrize("words", [("A", "B"), ("$HOME", "a=b"), ("非常满意", "满意"), ("不好", "太差")])
-def test_words_that_tell_nothing_are_asked_and_not_guessed(
+def test_unknown_words_are_not_guessed(
     words: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A guess that is pasted would turn the labels round."""
+    """A wrong guess that is pasted would swap the labels."""
     monkeypatch.chdir(tmp_path)
     with Path("a.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([("label", "text"), *((words[n % 2], f"第{n}家店") for n in range(40))])
@@ -229,3 +232,55 @@ def test_words_that_tell_nothing_are_asked_and_not_guessed(
         read_source("a.csv", BINARY_SENTIMENT)
     asked = shlex.split(caught.value.next_step.partition(" as in ")[2].partition(", where")[0])
     assert asked == ["--label_map", f"{words[0]}=LABEL", "--label_map", f"{words[1]}=LABEL"]
+
+
+def test_a_frequent_unknown_label_is_a_class_and_no_bad_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repo_root)
+    words = ["好评", "差评"] * 100
+    rows = [f"{word},第{row}家店" for row, word in enumerate([*words, *["中评"] * 7])]
+    file = tmp_path / "rare.csv"
+    file.write_text("label,text\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    assert len(read_source(file, BINARY_SENTIMENT).reviews) == 200
+    said = capsys.readouterr().err
+    assert "--task three_classes" in said
+    assert "'中评' (7 times)" in said
+    file.write_text("label,text\n" + "\n".join(rows[:-4]) + "\n", encoding="utf-8")
+    read_source(file, BINARY_SENTIMENT)
+    assert capsys.readouterr().err == "", "a few are typing errors"
+
+
+def test_a_file_that_leaves_too_few_names_the_line_that_was_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "broken.jsonl"
+    file.write_text('{"text": "好", "label": 1}\n{"text": "坏"\n', encoding="utf-8")
+    error = CliRunner().invoke(build_app(), ["data", "prepare", str(file), "--output_dir", str(tmp_path)]).exception
+    assert isinstance(error, DataError)
+    assert error.code == "split-too-few"
+    assert error.where == f"{file}, line 2"
+    assert '{"text": "坏"' in error.what
+    assert error.next_step
+
+
+@pytest.mark.parametrize(
+    ("words", "has_option"),
+    [
+        (("data", "prepare", "a.csv"), True),
+        (("data", "show", "a.csv"), True),
+        (("data", "check", "--train", "a.csv", "--test", "a.csv"), True),
+        (("label", "a.csv", "b.csv", "--model", "a.csv"), True),
+        (("eval", "ladder", "--csv_path", "a.csv", "--train_csv", "a.csv"), False),
+        (("predict", "好", "--train_csv", "a.csv"), False),
+    ],
+    ids=lambda words: "_".join(words[:2]) if isinstance(words, tuple) else "",
+)
+def test_the_option_for_a_column_is_one_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], has_option: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("one,two\n1,好\n0,坏\n", encoding="utf-8")
+    error = CliRunner().invoke(build_app(), words).exception
+    assert isinstance(error, DataError), error
+    assert error.code == "column-missing"
+    assert ("sentifactory data prepare FILE --text_column NAME" in error.next_step) is not has_option
+    assert "--text_column" in error.next_step

@@ -1,4 +1,4 @@
-"""Every word that the data commands write about one messy file, and every option on its way to where it counts."""
+"""The output of the data commands for one messy file, and every option reaches the code that uses it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from made_reviews import make_reviews, write_csv
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.corpus import commands, inspected, inspection, leakage, prepare, summary
-from sentifactory.corpus.gate_options import GateOptions
-from sentifactory.corpus.intake import ReadOptions
-from sentifactory.corpus.keys import encode_texts
-from sentifactory.corpus.picture import PictureOptions
+from sentifactory.corpus import commands, prepare
+from sentifactory.corpus.cleaning.text_keys import encode_texts
+from sentifactory.corpus.dataset import manifest as summary
+from sentifactory.corpus.inspection import inspect_data, loaded_data
+from sentifactory.corpus.inspection.data_profile import ProfileOptions
+from sentifactory.corpus.leakage import leak_report
 from sentifactory.corpus.prepare import PrepareOptions
+from sentifactory.corpus.prepare_options import PipelineOptions
+from sentifactory.corpus.reading.read_result import ReadOptions
 from sentifactory.errors import ConfigError, DataError
 
 LONG = "这家酒店的位置非常方便，出门就是地铁站，房间也打扫得很干净，早餐的种类不少"
 
 
 def write_messy(path: Path) -> Path:
-    """Write a file with all that the gate leaves out, in two domains."""
+    """Write a file with rows for every reason of rejection, in two domains."""
     rows: list[tuple[str | int, ...]] = [
         (review.label or 0, review.text, ("书籍", "hotels")[row % 3 == 0])
         for row, review in enumerate(make_reviews(90, ("negative", "positive")))
@@ -61,7 +64,9 @@ def write_words(folder: Path) -> dict[str, str]:
         found["show_pictures.txt"] = (
             "\n".join(re.findall(r"<(?:rect|line|path|circle|polyline|text)[^>]*>", page)) + "\n"
         )
-        found["doubt.txt"] = run("data doubt shop.csv --top 4") + (folder / "doubtful.csv").read_text("utf-8-sig")
+        found["doubt.txt"] = run("data doubt shop.csv --top 4") + (folder / "shop_reports" / "doubtful.csv").read_text(
+            "utf-8-sig"
+        )
     for name in ("rejected.csv", "near_repeats.csv"):
         found[name] = (data / name).read_text(encoding="utf-8-sig")
     for words in ("created_at", "versions", "packages", "machine"):
@@ -78,7 +83,7 @@ def test_every_word_about_a_messy_file(tmp_path: Path) -> None:
         compare_words(text, expected / name)
 
 
-def test_every_option_of_prepare_reaches_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_of_prepare_reaches_the_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert catch_call(monkeypatch, prepare, "prepare_reviews", "data prepare a.csv").given == (
         ["a.csv"],
         PrepareOptions(),
@@ -98,7 +103,7 @@ def test_every_option_of_prepare_reaches_the_gate(monkeypatch: pytest.MonkeyPatc
         task_name="three_classes",
         formatting="alpaca",
         read=ReadOptions("t", "l", "d", options.read.label_map, 3.5, "gb18030"),
-        gate=GateOptions(
+        pipeline=PipelineOptions(
             seed=1,
             val_size=0.2,
             test_size=30,
@@ -118,7 +123,7 @@ def test_every_option_of_prepare_reaches_the_gate(monkeypatch: pytest.MonkeyPatc
     assert dict(options.read.label_map) == {"好评": "positive"}
 
 
-def test_every_option_of_the_conversion_reaches_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_of_the_conversion_reaches_the_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
     def keep(*words: Any) -> dict[str, Any]:
@@ -127,16 +132,16 @@ def test_every_option_of_the_conversion_reaches_the_gate(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(prepare, "prepare_reviews", keep)
     commands.convert_csv("c.csv", "n", "o", "three_classes", "alpaca", 1, 0.2, 30, "balanced", 50, "up", as_json=True)
-    gate = GateOptions(seed=1, val_size=0.2, test_size=30, eval_classes="balanced", max_train=50, balance="up")
+    pipeline = PipelineOptions(seed=1, val_size=0.2, test_size=30, eval_classes="balanced", max_train=50, balance="up")
     assert given == [
         ["c.csv"],
-        PrepareOptions(name="n", output_dir="o", task_name="three_classes", formatting="alpaca", gate=gate),
+        PrepareOptions(name="n", output_dir="o", task_name="three_classes", formatting="alpaca", pipeline=pipeline),
     ]
 
 
-def test_the_checks_options_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_options_of_check_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
     words = "data check --train a.csv --train b.csv --test c.csv --test d.csv --text_column t --encoding gb18030"
-    train, test, task, options = catch_call(monkeypatch, leakage, "check_leaks_in_files", words).given
+    train, test, task, options = catch_call(monkeypatch, leak_report, "check_leaks_in_files", words).given
     assert (train, test, task.name) == (["a.csv", "b.csv"], ["c.csv", "d.csv"], "binary_sentiment")
     assert options == ReadOptions(text_column="t", encoding="gb18030")
 
@@ -161,7 +166,7 @@ def test_what_the_check_prints_and_its_exit_code(as_json: bool, tmp_path: Path) 
         assert LONG in result.stdout, "Chinese stays readable"
     else:
         lines = result.stdout.splitlines()
-        assert lines[0] == "2 of the 3 test reviews stand among the 3 training reviews: 2 exact, 0 near."
+        assert lines[0] == "2 of the 3 test reviews are among the 3 training reviews: 2 exact, 0 near."
         assert lines[1].startswith(f"  exact 1.00: {train}, line 2 = {test}, line 2: {LONG}")
         assert lines[2] == "  ... and 1 more pairs"
     result = CliRunner().invoke(build_app(), [*words, "--unseen", str(tmp_path / "unseen.csv")])
@@ -169,7 +174,7 @@ def test_what_the_check_prints_and_its_exit_code(as_json: bool, tmp_path: Path) 
     assert (tmp_path / "unseen.csv").read_text(encoding="utf-8").splitlines() == ["label,text", '1,"别的"']
 
 
-def test_leaks_that_were_kept_stand_first() -> None:
+def test_kept_leaks_are_reported_first() -> None:
     manifest = {
         "name": "n",
         "task": {"labels": ["negative", "positive"]},
@@ -181,12 +186,12 @@ def test_leaks_that_were_kept_stand_first() -> None:
         "outputs": {"train.jsonl": {}},
     }
     assert summary.summarise_manifest(manifest, "data").splitlines() == [
-        "LEAKS KEPT AS ASKED: 1 exact and 0 near repeats between the official splits",
+        "LEAKS KEPT AS ASKED: 1 exact and 0 near duplicates between the official splits",
         "9 rows read = 7 kept + 2 left out (repeat 2)",
         "Read as labels 0/1 (a.csv)",
         "            negative    positive         all",
         "train              2           3           5  (1 of them copies)",
-        "Near repeats: 2 rows in 1 groups, each within one part; leaks between the parts: 1 exact, 0 near",
+        "Near duplicates: 2 rows in 1 groups, each within one part; leaks between the parts: 1 exact, 0 near",
         "Written to data/n: train.jsonl, manifest.json",
         "Registered in data/dataset_info.json: n_train",
     ]
@@ -197,24 +202,24 @@ def test_leaks_that_were_kept_stand_first() -> None:
     assert summary.summarise_manifest(manifest, "data").splitlines()[0] == "9 rows read = 7 kept + 2 left out (none)"
 
 
-def test_the_options_of_those_who_look_reach_what_they_look_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_options_of_doubt_and_show_reach_them(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: dict[str, Any] = {}
 
     def load(what: str, **options: Any) -> str:
         looked.update(options, what=what)
         return "the data"
 
-    monkeypatch.setattr(inspected, "load_inspected", load)
+    monkeypatch.setattr(loaded_data, "load_inspected", load)
     words = "w --dataset_dir d --task t --text_column x --label_column y --seed 3 --output_file o --top 4"
     data, place, options = catch_call(
-        monkeypatch, inspection, "draw_picture", f"data show {words} --domain_column z --tokenizer m --skip_doubt"
+        monkeypatch, inspect_data, "write_data_page", f"data show {words} --domain_column z --tokenizer m --skip_doubt"
     ).given
     assert (data, place) == ("the data", "o")
-    assert options == PictureOptions(seed=3, tokenizer="m", n_doubtful=4, has_doubt=False)
+    assert options == ProfileOptions(seed=3, tokenizer="m", n_doubtful=4, has_doubt=False)
     columns = ReadOptions(text_column="x", label_column="y", domain_column="z")
     assert looked == {"what": "w", "dataset_dir": "d", "task_name": "t", "options": columns}
 
-    caught = catch_call(monkeypatch, inspection, "list_doubtful", f"data doubt {words} --folds 6")
+    caught = catch_call(monkeypatch, inspect_data, "list_doubtful", f"data doubt {words} --folds 6")
     assert (caught.given, caught.named) == (("the data", "o"), {"n_folds": 6, "seed": 3, "top": 4})
     columns = ReadOptions(text_column="x", label_column="y")
     assert looked == {"what": "w", "dataset_dir": "d", "task_name": "t", "options": columns}
@@ -228,25 +233,27 @@ def test_a_data_set_that_was_changed_by_hand_says_so(tmp_path: Path, monkeypatch
         part = tmp_path / "data" / "shop" / name
         part.write_text(part.read_text(encoding="utf-8") + '1,"真的很好","书籍"\n', encoding="utf-8")
         shown = " ".join(run("data show shop --skip_doubt").split())
-        names = ("val.csv is", "val.csv, test.csv are")[number]
-        assert f"{names} not what the manifest tells of: changed by hand, or left from another run." in shown, shown
-        assert f"The files hold {101 + number} rows, the manifest speaks of 100." in shown, shown
+        names = ("val.csv differs", "val.csv, test.csv differ")[number]
+        assert f"{names} from the manifest: edited, or left over from another run." in shown, shown
+        assert f"The files hold {101 + number} rows, but the manifest states 100." in shown, shown
 
 
-def test_texts_that_stand_in_two_parts_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_in_two_parts_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_messy(tmp_path / "shop.csv")
     run("data prepare shop.csv")
     train, test = ((tmp_path / "data" / "shop" / f"{name}.csv") for name in ("train", "test"))
-    for number, words in enumerate(("1 text of the test part stands", "2 texts of the test part stand"), start=1):
+    for number, words in enumerate(("1 text of the test part is", "2 texts of the test part are"), start=1):
         repeated = train.read_text(encoding="utf-8").splitlines()[number]
         test.write_text(f"{test.read_text(encoding='utf-8')}{repeated}\n", encoding="utf-8")
         shown = " ".join(run("data show shop --skip_doubt").split())
-        assert f"{words} in the training part as well: figures measured on it would be too good." in shown, shown
+        assert f"{words} also in the training part: metrics on it would be too optimistic." in shown, shown
 
 
 def test_a_package_that_a_table_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").write_bytes(b"x")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     error = CliRunner().invoke(build_app(), ["data", "prepare", str(tmp_path / "a.parquet")]).exception
     assert isinstance(error, ConfigError)
@@ -255,7 +262,7 @@ def test_a_package_that_a_table_needs(tmp_path: Path, monkeypatch: pytest.Monkey
     assert error.next_step == "pip install pyarrow, or save the reviews as CSV in UTF-8"
 
 
-def test_half_a_surrogate_pair_is_a_character_like_any_other() -> None:
+def test_lone_surrogates_are_encoded_like_other_characters() -> None:
     points, lengths = encode_texts(["好\ud83d", "", "a"])
     assert points.tolist() == [ord("好"), 0xD83D, ord("a")]
     assert lengths.tolist() == [2, 0, 1]
@@ -271,4 +278,4 @@ def test_a_workbook_with_two_sheets_of_reviews(tmp_path: Path) -> None:
     assert isinstance(error, DataError)
     assert error.what == "The workbook has 2 sheets with data: 'Sheet', 'Other'"
     assert (error.where, error.expected) == (str(tmp_path / "a.xlsx"), "one sheet with a text and a label column")
-    assert error.next_step == "keep that sheet alone, or save it as CSV in UTF-8"
+    assert error.next_step == "save that sheet as CSV in UTF-8, or in a workbook of its own"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sentifactory.corpus.cleaning import Reason
-from sentifactory.corpus.intake import ReadOptions
-from sentifactory.corpus.readers import read_source
+from sentifactory.corpus.reading.read_result import ReadOptions
+from sentifactory.corpus.reading.review_files import read_source
 from sentifactory.errors import DataError
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.records import Reason
+from sentifactory.task.task import BINARY_SENTIMENT
 
 HEAD = "label,text\n"
 GOOD = "1,很好\n0,太差\n"
@@ -78,7 +78,7 @@ FILES: dict[str, Dirty] = {
     "UTF-16 big-endian without BOM": Dirty(
         (HEAD + "1,一一一\n0,太差\n").encode("utf-16-be"), [("一一一", 1, 2), ("太差", 0, 3)], encoding="utf-16-be"
     ),
-    "UTF-16 cut off": Dirty((HEAD + GOOD).encode("utf-16")[:-1], message=["UTF-16", "cut off"]),
+    "UTF-16 cut off": Dirty((HEAD + GOOD).encode("utf-16")[:-1], message=["UTF-16", "truncated"]),
     "GBK in one row of a UTF-8 file": Dirty(
         (HEAD + "1,可以\n" * 30_000).encode() + "0,很差\n".encode("gbk") + "0,太差\n".encode(),
         [*[("可以", 1, line) for line in range(2, 30_002)], ("太差", 0, 30_003)],
@@ -99,8 +99,8 @@ FILES: dict[str, Dirty] = {
     "GB18030, named as UTF-8": Dirty(
         (HEAD + GOOD).encode("gb18030"), message=["line 2", "does not fit"], options=ReadOptions(encoding="utf-8")
     ),
-    "a picture": Dirty(
-        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)), message=["encoding cannot be found"]
+    "an image": Dirty(
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)), message=["encoding cannot be detected"]
     ),
     # emptiness
     "empty": Dirty("", message=["The file is empty"]),
@@ -113,8 +113,8 @@ FILES: dict[str, Dirty] = {
         [("很好", 1, 2), ("太差", 0, 5), ("很好", 1, 6)],
         [(3, BROKEN, "1 cell and the header has 2"), (4, BROKEN, "put the review in double quotes")],
     ),
-    "more ragged rows than sound ones": Dirty(
-        HEAD + "1,很好，真,好\n" * 2 + "0,太差\n", message=["line 2", "3 cells", "1 more bad row: line 3"]
+    "more ragged rows than valid ones": Dirty(
+        HEAD + "1,很好，真,好\n" * 2 + "0,太差\n", message=["line 2", "3 cells", "1 more invalid row: line 3"]
     ),
     "embedded line breaks": Dirty(
         HEAD + '1,"第一行\n第二行\r\n第三行"\n\n0,"他说""好"", 真的"\n1,末\u2028尾\x0b\x85\n',
@@ -137,7 +137,7 @@ FILES: dict[str, Dirty] = {
         HEAD + "1,很好\n0,差\0劲\n0,太差\n", [("很好", 1, 2), ("太差", 0, 4)], [(3, BROKEN, "NUL byte")]
     ),
     "a NUL byte in the label": Dirty(HEAD + FILLER + "0\0,太差\n", FILLED, [(32, UNKNOWN, "'0\\\\0'")]),
-    "duplicate headers": Dirty("label,text,text\n1,a,b\n", message=["'text', 'text'", "a name of its own"]),
+    "duplicate headers": Dirty("label,text,text\n1,a,b\n", message=["'text', 'text'", "a unique name"]),
     "duplicate headers of no importance": Dirty("id,id,label,text\n1,1,1,很好\n", [("很好", 1, 2)]),
     "ambiguous headers": Dirty("label,text,review\n1,a,b\n", message=["'text', 'review'", "--text_column"]),
     "ambiguous headers, named": Dirty(
@@ -197,17 +197,17 @@ FILES: dict[str, Dirty] = {
         * 9,
         [("很好", 1, 1), ("", 0, 9), ("null", 0, 11), ("5", 1, 12), *[("可以", 1, line) for line in range(13, 22)]],
         [
-            (3, BROKEN, "no JSON"),
+            (3, BROKEN, "not JSON"),
             (4, BROKEN, "a JSON list"),
             (5, BROKEN, "no key 'text'"),
-            (6, BROKEN, "'text' stands twice"),
+            (6, BROKEN, "'text' occurs twice"),
             (7, BROKEN, "half a character (\\ud83d)"),
             (8, BROKEN, "the text is a list"),
             (10, BROKEN, "NUL byte"),
         ],
         suffix=".jsonl",
     ),
-    "no JSON lines": Dirty("很好\n太差\n", message=["line 1", "no JSON objects"], suffix=".jsonl"),
+    "no JSON lines": Dirty("很好\n太差\n", message=["line 1", "not JSON objects"], suffix=".jsonl"),
     "JSON lines in GB18030": Dirty(
         '{"text": "很好，早餐不错", "label": 1}\n{"text": "太差", "label": 0}\n'.encode("gb18030"),
         [("很好，早餐不错", 1, 1), ("太差", 0, 2)],
@@ -221,7 +221,7 @@ FILES: dict[str, Dirty] = {
         suffix=".json",
     ),
     "a JSON list cut off": Dirty(
-        '[{"text": "很好", "label": 1},\n{"te', message=["line 2", "no JSON"], suffix=".json"
+        '[{"text": "很好", "label": 1},\n{"te', message=["line 2", "not JSON"], suffix=".json"
     ),
     "JSON lines called .json": Dirty(
         '{"text": "很好", "label": 1}\n{"text": "太差", "label": 0}\n',
@@ -233,7 +233,7 @@ FILES: dict[str, Dirty] = {
         [("很好", 1, 1), ("太差", 0, 2)],
         suffix=".json",
     ),
-    "JSON of something else": Dirty('{"a": [1], "b": [1, 2]}', message=["cannot be told"], suffix=".json"),
+    "JSON of something else": Dirty('{"a": [1], "b": [1, 2]}', message=["cannot be identified"], suffix=".json"),
     "a workbook": Dirty(
         workbook((None,), ("标签", "评论"), (1, "很好"), (), ("负面", "NA"), (1.0, 5), (1, "很好", "?")),
         [("很好", 1, 3), ("NA", 0, 5), ("5", 1, 6)],
@@ -268,11 +268,11 @@ FILES: dict[str, Dirty] = {
         '<?xml version="1.0"?>\n<Workbook/>', message=["markup", "save it as .xlsx"], suffix=".xls"
     ),
     "an old workbook called .csv": Dirty(
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), message=["workbook of the old kind", "password"]
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), message=["workbook in the old format", "password"]
     ),
     "an archive": Dirty(b"PK\x05\x06" + bytes(18), message=["not an Excel workbook", "something else"]),
     "compressed": Dirty(b"\x1f\x8b\x08" + bytes(9), message=["gzip", "unpack"]),
-    # the line by which Excel learns what separates the cells
+    # the line that tells Excel the delimiter
     **{
         f"{mark + line!r}": Dirty(
             f"{mark}{line}\n" + (HEAD + GOOD).replace(",", sign),
@@ -329,16 +329,16 @@ def test_the_right_rows_or_one_clear_message(tmp_path: Path, kind: str) -> None:
         assert "\n" not in message
         assert len(message.removeprefix(str(path))) < 600
         return
-    intake = read_source(path, BINARY_SENTIMENT, dirty.options)
+    result = read_source(path, BINARY_SENTIMENT, dirty.options)
     assert [
-        (review.text, review.label, review.source.line) for review in intake.reviews if review.source
+        (review.text, review.label, review.source.line) for review in result.reviews if review.source
     ] == dirty.rows
-    assert [(row.source.line, row.reason) for row in intake.rejected] == [
+    assert [(row.source.line, row.reason) for row in result.rejected] == [
         (n, reason) for n, reason, _ in dirty.rejected
     ]
-    for row, (_, _, word) in zip(intake.rejected, dirty.rejected, strict=True):
+    for row, (_, _, word) in zip(result.rejected, dirty.rejected, strict=True):
         assert word in row.detail
         row.text.encode()
-    assert [file.n_rows for file in intake.inputs] == [len(dirty.rows) + len(dirty.rejected)]
-    assert intake.encoding == dirty.encoding
-    assert all(review.source and review.source.file == str(path) for review in intake.reviews)
+    assert [file.n_rows for file in result.inputs] == [len(dirty.rows) + len(dirty.rejected)]
+    assert result.encoding == dirty.encoding
+    assert all(review.source and review.source.file == str(path) for review in result.reviews)

@@ -1,4 +1,4 @@
-"""What is held out from a training file, when a manifest is believed, and what is compared after all."""
+"""Which files are held out from a training file, which a manifest proves clean, and which are compared."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from made_reviews import make_reviews, write_reviews
 
-from sentifactory.corpus import leak_guard
-from sentifactory.corpus.leak_guard import (
+from sentifactory.corpus.leakage import leak_guard
+from sentifactory.corpus.leakage.leak_guard import (
     CLEAN,
     LEAKS,
     TrainFile,
@@ -47,7 +47,7 @@ def test_the_manifest_names_what_is_held_out(data: Path, folds: Path, tmp_path: 
     assert find_held_out([tmp_path / "mine.csv"]) == []
 
 
-def test_a_manifest_is_believed_for_its_own_bytes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_proves_files_with_its_hashes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("nothing should be compared")
 
@@ -55,7 +55,7 @@ def test_a_manifest_is_believed_for_its_own_bytes(data: Path, monkeypatch: pytes
     finding = find_leaks([TrainFile(data / "train.jsonl")], [data / "val.csv", data / "test.csv"])
     assert finding.status == CLEAN
     assert finding.to_json()["proven_by"] == [str(data / "manifest.json")]
-    assert "proves for these very files" in finding.summarise()
+    assert "proves for exactly these files" in finding.summarise()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_manifest_is_believed_for_its_own_bytes(data: Path, monkeypatch: pytes
         lambda manifest: manifest["leak_check"].clear(),
     ],
 )
-def test_a_manifest_that_proves_nothing_is_not_believed(data: Path, change: object) -> None:
+def test_a_manifest_without_proof_is_ignored(data: Path, change: object) -> None:
     assert find_proof(data / "train.jsonl", data / "test.csv") == data / "manifest.json"
     manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
     change(manifest)  # type: ignore[operator]
@@ -84,13 +84,15 @@ def test_changed_files_are_compared_and_refused(data: Path) -> None:
     assert find_proof(data / "train.csv", data / "test.csv") is None
     finding = find_leaks([TrainFile(data / "train.csv")], [data / "test.csv", data / "val.csv"])
     assert (finding.status, finding.n_leaked) == (LEAKS, 1)
-    with pytest.raises(LeakError, match=r"test\.csv, line 2 repeats .*train\.csv, line \d+ \(exact, 1\.00\).*Next: x"):
+    with pytest.raises(
+        LeakError, match=r"test\.csv, line 2 duplicates .*train\.csv, line \d+ \(exact, 1\.00\).*Next: x"
+    ):
         finding.refuse(next_step="x")
     n_before = sum(1 for _ in (data / "train.csv").open(encoding="utf-8")) - 2
     assert find_leaks([TrainFile(data / "train.csv", n_before)], [data / "test.csv"]).status == CLEAN
 
 
-def test_folds_are_proven_by_the_val_parts_they_are_made_of(folds: Path) -> None:
+def test_folds_are_proven_by_their_val_parts(folds: Path) -> None:
     train = folds / "fold_0" / "train.jsonl"
     assert find_proof(train, folds / "fold_0" / "val.csv") == folds / "manifest.json"
     assert find_proof(train, folds / "test.csv") == folds / "manifest.json"
@@ -111,14 +113,13 @@ def test_texts_are_read_whatever_their_labels(tmp_path: Path) -> None:
         find_leaks([TrainFile(tmp_path / "train.csv")], [tmp_path / "broken.jsonl"])
 
 
-def test_the_same_reviews_in_two_training_files_are_told_once(tmp_path: Path) -> None:
+def test_the_same_reviews_in_two_training_files_are_reported_once(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text\n非常好吃的一家店\n再也不会来了\n再也不会来了\n", encoding="utf-8")
     (tmp_path / "more.jsonl").write_text('{"text": "再也不会来了！"}\n{"text": "菜很新鲜"}\n', encoding="utf-8")
     (tmp_path / "test.csv").write_text("text\n没有人说过的话\n", encoding="utf-8")
     train = [TrainFile(tmp_path / "train.csv"), TrainFile(tmp_path / "more.jsonl")]
     assert (
-        "None of the 1 test reviews stands among the 4 training"
-        in find_leaks(train, [tmp_path / "test.csv"]).summarise()
+        "None of the 1 test reviews is among the 4 training" in find_leaks(train, [tmp_path / "test.csv"]).summarise()
     )
     (tmp_path / "test.csv").write_text("text\n菜很新鲜\n", encoding="utf-8")
     finding = find_leaks(train, [tmp_path / "test.csv"])
@@ -126,7 +127,7 @@ def test_the_same_reviews_in_two_training_files_are_told_once(tmp_path: Path) ->
     assert [str(pair.train.source) for pair in finding.report.pairs] == [f"{tmp_path / 'more.jsonl'}, line 2"]
 
 
-def test_several_test_files_are_told_apart_and_training_is_read_once(
+def test_several_test_files_are_distinguished_and_training_is_read_once(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "train.csv").write_text("text\n非常好吃的一家店，下次再来\n再也不会来了\n", encoding="utf-8")
@@ -156,7 +157,7 @@ def test_several_test_files_are_told_apart_and_training_is_read_once(
     assert [bool(finding.manifests) for finding in mixed] == [True, False]
 
 
-def test_columns_of_any_name_are_looked_into(tmp_path: Path) -> None:
+def test_columns_of_any_name_are_compared(tmp_path: Path) -> None:
     rows = [
         {"question": f"第{at}题，“{text}”好吗", "gold": at % 2}
         for at, text in enumerate(("菜很新鲜，送得很快", "再也不会来了，真差"))
@@ -169,7 +170,7 @@ def test_columns_of_any_name_are_looked_into(tmp_path: Path) -> None:
         find_leaks([TrainFile(tmp_path / "test.csv")], [tmp_path / "train.jsonl"])
 
 
-def test_what_cannot_be_read_is_told_apart(tmp_path: Path) -> None:
+def test_readable_files_are_separated(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
     (tmp_path / "b.csv").write_text("text\n很好\n", encoding="utf-8")
     train = [TrainFile(tmp_path / name) for name in ("a.jsonl", "b.csv")]

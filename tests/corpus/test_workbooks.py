@@ -1,4 +1,4 @@
-"""Workbooks as other programs than ours write them: each cell is what Excel shows, or its row is rejected with why."""
+"""Workbooks of other programs: each cell is read as Excel shows it, or its row is rejected with the reason."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sentifactory.corpus.cleaning import Reason
-from sentifactory.corpus.intake import Intake
-from sentifactory.corpus.readers import read_source
+from sentifactory.corpus.reading.read_result import ReadResult
+from sentifactory.corpus.reading.review_files import read_source
 from sentifactory.errors import DataError
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.records import Reason
+from sentifactory.task.task import BINARY_SENTIMENT
 
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 STRICT = "http://purl.oclc.org/ooxml/spreadsheetml/main"
@@ -44,7 +44,7 @@ def row(label: str | int, review: str) -> str:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Return a function that writes sheets (their rows as XML, and what stands around them) as a workbook."""
+    """Return a function that writes sheets (their rows as XML, and the XML around them) as a workbook."""
 
     def write(
         *sheets: str, before: str = "", after: str = "", strings: str = "", namespace: str = MAIN, states: str = ""
@@ -83,15 +83,15 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def read(path: Path) -> Intake:
+def read(path: Path) -> ReadResult:
     return read_source(path, BINARY_SENTIMENT)
 
 
-def tell(intake: Intake) -> tuple[list[tuple[str, int | None]], list[tuple[int, Reason]]]:
+def summarise(result: ReadResult) -> tuple[list[tuple[str, int | None]], list[tuple[int, Reason]]]:
     """Return text and label of each review, line and reason of each rejected row."""
     return (
-        [(review.text, review.label) for review in intake.reviews],
-        [(one.source.line, one.reason) for one in intake.rejected],
+        [(review.text, review.label) for review in result.reviews],
+        [(one.source.line, one.reason) for one in result.rejected],
     )
 
 
@@ -100,7 +100,7 @@ def test_the_stated_size_of_a_sheet_is_not_believed(write: Write, namespace: str
     sheet = HEADER + row(1, "好") + row(0, "差") + row(1, "很好")
     for size in ("A1:B2", "A1:A4", "A1", "A1:XFD1048576"):
         path = write(sheet, before=f'<dimension ref="{size}"/>', namespace=namespace)
-        assert tell(read(path)) == ([("好", 1), ("差", 0), ("很好", 1)], [])
+        assert summarise(read(path)) == ([("好", 1), ("差", 0), ("很好", 1)], [])
 
 
 @pytest.mark.parametrize(
@@ -128,21 +128,21 @@ def test_escaped_characters_are_what_excel_shows(write: Write, written: str, sho
         f"{HEADER}<row><c><v>1</v></c>{cell[place]}</row>",
         strings=f"<si><r><t>{written[:1]}</t></r><r><rPr/><t>{written[1:]}</t></r><rPh><t>hao</t></rPh></si>",
     )
-    assert tell(read(path)) == ([(shown, 1)], [])
+    assert summarise(read(path)) == ([(shown, 1)], [])
 
 
 def test_escapes_in_the_header_are_line_ends(write: Write) -> None:
     header = "<row>" + text("_x000D_\n标签") + text("评论_x000D_") + "</row>"
-    assert tell(read(write(header + row(1, "好")))) == ([("好", 1)], [])
+    assert summarise(read(write(header + row(1, "好")))) == ([("好", 1)], [])
 
 
 @pytest.mark.parametrize("error", ["#NAME?", "#N/A", "#REF!", "#VALUE!", "#DIV/0!"])
-def test_errors_are_no_reviews_and_no_labels(write: Write, error: str) -> None:
+def test_error_cells_are_neither_reviews_nor_labels(write: Write, error: str) -> None:
     cell = f"<c t='e'><v>{error}</v></c>"
     sheet = HEADER + row(1, "好") + row(0, error) + f"<row><c><v>1</v></c>{cell}</row>" + row(cell, "差")
-    intake = read(write(sheet))
-    assert tell(intake) == ([("好", 1), (error, 0)], [(4, Reason.BROKEN_ROW), (5, Reason.NO_LABEL)])
-    assert all(error in one.detail for one in intake.rejected)
+    result = read(write(sheet))
+    assert summarise(result) == ([("好", 1), (error, 0)], [(4, Reason.BROKEN_ROW), (5, Reason.NO_LABEL)])
+    assert all(error in one.detail for one in result.rejected)
 
 
 def test_a_merged_label_is_that_of_all_its_rows(write: Write) -> None:
@@ -157,7 +157,7 @@ def test_a_merged_label_is_that_of_all_its_rows(write: Write) -> None:
         + row(none, "无")
     )
     merges = '<mergeCells><mergeCell ref="A2:A4"/><mergeCell ref="A5:A6"/><mergeCell ref="B1:C1"/></mergeCells>'
-    assert tell(read(write(sheet, after=merges))) == (
+    assert summarise(read(write(sheet, after=merges))) == (
         [("好", 1), ("很好", 1), ("可以", 1), ("差", 0), ("太差", 0)],
         [(7, Reason.NO_LABEL)],
     )
@@ -165,12 +165,12 @@ def test_a_merged_label_is_that_of_all_its_rows(write: Write) -> None:
 
 def test_a_formula_is_its_saved_result(write: Write) -> None:
     formula = "<c><f>IF(C2&gt;3,1,0)</f>{}</c>".format
-    assert tell(read(write(HEADER + row(formula("<v>1</v>"), "好") + row(formula("<v>0</v>"), "差")))) == (
+    assert summarise(read(write(HEADER + row(formula("<v>1</v>"), "好") + row(formula("<v>0</v>"), "差")))) == (
         [("好", 1), ("差", 0)],
         [],
     )
     sheet = HEADER + row(1, "好") + row(formula("<v/>"), "差") + row(0, "太差")
-    assert tell(read(write(sheet))) == ([("好", 1), ("太差", 0)], [(3, Reason.NO_LABEL)])
+    assert summarise(read(write(sheet))) == ([("好", 1), ("太差", 0)], [(3, Reason.NO_LABEL)])
     with pytest.raises(DataError, match="2 of 3 reviews have no label: the label is a formula") as caught:
         read(write(HEADER + row(1, "好") + row(formula(""), "差") + row(formula("<v/>"), "太差")))
     assert caught.value.where.endswith("line 3")
@@ -185,28 +185,30 @@ def test_numbers_and_dates(write: Write) -> None:
         + row("<c s='4'><v>0</v></c>", "差")
     )
     sheet += "".join(f"<row><c><v>1</v></c>{cell}</row>" for cell in (date, month, "<c><v>100</v></c>"))
-    assert tell(read(write(sheet))) == (
+    assert summarise(read(write(sheet))) == (
         [("好", 1), ("对", 1), ("差", 0), ("100", 1)],
         [(5, Reason.BROKEN_ROW), (6, Reason.BROKEN_ROW)],
     )
 
 
-def test_titles_and_other_sheets_are_passed_over(write: Write) -> None:
+def test_titles_and_other_sheets_are_skipped(write: Write) -> None:
     title = f"<row r='2'>{text('2023年评论汇总')}</row>"
     table = (
         HEADER.replace("<row>", "<row r='4'>")
         + row(1, "好")
         + f"<row r='9'>{text('差', 'B9')}<c/></row>".replace("<row r='9'>", "<row r='9'><c r='A9'><v>0</v></c>")
     )
-    intake = read(write("", title + table, ""))
-    assert tell(intake)[0] == [("好", 1), ("差", 0)]
-    assert [review.source and review.source.line for review in intake.reviews] == [5, 9]
-    assert tell(read(write(HEADER + row(0, "旧"), HEADER + row(1, "好"), states=" state='hidden'")))[0] == [("好", 1)]
+    result = read(write("", title + table, ""))
+    assert summarise(result)[0] == [("好", 1), ("差", 0)]
+    assert [review.source and review.source.line for review in result.reviews] == [5, 9]
+    assert summarise(read(write(HEADER + row(0, "旧"), HEADER + row(1, "好"), states=" state='hidden'")))[0] == [
+        ("好", 1)
+    ]
     with pytest.raises(DataError, match="2 sheets with data"):
         read(write(HEADER + row(0, "旧"), HEADER + row(1, "好")))
 
 
-def test_a_sheet_that_breaks_off_is_told_in_one_sentence(write: Write) -> None:
+def test_a_truncated_sheet_is_one_clear_error(write: Write) -> None:
     path = write(HEADER + row(1, "好") + "<row><c></row>")
     with pytest.raises(DataError, match="not an Excel workbook"):
         read(path)

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
 from sentifactory.corpus.prepare import prepare_reviews
-from sentifactory.doctor import machine
-from sentifactory.doctor.belongings import check_data, check_models, check_reports, check_runs
-from sentifactory.environments import STAMP_NAME, compute_stamp
+from sentifactory.doctor import machine_checks
+from sentifactory.doctor.project_checks import check_data, check_models, check_reports, check_runs
+from sentifactory.system.environments import STAMP_NAME, compute_stamp
 
 
 def write_tool(folder: Path, name: str, output: str, code: int = 0) -> None:
@@ -40,7 +40,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_what_a_gpu_can_do(tools: Path, row: str, status: str, has_bf16: bool) -> None:
     write_tool(tools, "nvidia-smi", row)
-    found = machine.check_gpu()
+    found = machine_checks.check_gpu()
     assert found.status == status
     assert found.facts["has_bf16"] is has_bf16
     assert row.split(",")[0] in found.summary
@@ -49,18 +49,18 @@ def test_what_a_gpu_can_do(tools: Path, row: str, status: str, has_bf16: bool) -
 
 def test_one_old_chip_among_new_ones_decides(tools: Path) -> None:
     write_tool(tools, "nvidia-smi", "NVIDIA A100, 40960, 8.0, 1\nTesla T4, 15360, 7.5, 1")
-    assert machine.check_gpu().facts["has_bf16"] is False
+    assert machine_checks.check_gpu().facts["has_bf16"] is False
 
 
 @pytest.mark.parametrize(("output", "code"), [("NVIDIA-SMI has failed", 9), ("", 0), ("odd words", 0)])
 def test_a_driver_that_does_not_answer_is_no_gpu(tools: Path, output: str, code: int) -> None:
     write_tool(tools, "nvidia-smi", output, code)
-    assert machine.check_gpu().facts["gpus"] == []
+    assert machine_checks.check_gpu().facts["gpus"] == []
 
 
 def test_a_chip_that_does_not_say_what_it_can_is_not_trusted_with_bf16(tools: Path) -> None:
     write_tool(tools, "nvidia-smi", "Some GPU, [N/A], [N/A], 1")
-    assert machine.check_gpu().facts["has_bf16"] is False
+    assert machine_checks.check_gpu().facts["has_bf16"] is False
 
 
 def test_an_environment_that_the_lock_has_moved_away_from(tmp_path: Path) -> None:
@@ -69,16 +69,16 @@ def test_an_environment_that_the_lock_has_moved_away_from(tmp_path: Path) -> Non
         (tmp_path / "requirements" / name).write_text("x")
     (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / ".venv").mkdir()
-    assert machine.check_training(tmp_path).next_step == "make setup"
+    assert machine_checks.check_training(tmp_path).next_step == "make setup"
     (tmp_path / ".venv" / STAMP_NAME).write_text(compute_stamp("train", tmp_path))
-    assert machine.check_training(tmp_path).status == "ok"
+    assert machine_checks.check_training(tmp_path).status == "ok"
     (tmp_path / "requirements" / "train.txt").write_text("y")
-    assert machine.check_training(tmp_path).status == "note"
+    assert machine_checks.check_training(tmp_path).status == "note"
 
 
 def test_without_vllm_the_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENTIFACTORY_VLLM_PYTHON", str(tmp_path / "none"))
-    found = machine.check_vllm(tmp_path)
+    found = machine_checks.check_vllm(tmp_path)
     assert found.status == "missing"
     assert found.next_step
 
@@ -87,7 +87,7 @@ def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_verysecretverysecret")
     monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    found = machine.check_hub()
+    found = machine_checks.check_hub()
     assert "verysecret" not in json.dumps(found.to_dict())
     assert found.facts["has_token"]
     assert found.facts["endpoint"] == "https://mirror.example"
@@ -97,7 +97,7 @@ def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_way_to_the_hub_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("HF_ENDPOINT", "me:secret@mirror.example")
-    found = machine.check_hub()
+    found = machine_checks.check_hub()
     assert found.status == "note"
     assert "HF_ENDPOINT=https://mirror.example," in found.next_step
     assert "secret" not in json.dumps(found.to_dict())
@@ -108,7 +108,7 @@ def test_an_empty_folder_lacks_everything_and_names_the_commands(tmp_path: Path)
         (check_models, "sentifactory model fetch"),
         (check_data, "sentifactory data prepare"),
         (check_runs, "sentifactory train"),
-        (check_reports, "eval_sentiment_compare.py"),
+        (check_reports, "sentifactory eval compare"),
     ):
         found = check(tmp_path)
         assert found.status == "missing"

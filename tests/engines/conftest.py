@@ -1,10 +1,8 @@
-"""What the tests of the engines share: drivers, reviews, and one real vLLM for all."""
+"""What the tests of the engines share: reviews, and one real vLLM for all."""
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,6 @@ from process_family import DrivenVllm, adopt_orphans, run_driver
 from sentifactory.records import Review
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def start_driver() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a driver for the length of a test."""
-    with ExitStack() as stack:
-        yield lambda *words, **options: stack.enter_context(run_driver(*words, **options))
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +29,5 @@ def vllm_base(gemma_checkpoint: Path) -> Iterator[DrivenVllm]:
         stage, address, key = driver.stdout.readline().split()
         assert stage == "ready"
         yield DrivenVllm(driver, watch, address, key)
+        driver.kill()
+        watch.wait_for(0, within_s=60)  # its guards remove its folder, if they are let

@@ -11,16 +11,15 @@ from tiny_models import build_tiny_bert
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.engines.encoder import EncoderEngine
+from sentifactory.engines.local.encoder_engine import EncoderEngine
 from sentifactory.engines.registry import build_engine, choose_kind, split_by_prompt
 from sentifactory.errors import ConfigError, EngineError
-from sentifactory.model_task import write_model_task
-from sentifactory.models.classifier_labels import match_labels
-from sentifactory.models.classifier_texts import encode_texts
-from sentifactory.models.classifiers import load_classifier
+from sentifactory.models.classifiers import encode_texts, load_classifier
 from sentifactory.records import Review
-from sentifactory.task import BINARY_SENTIMENT, Task
-from sentifactory.task_files import load_task
+from sentifactory.task.label_names import match_labels
+from sentifactory.task.model_folder import write_model_task
+from sentifactory.task.task import BINARY_SENTIMENT, Task
+from sentifactory.task.task_file import load_task
 
 SARCASM = "这家饭店真贴心，知道我吃不饱还特地在里面放蟑螂"
 
@@ -72,6 +71,7 @@ def test_the_same_answers_as_transformers_own_pipeline(tuned: Path) -> None:
     assert answer.probabilities == pytest.approx((shares["negative"], shares["positive"]), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_models_labels_in_another_order_and_in_other_words(tmp_path: Path, headless: Path, tuned: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -103,9 +103,10 @@ def test_control_tokens_in_a_review_are_text(tuned: Path) -> None:
     assert len(encode_texts(loaded.tokenizer, ["好" * 500], 64)[0]) == 64
 
 
+@pytest.mark.slow
 def test_an_encoder_without_a_head_is_said_to_have_none(headless: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with build_engine("auto", str(headless), BINARY_SENTIMENT, mode="score") as engine:
-        assert "random head" in capsys.readouterr().err
+        assert "without a classification head" in capsys.readouterr().err
         first = engine.predict([Review(SARCASM)])[0].probabilities
     with build_engine("encoder", str(headless), BINARY_SENTIMENT, mode="score") as engine:
         assert engine.predict([Review(SARCASM)])[0].probabilities == first
@@ -155,6 +156,7 @@ def run_predict(*words: str) -> Any:
     return CliRunner().invoke(build_app(), ["predict", *words])
 
 
+@pytest.mark.slow
 def test_side_by_side(tuned: Path, headless: Path, tmp_path: Path) -> None:
     more = tmp_path / "more.txt"
     more.write_text("很好\n\n太差\n", encoding="utf-8")
@@ -179,9 +181,9 @@ def test_side_by_side(tuned: Path, headless: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--model", "."], "No text is given"),
-        (["好"], "No model is given"),
-        (["好", "--model", "no/folder/here"], "There is no such model"),
+        (["--model", "."], "No text given"),
+        (["好"], "No model given"),
+        (["好", "--model", "no/folder/here"], "This model does not exist"),
         (["好", "--model", "a/b", "--model", "a/b"], "A model is given twice"),
     ],
 )

@@ -8,22 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tiny_models import link_model
 
-from sentifactory.engines.base import ClosingEngine, OnAnswer, tell_answers
-from sentifactory.engines.calibration import (
+from sentifactory.engines.base import ClosingEngine, OnAnswer, report_answers
+from sentifactory.engines.registry import CalibratedEngine, build_engine
+from sentifactory.errors import ConfigError
+from sentifactory.metrics.calibration import (
     CALIBRATION_NAME,
-    CalibratedEngine,
     Calibration,
     find_calibration,
     hash_prompt,
     load_calibration,
     save_calibration,
 )
-from sentifactory.engines.registry import build_engine
-from sentifactory.errors import ConfigError
 from sentifactory.models.weights import hash_weights
 from sentifactory.records import Prediction, Review
-from sentifactory.task import BINARY_SENTIMENT, REFERENCE_SENTIMENT
+from sentifactory.task.task import BINARY_SENTIMENT, REFERENCE_SENTIMENT
 
 CALIBRATION = Calibration(
     "batch", 2.0, (0.5, -0.5), "binary_sentiment", hash_prompt(BINARY_SENTIMENT), 0.8, 0.9, {"reviews": 200}, {}
@@ -42,7 +42,7 @@ class Fixed(ClosingEngine):
             Prediction(1, (0.1, 0.9)),
             Prediction(None, raw="好的"),
         ]
-        return tell_answers(answers, on_answer)
+        return report_answers(answers, on_answer)
 
     def close(self) -> None:
         self.is_closed = True
@@ -80,16 +80,14 @@ def test_it_belongs_to_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture
     assert find_calibration(str(tmp_path), BINARY_SENTIMENT, {"model.safetensors": "0"}) is None
     (tmp_path / "model.safetensors").write_bytes(b"weights, trained on")
     assert find_calibration(str(tmp_path), BINARY_SENTIMENT) is None
-    assert "fitted for other weights" in capsys.readouterr().err
+    assert "fitted on other weights" in capsys.readouterr().err
     assert find_calibration("org/name", BINARY_SENTIMENT) is None
     assert find_calibration("", BINARY_SENTIMENT) is None
 
 
+@pytest.mark.slow
 def test_transformers_applies_what_lies_in_the_folder(tiny_qwen: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    for file in tiny_qwen.iterdir():
-        (folder / file.name).symlink_to(file)
+    folder = link_model(tiny_qwen, tmp_path / "model")
     calibration = replace(CALIBRATION, bias=(3.0, -3.0), weights=hash_weights(folder))
     save_calibration(calibration, folder)
     reviews = [Review("房间很干净"), Review("服务太差了，再也不来")]
@@ -149,4 +147,15 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, change: object) -
 def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / CALIBRATION_NAME).write_text("{")
     with pytest.raises(ConfigError, match="calibration cannot be used"):
+        load_calibration(tmp_path, BINARY_SENTIMENT)
+
+
+@pytest.mark.parametrize("changes", [
+    {"fitted_on": 5}, {"fitted_on": None}, {"weights": []}, {"threshold": "x"}, {"target_accuracy": None},
+    {"temperature": None}, {"bias": 1}, {"temperature": float("inf")},
+])  # fmt: skip
+def test_a_calibration_of_another_form_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    values = CALIBRATION.to_dict() | changes
+    (tmp_path / CALIBRATION_NAME).write_text(json.dumps(values))
+    with pytest.raises(ConfigError):
         load_calibration(tmp_path, BINARY_SENTIMENT)

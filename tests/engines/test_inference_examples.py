@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sentifactory.engines.vllm_install import VllmInstall, find_vllm_python
-from sentifactory.engines.vllm_process import VllmOptions, build_command
+from sentifactory.engines.vllm.start_vllm import VllmOptions, build_command
+from sentifactory.engines.vllm.vllm_install import VllmInstall, find_vllm_python
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "inference"
 FILES = sorted(EXAMPLES.glob("*_vllm.yaml"))

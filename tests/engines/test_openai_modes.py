@@ -9,11 +9,11 @@ import math
 import pytest
 from fake_openai_server import Behaviour, next_logprobs
 
-from sentifactory.engines import openai_client
-from sentifactory.engines.openai_api import OpenAiEngine
+from sentifactory.engines.openai import connection
+from sentifactory.engines.openai.openai_engine import OpenAiEngine
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
-from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.task.task import BINARY_SENTIMENT, Task
 
 Fake = tuple[Behaviour, str]
 
@@ -30,7 +30,7 @@ NESTED_WORDS = Task("nested", ("good", "review"), "k", ("好", "好评"), "评�
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_client, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(connection, "FIRST_PAUSE_S", 0.01)
 
 
 def ask(address: str, mode: str, texts: list[str], task: Task = BINARY_SENTIMENT, **more: object) -> list[Prediction]:
@@ -67,7 +67,7 @@ def test_the_form_that_a_server_enforces_is_found(fake: Fake, field: str, refuse
 def test_a_server_that_ignores_the_constraint_is_found_out_before_the_first_review(fake: Fake, refuses: bool) -> None:
     behaviour, address = fake
     behaviour.constraint, behaviour.refuses_unknown_fields = "nothing", refuses
-    with pytest.raises(EngineError, match=r"does not keep to the answers.*use the mode generate or score"):
+    with pytest.raises(EngineError, match=r"does not enforce a choice of answers.*use the mode generate or score"):
         ask(address, "constrain", ["好"])
     assert len(behaviour.bodies) == 3  # one canary for each form, and no review
 
@@ -75,7 +75,7 @@ def test_a_server_that_ignores_the_constraint_is_found_out_before_the_first_revi
 def test_a_server_that_stops_to_enforce_ends_the_run(fake: Fake) -> None:
     behaviour, address = fake
     behaviour.breaks_constraint_after = 2
-    with pytest.raises(EngineError, match=r"wrote '乱……', which is none of the answers"):
+    with pytest.raises(EngineError, match=r"replied '乱……', which is not one of the answers"):
         ask(address, "constrain", ["好", "乱"], concurrency=1)
 
 
@@ -135,13 +135,14 @@ def test_the_requests_of_a_review_do_not_queue_behind_those_that_came_later(fake
 def test_a_server_without_tokenizer_or_probabilities_is_refused_before_the_first_review(fake: Fake) -> None:
     behaviour, address = fake
     behaviour.has_tokenizer = False
-    with pytest.raises(EngineError, match=r"cuts text into tokens.*POST /tokenize"):
+    with pytest.raises(EngineError, match=r"token ids of a text.*POST /tokenize"):
         ask(address, "score", ["好"])
     behaviour.has_tokenizer, behaviour.knows_token_ids, behaviour.gives_prompt_logprobs = True, False, False
-    with pytest.raises(EngineError, match=r"does not tell the probability of a token"):
+    with pytest.raises(EngineError, match=r"does not return the probability of a token"):
         ask(address, "score", ["好"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["generate", "constrain", "score"])
 def test_order_and_concurrency_change_nothing(fake: Fake, mode: str) -> None:
     texts = [f"{word}{number}" for number in range(20) for word in "好差乱"]

@@ -8,7 +8,7 @@ import pytest
 
 from sentifactory.engines.side_by_side import answer_side_by_side, collect_texts
 from sentifactory.errors import ConfigError, DataError
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task.task import BINARY_SENTIMENT
 
 
 def test_lines_of_a_file_in_gbk_are_read_and_blank_ones_left_out(tmp_path: Path) -> None:
@@ -32,6 +32,18 @@ def test_a_byte_that_fits_no_encoding_is_refused_with_its_line(tmp_path: Path) -
 def test_a_blank_text_is_refused(texts: list[str]) -> None:
     with pytest.raises(ConfigError):
         collect_texts(texts, None, BINARY_SENTIMENT)
+
+
+@pytest.mark.parametrize("text", ["\udcff好", "好\ud83d", "好\0"])
+def test_what_is_no_text_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        collect_texts([text], None, BINARY_SENTIMENT)
+
+
+def test_rows_of_a_file_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text('{"text": "很好"}\n{"text": "太差\\ud83d"}\n{"text": "值得"}\n', "utf-8")
+    assert [review.text for review in collect_texts([], file, BINARY_SENTIMENT)] == ["很好", "值得"]
 
 
 def test_texts_are_asked_as_training_texts_are(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from process_family import DrivenVllm
+from process_family import DrivenVllm, list_arguments
 
-from sentifactory.engines.openai_api import OpenAiEngine
-from sentifactory.engines.transformers import TransformersEngine
+from sentifactory.engines.local.transformers_engine import TransformersEngine
+from sentifactory.engines.openai.openai_engine import OpenAiEngine
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
-from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.task.task import BINARY_SENTIMENT, Task
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
@@ -26,13 +26,7 @@ def ask(served: DrivenVllm, reviews: list[Review], task: Task = BINARY_SENTIMENT
 
 
 def list_titles(processes: list[psutil.Process]) -> list[str]:
-    titles = []
-    for process in processes:
-        try:
-            titles.append(" ".join(process.cmdline()))
-        except psutil.NoSuchProcess:
-            continue
-    return titles
+    return [" ".join(words) for _, words in list_arguments(processes)]
 
 
 def test_kill_9_while_vllm_starts_leaves_nothing(family, start_driver, gemma_checkpoint) -> None:
@@ -105,8 +99,7 @@ def test_a_review_longer_than_the_model_gets_no_answer(vllm_base: DrivenVllm, ca
 def test_without_its_key_nobody_is_answered(vllm_base: DrivenVllm) -> None:
     for headers in ({}, {"Authorization": "Bearer none"}):
         assert httpx.get(f"{vllm_base.address}/models", headers=headers, trust_env=False).status_code == 401
-    for process in vllm_base.family.list_alive():
-        assert vllm_base.key not in " ".join(process.cmdline())
+    assert not any(vllm_base.key in title for title in list_titles(vllm_base.family.list_alive()))
 
 
 def test_an_unknown_model_is_refused_with_those_served(vllm_base: DrivenVllm) -> None:

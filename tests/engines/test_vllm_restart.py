@@ -6,25 +6,28 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
+from process_family import list_arguments
 
-from sentifactory.engines import openai_client
-from sentifactory.engines.base import ServerGoneError
-from sentifactory.engines.openai_api import OpenAiEngine
-from sentifactory.engines.openai_client import Patience
-from sentifactory.engines.vllm import VllmEngine
-from sentifactory.engines.vllm_process import VllmOptions
+from sentifactory.engines.base import ServerEndedError
+from sentifactory.engines.openai import connection
+from sentifactory.engines.openai.connection import RetryPolicy
+from sentifactory.engines.openai.openai_engine import OpenAiEngine
+from sentifactory.engines.vllm.start_vllm import VllmOptions
+from sentifactory.engines.vllm.vllm_engine import VllmEngine
 from sentifactory.records import Prediction, Review
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task.task import BINARY_SENTIMENT
 
 TEXTS = [f"{word}{number}" for number in range(20) for word in "好差乱"]
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_client, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(connection, "FIRST_PAUSE_S", 0.05)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_once_is_started_again(
     tmp_path: Path, fake_vllm: Callable[..., None], model_folder: Path, capfd
 ) -> None:
@@ -37,9 +40,10 @@ def test_a_server_that_dies_once_is_started_again(
     assert (tmp_path / "lives").read_text() == "xx"
     words = capfd.readouterr().err
     assert "fake engine fell over" in words
-    assert "It is started again" in words
+    assert "Restarting it" in words
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_again_and_again_is_given_up(
     tmp_path: Path, fake_vllm: Callable[..., None], model_folder: Path
 ) -> None:
@@ -50,34 +54,55 @@ def test_a_server_that_dies_again_and_again_is_given_up(
     fake_vllm(dies_after_requests=1)
     with (
         VllmEngine(str(model_folder), BINARY_SENTIMENT, mode="constrain", options=options) as engine,  # its canary
-        pytest.raises(ServerGoneError, match="ended while it was answering"),
+        pytest.raises(ServerEndedError, match="ended while it was answering"),
     ):
         engine.predict([Review("好")])
 
 
+@pytest.mark.slow
+def test_a_server_that_dies_between_two_rounds_is_started_again(
+    tmp_path: Path, fake_vllm: Callable[..., None], model_folder: Path, capfd
+) -> None:
+    fake_vllm(lives=str(tmp_path / "lives"))
+    with VllmEngine(str(model_folder), BINARY_SENTIMENT, name="base") as engine:
+        engine.switch_to(BINARY_SENTIMENT, mode="generate", name="again")
+        assert (tmp_path / "lives").read_text() == "x", "one that lives stays"
+        started = psutil.Process().children(recursive=True)
+        servers = [
+            one for one, words in list_arguments(started) if any("fake_openai_server" in word for word in words)
+        ]
+        for one in servers:
+            one.kill()
+        psutil.wait_procs(servers)
+        engine.switch_to(BINARY_SENTIMENT, mode="generate", name="written")
+        assert [one.label for one in engine.predict([Review(text) for text in TEXTS[:3]])] == [1, 0, None]
+    assert (tmp_path / "lives").read_text() == "xx"
+    assert "Restarting it" in capfd.readouterr().err
+
+
 def test_a_watched_server_is_given_all_the_time_it_needs(fake, monkeypatch) -> None:
     behaviour, address = fake
-    monkeypatch.setattr(openai_client, "WATCHED_PAUSE_S", 0.05)
+    monkeypatch.setattr(connection, "WATCHED_PAUSE_S", 0.05)
     behaviour.statuses = [0] * 12  # far more broken connections than retries
-    patience = Patience(retries=1, timeout_s=None, silence_s=60.0)
-    with OpenAiEngine(address, "base", BINARY_SENTIMENT, patience=patience) as engine:
+    retry_policy = RetryPolicy(retries=1, timeout_s=None, silence_s=60.0)
+    with OpenAiEngine(address, "base", BINARY_SENTIMENT, retry_policy=retry_policy) as engine:
         assert engine.predict([Review("好")])[0].label == 1
 
 
 def test_a_watched_server_that_says_nothing_is_given_up(fake, monkeypatch) -> None:
     behaviour, address = fake
     behaviour.answer_delay_s = 5.0
-    monkeypatch.setattr(openai_client, "WATCH_EVERY_S", 0.05)
-    patience = Patience(timeout_s=None, silence_s=0.5)
-    engine = OpenAiEngine(address, "base", BINARY_SENTIMENT, patience=patience)
-    with pytest.raises(ServerGoneError, match="has answered nothing for"):
+    monkeypatch.setattr(connection, "WATCH_EVERY_S", 0.05)
+    retry_policy = RetryPolicy(timeout_s=None, silence_s=0.5)
+    engine = OpenAiEngine(address, "base", BINARY_SENTIMENT, retry_policy=retry_policy)
+    with pytest.raises(ServerEndedError, match="has not answered for"):
         engine.predict([Review("好")])
 
 
 def test_a_watched_server_that_refuses_connections_is_ending(fake) -> None:
     _, address = fake
-    patience = Patience(timeout_s=None, silence_s=60.0, refusal_s=0.3)
-    engine = OpenAiEngine(address, "base", BINARY_SENTIMENT, patience=patience)
+    retry_policy = RetryPolicy(timeout_s=None, silence_s=60.0, refusal_s=0.3)
+    engine = OpenAiEngine(address, "base", BINARY_SENTIMENT, retry_policy=retry_policy)
     engine._server = replace(engine._server, address="http://127.0.0.1:9/v1")
-    with pytest.raises(ServerGoneError, match="No server can be reached"):
+    with pytest.raises(ServerEndedError, match="The server cannot be reached"):
         engine.predict([Review("好")])

@@ -16,7 +16,7 @@ from scripted_comparison import (
 )
 
 from sentifactory.evaluation import compare
-from sentifactory.task import Task
+from sentifactory.task.task import Task
 
 
 @pytest.fixture

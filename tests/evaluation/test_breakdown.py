@@ -1,4 +1,4 @@
-"""Groups, the parts of a difference, and the words that go with mistakes."""
+"""Groups, the parts of a difference, and the words that are frequent in mistakes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import random
 import pytest
 from scipy.stats import fisher_exact
 
-from sentifactory.evaluation.breakdown import name_length, score_groups
-from sentifactory.evaluation.decomposition import decompose_difference
-from sentifactory.evaluation.mistake_words import find_words
+from sentifactory.evaluation.scoring.breakdown import find_words, name_length, score_groups
+from sentifactory.evaluation.scoring.decomposition import decompose_difference
 from sentifactory.records import Prediction, Review
 
 

@@ -1,24 +1,33 @@
-"""The flow from a CSV file to report and page, with engines that answer what the test tells them."""
+"""From a CSV file to report and page, with scripted engines."""
 
 from __future__ import annotations
 
+import csv
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from scripted_comparison import BASE_REPLIES, HOSTILE, TEST_ROWS, TUNED_REPLIES, Workplace, write_reviews
 
-from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError, DataError, EngineError, LeakError
-from sentifactory.evaluation import compare, report
-from sentifactory.evaluation.console import print_report
-from sentifactory.evaluation.report import SCHEMA_VERSION
-from sentifactory.model_task import write_model_task
+from sentifactory.evaluation import compare
+from sentifactory.evaluation.report import report
+from sentifactory.evaluation.report.report import SCHEMA_VERSION, summarise_report
+from sentifactory.evaluation.report.report_console import print_report
+from sentifactory.evaluation.report.report_page import group_unparsed
+from sentifactory.publishing.hub.model_card import strip_predictions
 from sentifactory.records import Prediction
-from sentifactory.task import BINARY_SENTIMENT, Task
-from sentifactory.task_files import load_task, record_task
+from sentifactory.system.fingerprint import hash_file
+from sentifactory.task.model_folder import write_model_task
+from sentifactory.task.task import BINARY_SENTIMENT, Task
+from sentifactory.task.task_file import record_task
 
+SCHEMA = json.loads(
+    resources.files("sentifactory.evaluation.report").joinpath("report_schema.json").read_text("utf-8")
+)
 TRAIN_ROWS = [(1, f"很满意，第{i}次来") for i in range(12)] + [(0, f"很失望，第{i}天走") for i in range(12)]
 
 
@@ -56,9 +65,13 @@ def test_the_report_holds_every_prediction_and_reads_back_as_it_was(workplace: W
     assert [row["base"]["raw"] for row in again["predictions"]] == BASE_REPLIES
     assert [row["tuned"]["raw"] for row in again["predictions"]] == TUNED_REPLIES
     assert [row["base"]["label"] for row in again["predictions"]] == [0, 0, None, None, 1, None]
-    assert again["predictions"][2]["source"] == {"file": str(workplace.folder / "test.csv"), "line": 4}
+    assert again["predictions"][2]["source"] == {"file": "test.csv", "line": 4}
     assert again["predictions"][0]["tuned"]["latency_s"] == 0.25
     assert again["data"]["test"]["sha256"] == hash_file(workplace.folder / "test.csv")
+    files = [file for file in (workplace.folder / "out").rglob("*") if file.is_file()]
+    assert len(files) == 8
+    for file in files:
+        assert str(workplace.folder) not in file.read_text(encoding="utf-8"), file
     assert again["models"]["tuned"]["run_card"] == {"status": "finished", "seed": 7}
     assert again["models"]["base"]["weights"] == {
         "model.safetensors": hash_file(workplace.folder / "base_model" / "model.safetensors")
@@ -68,7 +81,7 @@ def test_the_report_holds_every_prediction_and_reads_back_as_it_was(workplace: W
     assert again["command"]
 
 
-def test_max_samples_keeps_the_class_shares_and_is_told(workplace: Workplace) -> None:
+def test_max_samples_keeps_the_class_shares_and_is_reported(workplace: Workplace) -> None:
     write_reviews(
         workplace.folder / "test.csv", [(1, f"好{i}") for i in range(60)] + [(0, f"差{i}") for i in range(30)]
     )
@@ -81,10 +94,13 @@ def test_max_samples_keeps_the_class_shares_and_is_told(workplace: Workplace) ->
     assert len(result["predictions"]) == 9
 
 
-def test_tfidf_stands_beside_the_models(workplace: Workplace) -> None:
+def test_tfidf_is_compared_with_the_models(workplace: Workplace) -> None:
     write_reviews(workplace.folder / "train.csv", [*TRAIN_ROWS, (1, "never seen by TF-IDF")])
     result = workplace.run(train_csv=str(workplace.folder / "train.csv"), train_samples=24)
-    assert list(result["models"]) == ["majority", "base", "tuned", "tfidf"]
+    assert list(result["models"]) == ["majority", "base", "tuned", "tfidf", "tfidf_all"]
+    assert [result["models"][name]["model"].split()[-2] for name in ("tfidf", "tfidf_all")] == ["24", "25"]
+    assert result["paired_tests"]["tfidf_all_vs_tuned"]["reviews"] == 6
+    assert result["settings"]["train_samples"] == 24
     assert result["data"]["train"]["reviews"] == 25
     assert result["data"]["train"]["used_by_tfidf"] == 24
     shares = result["predictions"][0]["tfidf"]["probabilities"]
@@ -96,22 +112,20 @@ def test_tfidf_stands_beside_the_models(workplace: Workplace) -> None:
 def test_test_reviews_that_training_has_seen_are_refused(workplace: Workplace) -> None:
     write_reviews(workplace.folder / "train.csv", [*TRAIN_ROWS, (1, "房间 很干净！")])
     with pytest.raises(
-        LeakError, match=r"1 of the 6 test reviews stand among the 25 training .*line 2 repeats .*line 26"
+        LeakError, match=r"1 of the 6 test reviews are among the 25 training .*line 2 duplicates .*line 26"
     ):
         workplace.run(train_csv=str(workplace.folder / "train.csv"))
     assert not (workplace.folder / "out").exists()
     assert workplace.journal == []
 
 
-def test_an_allowed_overlap_is_the_first_thing_the_report_says(
-    workplace: Workplace, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_report_begins_with_an_allowed_overlap(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     write_reviews(workplace.folder / "train.csv", [*TRAIN_ROWS, (1, "房间 很干净！")])
     result = workplace.run(train_csv=str(workplace.folder / "train.csv"), allow_leaks=True)
     first_lines = (workplace.folder / "out" / "report.json").read_text(encoding="utf-8")[:200]
-    assert "1 of the 6 test reviews stand in the training reviews too" in first_lines
+    assert "1 of the 6 test reviews are also among the training reviews" in first_lines
     page = workplace.page()
-    assert page.index("stand in the training reviews too") < page.index("<h1>")
+    assert page.index("are also among the training reviews") < page.index("<h1>")
     assert "也出现在训练集的评论中" in page
     capsys.readouterr()
     print_report(result)
@@ -147,30 +161,103 @@ def test_a_fault_while_drawing_leaves_no_report(workplace: Workplace, monkeypatc
     def fail(*_: Any) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("sentifactory.evaluation.page.render_page", fail)
+    monkeypatch.setattr("sentifactory.evaluation.report.report_page.render_page", fail)
     with pytest.raises(ZeroDivisionError):
         workplace.run()
     assert not list((workplace.folder / "out").glob("report.[jh]*"))
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "code", "words"),
     [
-        ({"max_samples": 0}, "--max_samples is 0"),
-        ({"max_samples": -3}, "--max_samples is -3"),
-        ({"max_new_tokens": 0}, "--max_new_tokens is 0"),
-        ({"task": "nonsense"}, "There is no task 'nonsense'"),
-        ({"engine": "nonsense"}, "There is no engine 'nonsense'"),
-        ({"mode": "nonsense"}, "There is no mode 'nonsense'"),
-        ({"train_samples": 5}, "--train_samples needs --train_csv"),
-        ({"output_file": "report.txt"}, "ends in .json"),
+        ({"max_samples": 0}, "option-value", "--max_samples"),
+        ({"max_samples": -3}, "option-value", "--max_samples"),
+        ({"max_new_tokens": 0}, "option-value", "--max_new_tokens"),
+        ({"task": "nonsense"}, "task-unknown", "'nonsense'"),
+        ({"engine": "nonsense"}, None, "Unknown engine 'nonsense'"),
+        ({"mode": "nonsense"}, None, "Unknown mode 'nonsense'"),
+        ({"train_samples": 5}, "option-missing", "--train_csv"),
+        ({"shots": 2}, "option-missing", "--train_csv"),
+        ({"shots": -1}, "option-value", "--shots"),
+        ({"written_samples": 0, "mode": "score"}, "option-value", "--written_samples"),
+        ({"written_samples": 2}, "option-value", "--written_samples"),
+        ({"output_file": "report.txt"}, "output-name", "report.txt"),
     ],
 )
 def test_options_that_cannot_work_are_refused_before_anything_starts(
-    workplace: Workplace, changes: dict[str, Any], words: str
+    workplace: Workplace, changes: dict[str, Any], code: str | None, words: str
 ) -> None:
-    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+    with pytest.raises(ConfigError, match=words) as caught:
         workplace.run(**changes)
+    assert code in (None, caught.value.code)
+    assert workplace.journal == []
+
+
+def test_base_gets_examples_and_tuned_writes(workplace: Workplace) -> None:
+    """The scripted replies stand for scored answers; tuned then writes to 4 reviews, of which one is unreadable."""
+    train = write_reviews(workplace.folder / "train.csv", TRAIN_ROWS)
+    workplace.replies |= {"few_shot": TUNED_REPLIES, "written": [*TUNED_REPLIES[:3], "好的"]}
+    result = workplace.run(train_csv=str(train), mode="score", shots=2, written_samples=4)
+    assert workplace.journal == [
+        f"{name} {what}" for name in ("base", "few_shot", "tuned", "written") for what in ("begins", "ends")
+    ]
+    assert list(result["models"]) == ["majority", "base", "few_shot", "tuned", "tfidf"]
+    assert result["models"]["few_shot"]["metrics"]["correct"] == 5
+    assert result["paired_tests"]["tuned_vs_few_shot"]["difference"] == 0
+    written = result["written"]
+    assert (written["reviews"], written["unparsed"]) == (4, 1)
+    rows = [reply["row"] for reply in written["replies"]]
+    labels = [reply["label"] for reply in written["replies"]]
+    assert labels == [1, 1, 1, None]
+    scored = [result["predictions"][row]["tuned"]["label"] for row in rows]
+    assert written["agreeing"] == sum(label == other for label, other in zip(labels, scored, strict=True))
+    assert written["correct"] == sum(TEST_ROWS[row][0] == label for row, label in zip(rows, labels, strict=True))
+    assert (result["settings"]["shots"], result["settings"]["written_samples"]) == (2, 4)
+    scored_right = sum(TEST_ROWS[row][0] == label for row, label in zip(rows, scored, strict=True))
+    assert written["scored_correct"] == scored_right
+    assert "Asked to write" in workplace.page()
+    assert group_unparsed(result)[0] == {"name": "written", "count": 1, "replies": [("好的", 1)]}
+    with (workplace.folder / "out" / "report_mistakes" / "unparsed.csv").open(encoding="utf-8") as stream:
+        assert [row["reply"] for row in csv.DictReader(stream) if row["model"] == "written"] == ["好的"]
+    assert not list((workplace.folder / "out").glob("*.jsonl"))
+    assert list(Draft202012Validator(SCHEMA).iter_errors(json.loads(json.dumps(result)))) == []
+
+
+def test_examples_are_training_reviews_that_the_model_saw_and_the_page_shows(workplace: Workplace) -> None:
+    seen, unseen = TRAIN_ROWS[10:14], [(1, "后来才到的评论"), (0, "另一条后到的评论")]
+    train = write_reviews(workplace.folder / "train.csv", [*seen, *unseen])
+    workplace.replies |= {"few_shot": TUNED_REPLIES}
+    result = workplace.run(train_csv=str(train), train_samples=4, mode="score", shots=2)
+    prompt = result["models"]["few_shot"]["prompt_template"]
+    assert all(text in prompt for _, text in seen)
+    assert not any(text in prompt for _, text in (*unseen, *TEST_ROWS))
+    assert prompt.endswith(result["task"]["prompt_template"])
+    assert seen[0][1] in workplace.page()
+    (about,) = [one["en"] for one in result["verdict"]["details"] if "examples" in one["en"]]
+    assert "83.3%" in about
+    assert "0.0 points" in about
+
+
+def test_what_quotes_reviews_is_not_published(workplace: Workplace) -> None:
+    train = write_reviews(workplace.folder / "train.csv", TRAIN_ROWS)
+    workplace.replies |= {"few_shot": TUNED_REPLIES, "written": TUNED_REPLIES[:2]}
+    result = workplace.run(train_csv=str(train), mode="score", shots=2, written_samples=2)
+    published = strip_predictions(result)
+    assert published is not None
+    assert published["written"]["reviews"] == summarise_report(result)["written"]["reviews"] == 2
+    assert "replies" not in published["written"]
+    assert "replies" not in summarise_report(result)["written"]
+    assert not any(text in json.dumps(published, ensure_ascii=False) for _, text in TRAIN_ROWS)
+    assert result["written"]["replies"], "the report itself keeps them"
+
+
+def test_few_shot_is_for_language_models(workplace: Workplace) -> None:
+    config = '{"architectures": ["BertForSequenceClassification"], "model_type": "bert"}'
+    (workplace.folder / "base_model" / "config.json").write_text(config)
+    train = write_reviews(workplace.folder / "train.csv", TRAIN_ROWS)
+    with pytest.raises(ConfigError) as caught:
+        workplace.run(train_csv=str(train), mode="score", shots=2, engine="auto")
+    assert caught.value.code == "option-value"
     assert workplace.journal == []
 
 
@@ -188,6 +275,13 @@ def test_an_address_for_each_side(workplace: Workplace, monkeypatch: pytest.Monk
     )
     assert asked == [("base", "http://a:1/v1", "gemma"), ("tuned", "http://b:2/v1", "gemma-tuned")]
     assert result["models"]["tuned"]["engine"] == "http://b:2/v1"
+
+
+def test_a_password_in_an_address_is_in_no_file(workplace: Workplace, tmp_path: Path) -> None:
+    workplace.run(engine="http://me:s3cr3t@a:1/v1", base_model="gemma", finetuned_model="gemma-tuned")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".html" for path in written)
+    assert [path for path in written if b"s3cr3t" in path.read_bytes()] == []
 
 
 def test_predictions_with_probabilities_keep_them() -> None:
@@ -219,7 +313,7 @@ def test_the_page_is_closed_to_hostile_reviews_and_replies(workplace: Workplace)
 
 
 def write_three(workplace: Workplace, three: Task, *, sides: tuple[str, ...] = ("tuned_model",)) -> list[str]:
-    """Three-class reviews with their manifest, and models that were taught so; return the right replies."""
+    """Three-class reviews with their manifest, and models trained for their task; return the right replies."""
     write_reviews(workplace.folder / "test.csv", [(at % 3, f"第{at}条评论") for at in range(9)])
     (workplace.folder / "manifest.json").write_text(json.dumps({"task": record_task(three)}), encoding="utf-8")
     for side in sides:
@@ -229,18 +323,12 @@ def write_three(workplace: Workplace, three: Task, *, sides: tuple[str, ...] = (
     return right
 
 
-@pytest.fixture
-def three(repo_root: Path) -> Task:
-    return load_task(repo_root / "examples" / "tasks" / "three_classes.yaml")
-
-
-def test_both_sides_are_asked_what_the_tuned_model_was_taught(
+def test_both_models_are_asked_the_task_of_the_tuned_model(
     workplace: Workplace, three: Task, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_three(workplace, three)
     result = workplace.run()
-    tuned = str(workplace.folder / "tuned_model")
-    assert result["task"] == {**record_task(three), "source": "model", "where": tuned}
+    assert result["task"] == {**record_task(three), "source": "model", "where": "tuned_model"}
     assert result["models"]["tuned"]["metrics"]["correct"] == 9
     assert "three_classes" in capsys.readouterr().err
     (workplace.folder / "tuned_model" / "sentifactory_task.json").unlink()
@@ -249,8 +337,8 @@ def test_both_sides_are_asked_what_the_tuned_model_was_taught(
     assert (again["task"]["source"], again["task"]["labels"]) == ("data", list(three.labels))
 
 
-def test_sides_that_were_taught_differently_are_refused_without_a_task(
-    workplace: Workplace, three: Task, repo_root: Path, capsys: pytest.CaptureFixture[str]
+def test_models_of_different_tasks_are_refused_without_a_task(
+    workplace: Workplace, three: Task, three_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_three(workplace, three)
     write_model_task(BINARY_SENTIMENT, workplace.folder / "base_model")
@@ -259,8 +347,8 @@ def test_sides_that_were_taught_differently_are_refused_without_a_task(
     with pytest.raises(ConfigError, match="labelled for the task three_classes"):
         workplace.run(task="binary_sentiment")
     assert workplace.journal == []
-    result = workplace.run(task=str(repo_root / "examples" / "tasks" / "three_classes.yaml"))
-    assert str(workplace.folder / "base_model") in result["warnings"][0]["en"]
+    result = workplace.run(task=three_file)
+    assert result["warnings"][0]["en"].startswith("base_model was trained for another task")
     assert "base_model" in workplace.page()
     assert f"WARNING: {workplace.folder / 'base_model'}" in capsys.readouterr().err
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from scripted_comparison import TEST_ROWS, write_model, write_reviews
 
+pytestmark = pytest.mark.slow
+
 
 def run_script(repo_root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     script = repo_root / "scripts" / "eval_sentiment_compare.py"
@@ -23,11 +25,11 @@ def list_files(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_two_real_models_on_transformers(repo_root: Path, tmp_path: Path, tiny_gemma: Path) -> None:
+def test_two_real_models_on_transformers(repo_root: Path, tmp_path: Path, short_gemma: Path) -> None:
     """A random model answers nonsense: the report says so, and says the same on a second run."""
     write_reviews(tmp_path / "test.csv", TEST_ROWS)
     write_reviews(tmp_path / "train.csv", [(i % 2, f"第{i}条训练评论") for i in range(20)])
-    arguments = ["--csv_path", "test.csv", "--base_model", str(tiny_gemma), "--finetuned_model", str(tiny_gemma)]
+    arguments = ["--csv_path", "test.csv", "--base_model", str(short_gemma), "--finetuned_model", str(short_gemma)]
     arguments += [
         "--engine",
         "transformers",
@@ -70,8 +72,8 @@ def test_a_leak_is_one_sentence_and_exit_code_3(repo_root: Path, tmp_path: Path)
     finished = run_script(repo_root, tmp_path, *words, "--train_file", "test.csv", "--output_file", "out/report.json")
     assert (finished.returncode, finished.stdout) == (3, "")
     (error,) = [line for line in finished.stderr.splitlines() if line.startswith("Error: ")]
-    assert "6 of the 6 test reviews stand among the 6 training reviews" in error
-    assert "test.csv, line 2 repeats test.csv, line 2 (exact" in error
+    assert "6 of the 6 test reviews are among the 6 training reviews" in error
+    assert "test.csv, line 2 duplicates test.csv, line 2 (exact" in error
     assert not (tmp_path / "out").exists()
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from scripted_comparison import write_reviews
+from tiny_models import link_model
 
 ROWS = [
     (1, "酒店位置很好，房间干净，服务员热情，下次还会来"),
@@ -37,22 +41,38 @@ def find_marked(mark: str) -> list[str]:
     return found
 
 
+def list_shared_memory() -> set[str]:
+    return {entry.name for entry in Path("/dev/shm").glob("psm_*")}
+
+
+def is_mapped(name: str) -> bool:
+    """Return whether a process uses this shared memory: a vLLM of another test, started in the meantime."""
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            if name in maps.read_text(encoding="utf-8", errors="replace"):
+                return True
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.vllm
 def test_the_script_compares_through_vllm(repo_root: Path, tmp_path: Path, gemma_checkpoint: Path) -> None:
-    """The same checkpoint on both sides must give the same answers: greedy decoding, twice in a row."""
+    """The same checkpoint on both sides must give the same answers; each server is asked twice and started once."""
     mark = uuid.uuid4().hex
-    shared_memory = Path("/dev/shm")
-    before = {entry.name for entry in shared_memory.glob("psm_*")}
+    before = list_shared_memory()
     write_reviews(tmp_path / "test.csv", ROWS)
+    write_reviews(tmp_path / "train.csv", [(label, f"第{n}次{text[:12]}") for n, (label, text) in enumerate(ROWS)])
+    tuned = link_model(gemma_checkpoint, tmp_path / "tuned")
     finished = subprocess.run(
         [
             sys.executable,
             "scripts/eval_sentiment_compare.py",
             *("--csv_path", str(tmp_path / "test.csv")),
             *("--base_model", str(gemma_checkpoint)),
-            *("--finetuned_model", str(gemma_checkpoint)),
+            *("--finetuned_model", str(tuned)),
             *("--output_file", str(tmp_path / "report.json")),
+            *("--mode", "score", "--train_csv", str(tmp_path / "train.csv"), "--shots", "1"),
+            *("--written_samples", "4"),
         ],
         cwd=repo_root,
         env={**os.environ, "SENTIFACTORY_TEST_MARK": mark},
@@ -64,13 +84,17 @@ def test_the_script_compares_through_vllm(repo_root: Path, tmp_path: Path, gemma
     assert finished.returncode == 0, finished.stderr
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert [row["text"] for row in report["predictions"]] == [text for _, text in ROWS]
-    assert all(row["base"]["raw"] for row in report["predictions"])
-    assert [row["base"]["raw"] for row in report["predictions"]] == [
-        row["tuned"]["raw"] for row in report["predictions"]
-    ]
+    base, few_shot, tuned_ones = (
+        [row[name]["probabilities"] for row in report["predictions"]] for name in ("base", "few_shot", "tuned")
+    )
+    assert np.allclose(base, tuned_ones, atol=1e-4)
+    assert not np.allclose(base, few_shot, atol=1e-2)
+    assert report["written"]["reviews"] == 4
+    assert all(reply["raw"] for reply in report["written"]["replies"])
+    assert set(re.findall(r"Starting vLLM for (\w+)", finished.stderr)) == {"base", "tuned"}
     assert report["settings"]["engines"] == {"base": "vllm", "tuned": "vllm"}
     assert report["versions"]["vllm"]
     assert report["models"]["base"]["reviews_per_s"] > 0
     assert "Accuracy" in finished.stdout
     assert find_marked(mark) == []
-    assert {entry.name for entry in shared_memory.glob("psm_*")} <= before
+    assert [name for name in list_shared_memory() - before if not is_mapped(name)] == []

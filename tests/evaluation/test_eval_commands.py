@@ -1,4 +1,4 @@
-"""The commands of this room: every option reaches what it is for, and `--json` prints the result alone."""
+"""The commands of evaluation: every option has its effect, and `--json` prints only the result."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from scripted_comparison import Workplace
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.evaluation import compare, demo, ladder, power, teaching
-from sentifactory.evaluation.compare import CompareOptions
-from sentifactory.evaluation.ladder import LadderOptions
-from sentifactory.evaluation.latency import mark_latencies
-from sentifactory.evaluation.report import summarise_report
-from sentifactory.evaluation.teaching import TeachOptions
+from sentifactory.evaluation import compare, demo
+from sentifactory.evaluation.compare_options import CompareOptions
+from sentifactory.evaluation.ladder import ladder
+from sentifactory.evaluation.ladder.ladder import LadderOptions
+from sentifactory.evaluation.report.report import summarise_report
+from sentifactory.metrics import power
+from sentifactory.publishing.onnx.onnx_speed import compute_latency_percentiles
+from sentifactory.training.distillation import teacher
+from sentifactory.training.distillation.teacher import DistillOptions
 
 
 def test_every_option_of_the_comparison_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     words = "eval compare --csv_path t.csv --base_model b --finetuned_model f"
     plain = catch_call(monkeypatch, compare, "run_comparison", words).given[0]
-    assert plain == CompareOptions("t.csv", "b", "f", "saves/comparison/report.json")
+    assert plain == CompareOptions("t.csv", "b", "f", "saves/reports/f/report.json")
     words += (
         " --csv_path u.csv --csv_path v.csv --val_path w.csv --target_accuracy 0.9 --output_file o/r.json "
         "--max_samples 7 --engine auto --base_url http://a --tuned_url http://c --mode score --task "
         "three_classes --train_csv x.csv --train_file y.jsonl --train_file z.jsonl --train_samples 8 "
-        "--max_new_tokens 9 --seed 3 --allow_leaks"
+        "--max_new_tokens 9 --seed 3 --allow_leaks --adapt_prior"
     )
     assert catch_call(monkeypatch, compare, "run_comparison", words).given[0] == CompareOptions(
         "t.csv",
@@ -49,30 +52,32 @@ def test_every_option_of_the_comparison_reaches_it(monkeypatch: pytest.MonkeyPat
         max_new_tokens=9,
         seed=3,
         allow_leaks=True,
+        adapt_prior=True,
     )
 
 
 def test_every_option_of_the_ladder_reaches_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     place = tmp_path / "l.json"
     words = f"eval ladder --csv_path t.csv --train_csv n.csv --output_file {place}"
-    assert catch_call(monkeypatch, ladder, "climb_ladder", words).given[0] == LadderOptions("t.csv", "n.csv")
+    assert catch_call(monkeypatch, ladder, "run_ladder", words).given[0] == LadderOptions("t.csv", "n.csv")
     words += (
-        " --base_model b --freeze_model f --lora_model l --encoder_model d --encoder_model e --engine "
+        " --base_model b --freeze_model f --lora_model l --encoder_model d --encoder_model e --stack_model s --engine "
         "transformers --mode generate --shots 2 --task three_classes --max_samples 5 --train_samples 6 --seed "
-        "3 --allow_leaks"
+        "3 --allow_leaks --val_path w.csv --adapt_prior"
     )
-    assert catch_call(monkeypatch, ladder, "climb_ladder", words).given[0] == LadderOptions(
-        "t.csv", "n.csv", "b", "f", "l", ("d", "e"), "transformers", "generate", 2, "three_classes", 5, 6, 3, True
-    )
+    assert catch_call(monkeypatch, ladder, "run_ladder", words).given[0] == LadderOptions(
+        "t.csv", "n.csv", "b", "f", "l", ("d", "e"), "s", "transformers", "generate", 2, "three_classes", 5, 6, 3,
+        True, "w.csv", True,
+    )  # fmt: skip
 
 
 def test_every_option_of_the_teacher_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     words = "distill --teacher m --input_file a.csv --output_file s.jsonl"
-    assert catch_call(monkeypatch, teaching, "ask_teacher", words).given[0] == TeachOptions(
+    assert catch_call(monkeypatch, teacher, "ask_teacher", words).given[0] == DistillOptions(
         "m", ("a.csv",), Path("s.jsonl")
     )
     words += " --input_file b.csv --engine auto --task three_classes --max_samples 4 --seed 5"
-    assert catch_call(monkeypatch, teaching, "ask_teacher", words).given[0] == TeachOptions(
+    assert catch_call(monkeypatch, teacher, "ask_teacher", words).given[0] == DistillOptions(
         "m", ("a.csv", "b.csv"), Path("s.jsonl"), "auto", "three_classes", 4, 5
     )
 
@@ -107,7 +112,7 @@ def test_the_comparison_prints_its_result_alone_or_in_words(workplace: Workplace
 
 def test_the_teacher_says_what_it_has_written(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = {"reviews": 3, "missing": 1, "answered": {"负面": 1, "正面": 2}}
-    monkeypatch.setattr(teaching, "ask_teacher", lambda _: facts)
+    monkeypatch.setattr(teacher, "ask_teacher", lambda _: facts)
     words = "distill --teacher m --input_file a.csv --output_file out/s.jsonl"
     assert CliRunner().invoke(build_app(), words.split()).stdout.splitlines() == [
         "Soft labels of 3 reviews (1 负面, 2 正面): out/s.jsonl",
@@ -117,19 +122,19 @@ def test_the_teacher_says_what_it_has_written(monkeypatch: pytest.MonkeyPatch) -
     assert printed == json.dumps(facts, ensure_ascii=False, indent=2) + "\n"
 
 
-def test_the_demo_says_where_its_report_is(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_prints_the_path_of_its_report(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(demo, "run_stages", lambda samples: asked.append(samples) or workplace.run())
     shown = CliRunner().invoke(build_app(), ["demo", "--max_samples", "6"], catch_exceptions=False).stdout
     assert asked == [6]
     assert "tuned" in shown
-    assert shown.splitlines()[-1] == (
-        "Look at saves/demo/report.html in a browser; every prediction is in saves/demo/report.json."
-    )
+    words = "Open saves/demo/report.html in a browser; every prediction is in saves/demo/report.json."
+    assert shown.splitlines()[-2:-1] == [words]
+    assert shown.splitlines()[-1].startswith("Next: sentifactory ")
 
 
 def test_latencies_by_their_usual_marks() -> None:
-    assert mark_latencies([number / 100 for number in range(101)]) == pytest.approx(
+    assert compute_latency_percentiles([number / 100 for number in range(101)]) == pytest.approx(
         {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     )
-    assert mark_latencies([0.1, 0.2]) == pytest.approx({"p50": 0.15, "p95": 0.195, "p99": 0.199})
+    assert compute_latency_percentiles([0.1, 0.2]) == pytest.approx({"p50": 0.15, "p95": 0.195, "p99": 0.199})

@@ -10,19 +10,23 @@ from typing import Any
 import pytest
 from page_reader import read_page
 
-from sentifactory.evaluation.ladder_report import (
+from sentifactory.evaluation.ladder.ladder_entries import LadderOptions, list_addable
+from sentifactory.evaluation.ladder.ladder_report import (
+    describe_addable,
     describe_best,
     list_cells,
     list_remarks,
+    plan_costs,
     print_ladder,
     render_ladder,
     render_markdown,
     write_ladder,
 )
+from sentifactory.task.task import BINARY_SENTIMENT
 
 
-def make_rung(title: str, accuracy: float, **changes: Any) -> dict[str, Any]:
-    rung = {
+def make_entry(title: str, accuracy: float, **changes: Any) -> dict[str, Any]:
+    entry = {
         "title": {"en": title, "zh": f"模型{title}"},
         "metrics": {
             "accuracy": accuracy,
@@ -41,7 +45,7 @@ def make_rung(title: str, accuracy: float, **changes: Any) -> dict[str, Any]:
         "train_s": None,
         "note": None,
     }
-    return {**rung, **changes}
+    return {**entry, **changes}
 
 
 def compare_to_tfidf(difference: float, *, is_shown: bool) -> dict[str, Any]:
@@ -67,11 +71,18 @@ def ladder() -> dict[str, Any]:
         "versions": {"sentifactory": "0.1.0"},
         "command": "sentifactory eval ladder --csv_path data/te_st.csv",
         "rungs": {
-            "majority": make_rung(
+            "majority": make_entry(
                 "Majority", 0.5, reviews_per_s=1234.5, against_tfidf=compare_to_tfidf(-0.3, is_shown=True)
             ),
-            "tfidf": make_rung("TF-IDF", 0.8, ece_equal_mass=0.0478, size_bytes=5_000_000, train_s=6.0),
-            "snownlp": make_rung(
+            "tfidf": make_entry(
+                "TF-IDF",
+                0.8,
+                ece_equal_mass=0.0478,
+                size_bytes=5_000_000,
+                train_s=6.0,
+                decided={"share": 0.0, "error": None, "error_interval": None},
+            ),
+            "snownlp": make_entry(
                 "snownlp", 0.95, note={"en": "It *has* seen these.", "zh": "它见过。"}, reviews_per_s=None
             ),
             "encoder": {
@@ -79,34 +90,37 @@ def ladder() -> dict[str, Any]:
                 "missing": {"en": "--encoder_model was not given.", "zh": "未给出。"},
                 "note": None,
             },
-            "freeze": make_rung(
+            "freeze": make_entry(
                 "LLM",
                 0.875,
                 against_tfidf=compare_to_tfidf(0.075, is_shown=True),
                 ece_equal_mass=0.02,
                 calibration={"temperature": 1.2},
                 train_s=906.0,
+                decided={"share": 0.625, "error": 0.04, "error_interval": {"low": 0.015, "high": 0.085}},
             ),
         },
     }
 
 
-def test_every_cell_of_a_rung(ladder: dict[str, Any]) -> None:
-    rungs = ladder["rungs"]
-    assert list_cells(rungs["majority"]) == [
-        "50.0% (45.0%–55.0%)", "-30.0 (-32.0 to -28.0; p = 0.012)", "49.0%", "–", "1,234", "1.50 GB", "–", "–",
+def test_every_cell_of_an_entry(ladder: dict[str, Any]) -> None:
+    entries = ladder["rungs"]
+    assert [cell.line for cell in list_cells(entries["majority"])] == [
+        "50.0% (45.0%–55.0%)", "-30.0 (-32.0 to -28.0; p = 0.012)", "–", "49.0%", "–", "1,234", "1.50 GB", "–", "–",
     ]  # fmt: skip
-    assert list_cells(rungs["tfidf"]) == [
-        "80.0% (75.0%–85.0%)", "–", "79.0%", "0.048 (0.034)", "5.12", "1.50 GB", "5 MB", "6.0 s",
+    assert [cell.line for cell in list_cells(entries["tfidf"])] == [
+        "80.0% (75.0%–85.0%)", "–", "0.0%", "79.0%", "0.048 (0.034)", "5.12", "1.50 GB", "5 MB", "6.0 s",
     ]  # fmt: skip
-    assert list_cells(rungs["freeze"]) == [
-        "87.5% (82.5%–92.5%)", "+7.5 (5.5 to 9.5; p = 0.012)", "86.5%", "0.020 (0.034, calibrated)", "5.12",
-        "1.50 GB", "–", "15.1 min",
+    assert [cell.line for cell in list_cells(entries["freeze"])] == [
+        "87.5% (82.5%–92.5%)", "+7.5 (5.5 to 9.5; p = 0.012)", "62.5% (error 4.0%, 1.5%–8.5%)", "86.5%",
+        "0.020 (0.034, calibrated)", "5.12", "1.50 GB", "–", "15.1 min",
     ]  # fmt: skip
-    assert list_cells({**rungs["snownlp"], "peak_bytes": None})[4:6] == ["–", "–"]
+    assert [cell.text.en for cell in list_cells({**entries["snownlp"], "peak_bytes": None})[5:7]] == ["–", "–"]
+    small = [cell.small.zh for cell in list_cells(entries["freeze"])[1:5] if cell.small]
+    assert small == ["5.5 至 9.5；p = 0.012", "错误率 4.0%，1.5%–8.5%", "0.034，已校准"]
 
 
-def test_the_headline_names_the_best_that_is_judged_fairly(ladder: dict[str, Any]) -> None:
+def test_the_headline_names_the_best_entry_without_a_note(ladder: dict[str, Any]) -> None:
     best = describe_best(ladder)
     assert best.en == (
         "LLM has the highest accuracy: 87.5% of 200 reviews right. "
@@ -121,7 +135,7 @@ def test_the_headline_names_the_best_that_is_judged_fairly(ladder: dict[str, Any
     assert "优于 TF-IDF 未得到证明：" in describe_best(ladder).zh
     del ladder["rungs"]["freeze"]
     best = describe_best(ladder)
-    assert best.en == "TF-IDF has the highest accuracy: 80.0% of 200 reviews right. Nothing here beats it."
+    assert best.en == "TF-IDF has the highest accuracy: 80.0% of 200 reviews right. No other model is better."
     assert best.zh == "准确率最高的是模型 TF-IDF：200 条评论中 80.0%。没有模型超过它。"
     del ladder["rungs"]["tfidf"]
     ladder["rungs"]["majority"]["against_tfidf"] = None
@@ -139,14 +153,15 @@ def test_markdown_word_for_word(ladder: dict[str, Any]) -> None:
         "",
         "200 of 1200 reviews of `data/te_st.csv`, sha256 0123456789ab",
         "",
-        "| Model | Accuracy | Against TF-IDF, points (p: Holm) | Macro F1 | ECE (by chance) | Reviews/s | Peak memory "
-        "| Model size | Training |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| Majority | 50.0% (45.0%–55.0%) | -30.0 (-32.0 to -28.0; p = 0.012) | 49.0% | – | 1,234 | 1.50 GB | – | – |",
-        "| TF-IDF | 80.0% (75.0%–85.0%) | – | 79.0% | 0.048 (0.034) | 5.12 | 1.50 GB | 5 MB | 6.0 s |",
-        "| snownlp | 95.0% (90.0%–100.0%) | – | 94.0% | – | – | 1.50 GB | – | – |",
-        "| LLM | 87.5% (82.5%–92.5%) | +7.5 (5.5 to 9.5; p = 0.012) | 86.5% | 0.020 (0.034, calibrated) | 5.12 "
-        "| 1.50 GB | – | 15.1 min |",
+        "| Model | Accuracy | Against TF-IDF, points (Holm) | Decided at up to 5% error | Macro F1 "
+        "| ECE (by chance) | Reviews/s | Peak memory | Model size | Training |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| Majority | 50.0% (45.0%–55.0%) | -30.0 (-32.0 to -28.0; p = 0.012) | – | 49.0% "
+        "| – | 1,234 | 1.50 GB | – | – |",
+        "| TF-IDF | 80.0% (75.0%–85.0%) | – | 0.0% | 79.0% | 0.048 (0.034) | 5.12 | 1.50 GB | 5 MB | 6.0 s |",
+        "| snownlp | 95.0% (90.0%–100.0%) | – | – | 94.0% | – | – | 1.50 GB | – | – |",
+        "| LLM | 87.5% (82.5%–92.5%) | +7.5 (5.5 to 9.5; p = 0.012) | 62.5% (error 4.0%, 1.5%–8.5%) | 86.5% "
+        "| 0.020 (0.034, calibrated) | 5.12 | 1.50 GB | – | 15.1 min |",
         "",
         "- snownlp: It \\*has\\* seen these.",
         "- Encoder: --encoder\\_model was not given.",
@@ -161,8 +176,8 @@ def test_the_table_on_the_terminal(ladder: dict[str, Any], capsys: pytest.Captur
     assert lines[0] == "WARNING: A <b>warning"
     assert lines[1].strip() == "200 reviews of data/te_st.csv"
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
-    assert rows[0] == ["Majority", *list_cells(ladder["rungs"]["majority"])]
-    assert rows[3] == ["Encoder", "missing", *[""] * 7]
+    assert rows[0] == ["Majority", *(cell.line for cell in list_cells(ladder["rungs"]["majority"]))]
+    assert rows[3] == ["Encoder", "missing", *[""] * 8]
     assert len(rows) == 5
     assert lines[-3:] == [
         "snownlp: It *has* seen these.",
@@ -175,20 +190,66 @@ def test_the_table_on_the_terminal(ladder: dict[str, Any], capsys: pytest.Captur
     assert raw[1].endswith("85.0%) ")
 
 
-def test_the_page_shows_every_rung_with_a_bar_of_its_own_colour(ladder: dict[str, Any]) -> None:
+def test_the_page_shows_every_entry_with_a_bar_of_its_own_colour(ladder: dict[str, Any]) -> None:
     page = render_ladder(ladder)
-    assert read_page(page).addresses == []
-    for words in (
-        "模型阶梯",
-        "Ladder of models",
-        "模型LLM",
-        "未给出。",
-        "优于 TF-IDF 得到证明",
-    ):
+    reader = read_page(page)
+    assert reader.addresses == []
+    for words in ("模型阶梯", "Ladder of models", "模型LLM", "未给出。", "优于 TF-IDF 得到证明"):
         assert words in page, words
-    assert re.findall(r'<rect class="bar (\w+)"', page) == ["majority", "tfidf", "tfidf", "tuned"]
-    assert "<td>87.5%<small>82.5%–92.5%</small></td>" in page
-    assert "<td>0.020<small>0.034, calibrated</small></td>" in page
+    for words in reader.words["zh"]:
+        assert not re.search(r"calibrated|error|missing| to ", words), words
+    assert re.findall(r'<div class="bar (\w+)"', page) == ["majority", "tfidf", "tfidf", "tuned"]
+    assert ">87.5%<small>82.5%–92.5%</small></td>" in page
+    assert "0.034，已校准" in page
+
+
+def test_the_picture_of_costs_leaves_out_what_is_no_fair_contender(ladder: dict[str, Any]) -> None:
+    known = {key: entry for key, entry in ladder["rungs"].items() if "metrics" in entry}
+    plane = plan_costs(known, {key: (key, key) for key in known})
+    assert plane is not None
+    assert [point["key"] for point in plane["points"]] == ["freeze", "tfidf"], "no majority label, nothing that leaked"
+    assert plane["line"] is not None
+    del ladder["rungs"]["freeze"]
+    assert "plane-area" in render_ladder(ladder).split("</style>")[1], "one model and the majority label's line"
+    del ladder["rungs"]["tfidf"]
+    assert "plane-area" not in render_ladder(ladder).split("</style>")[1]
+
+
+def test_the_page_explains_only_columns_that_it_has(ladder: dict[str, Any]) -> None:
+    assert "cross-fit" in render_ladder(ladder)
+    assert "same test (McNemar" in render_ladder(ladder)
+    for entry in ladder["rungs"].values():
+        entry.pop("decided", None)
+        entry.pop("against_tfidf", None)
+    assert "cross-fit" not in render_ladder(ladder)
+    assert "same test (McNemar" not in render_ladder(ladder)
+
+
+def test_what_could_be_added_is_one_line_with_its_command(
+    ladder: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = LadderOptions("test.csv", "train.csv", base_model="base", encoder_models=("e5",))
+    ladder["addable"] = list_addable(options, BINARY_SENTIMENT)
+    added = describe_addable(ladder)
+    assert added is not None
+    words, command = added
+    assert command == f"{ladder['command']} --snownlp --freeze_model FOLDER --lora_model FOLDER --stack_model FOLDER"
+    assert "大模型，LoRA 微调" in words.zh
+    assert words.zh in render_ladder(ladder)
+    assert command in render_markdown(ladder)
+    print_ladder(ladder)
+    assert "--stack_model FOLDER" in capsys.readouterr().out
+    ladder["addable"] = []
+    assert describe_addable(ladder) is None
+
+
+def test_pages_name_no_folder_of_this_machine(ladder: dict[str, Any]) -> None:
+    ladder["data"]["test"]["file"] = "/home/me/secret/test.csv"
+    ladder["command"] = f"sentifactory eval ladder --csv_path {Path.cwd()}/data/test.csv --output_file /srv/x/y.json"
+    for text in (render_ladder(ladder), render_markdown(ladder)):
+        assert "/home/me" not in text
+        assert str(Path.cwd()) not in text
+        assert "--csv_path data/test.csv --output_file y.json" in text
 
 
 def test_the_ladder_is_written_in_three_forms(ladder: dict[str, Any], tmp_path: Path) -> None:
@@ -199,7 +260,7 @@ def test_the_ladder_is_written_in_three_forms(ladder: dict[str, Any], tmp_path: 
     assert json.loads((tmp_path / "out" / "ladder.json").read_text(encoding="utf-8")) == ladder
 
 
-def test_reviews_without_an_answer_are_told_in_every_form(
+def test_reviews_without_an_answer_are_reported_in_every_form(
     ladder: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert list_remarks(ladder) == [pair for pair in list_remarks(ladder) if pair[1].en]

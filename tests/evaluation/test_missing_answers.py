@@ -11,15 +11,15 @@ import pytest
 from scripted_comparison import Workplace, write_reviews
 from test_whole_report import CHECKER, make_rows
 
-from sentifactory.engines.base import OnAnswer, tell_answers
-from sentifactory.engines.calibration import load_calibration
-from sentifactory.engines.tfidf import TfidfEngine
+from sentifactory.engines.base import OnAnswer, report_answers
+from sentifactory.engines.local.baselines import TfidfEngine
 from sentifactory.evaluation import compare
-from sentifactory.evaluation.ladder import describe_rung
-from sentifactory.evaluation.rungs import RungAnswers
-from sentifactory.evaluation.wording import NOTHING_ANSWERED, explain_no_probabilities
+from sentifactory.evaluation.ladder.ladder import describe_entry
+from sentifactory.evaluation.ladder.ladder_entries import EntryAnswers
+from sentifactory.evaluation.report.figures import NOTHING_ANSWERED, explain_no_probabilities
+from sentifactory.metrics.calibration import load_calibration
 from sentifactory.records import Prediction, Review
-from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.task.task import BINARY_SENTIMENT, Task
 
 
 def write_long(seed: int) -> str:
@@ -38,7 +38,7 @@ class ShortSighted(TfidfEngine):
     def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
         found = super().predict(reviews)
         pairs = zip(reviews, found, strict=True)
-        return tell_answers(
+        return report_answers(
             [one if len(review.text) <= self.longest else Prediction(None) for review, one in pairs], on_answer
         )
 
@@ -89,7 +89,7 @@ def test_one_review_too_long_costs_one_review(place: Workplace) -> None:
     assert explain_no_probabilities(report) is None
 
 
-def test_a_model_that_answers_nothing_is_told_so_and_not_advised_the_mode_in_use(
+def test_a_model_that_answers_nothing_gets_no_advice_to_use_the_mode_in_use(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ShortSighted, "longest", 0)
@@ -115,7 +115,7 @@ def test_too_few_answered_validation_reviews_end_no_comparison(place: Workplace)
 def test_an_entry_of_the_ladder_keeps_its_figures(tmp_path: Path) -> None:
     reviews = [Review(text, label) for label, text in [*make_rows(40, 1), (1, LONG)]]
     engine = ShortSighted(BINARY_SENTIMENT).fit([Review(text, label) for label, text in make_rows(200, 5)])
-    answers = RungAnswers(engine.predict(reviews), 1.0, 1.0, {}, None)
-    rung = describe_rung(answers, reviews, BINARY_SENTIMENT, 0, None)
-    assert (rung["n_missing"], rung["metrics"]["unparsed"], rung["metrics"]["reviews"]) == (1, 1, 41)
-    assert rung["ece_equal_mass"] is not None
+    answers = EntryAnswers(engine.predict(reviews), 1.0, 1.0, {}, None)
+    entry = describe_entry(answers, reviews, BINARY_SENTIMENT, 0, None)
+    assert (entry["n_missing"], entry["metrics"]["unparsed"], entry["metrics"]["reviews"]) == (1, 1, 41)
+    assert entry["ece_equal_mass"] is not None

@@ -1,4 +1,4 @@
-"""The verdict says who wins, also when that is TF-IDF or nobody, in both languages."""
+"""The verdict names the winner in both languages, also when it is TF-IDF or there is none."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from typing import Any
 
 import pytest
 
-from sentifactory.evaluation.decomposition import decompose_difference
-from sentifactory.evaluation.formats import format_p_value, format_points
-from sentifactory.evaluation.metrics import compute_metrics
-from sentifactory.evaluation.outcomes import Contender, Outcome
-from sentifactory.evaluation.verdict import Verdict, compare_pairs, decide_verdict
+from sentifactory.evaluation.scoring.decomposition import decompose_difference
+from sentifactory.evaluation.scoring.scored_predictions import ComparedModel, ScoredPredictions
+from sentifactory.evaluation.scoring.verdict import Verdict, compare_pairs, decide_verdict
+from sentifactory.metrics.label_metrics import compute_metrics
+from sentifactory.metrics.number_formats import format_p_value, format_points
 from sentifactory.records import Prediction, Review
 
 REVIEWS = [Review(f"text {row}", row % 2) for row in range(200)]
 
 
-def build(name: str, right: range | set[int], unparsed: set[int] | None = None) -> Outcome:
-    """An outcome that is right on the given rows, unparsed on others, wrong on the rest."""
+def build(name: str, right: range | set[int], unparsed: set[int] | None = None) -> ScoredPredictions:
+    """Predictions that are right on the given rows, unparsed on others, wrong on the rest."""
     answers: list[int | None] = [
         None if row in (unparsed or set()) else row % 2 if row in right else 1 - row % 2 for row in range(200)
     ]
     truth = [row % 2 for row in range(200)]
     metrics = compute_metrics(truth, answers, ["negative", "positive"])
-    contender = Contender(name, name, "fake", lambda: nullcontext())  # type: ignore[arg-type]
-    return Outcome(contender, tuple(Prediction(answer) for answer in answers), metrics)
+    is_few_shot = name == "few_shot"
+    model = ComparedModel(name, name, "fake", lambda: nullcontext(), has_own_prompt=is_few_shot)  # type: ignore[arg-type]
+    return ScoredPredictions(model, tuple(Prediction(answer) for answer in answers), metrics)
 
 
-def decide(*outcomes: Outcome) -> Verdict:
-    by_name = {outcome.name: outcome for outcome in outcomes}
+def decide(*scored: ScoredPredictions) -> Verdict:
+    by_name = {one.name: one for one in scored}
     return decide_verdict(by_name, compare_pairs(by_name, REVIEWS))
 
 
@@ -42,15 +43,15 @@ def test_tuned_wins() -> None:
     )
     assert verdict.headline.zh == "微调模型胜出：200 条评论中准确率 95.0%；其次是原始模型，50.0%（p < 0.001）。"
     assert [sentence.en for sentence in verdict.details] == [
-        "Tuned is better than base: +45.0 points, 95% interval 37.0 to 53.0, p < 0.001, 100 fixed, 10 broken."
+        "Tuned is better than base: +45.0 points, 95% interval 36.3 to 53.0, p < 0.001, 100 fixed, 10 broken."
     ]
     assert (
         verdict.details[0].zh
-        == "微调优于原始模型：+45.0 个百分点，95% 区间 37.0 至 53.0，p < 0.001，改对 100 条，改错 10 条。"
+        == "微调优于原始模型：+45.0 个百分点，95% 区间 36.3 至 53.0，p < 0.001，改对 100 条，改错 10 条。"
     )
 
 
-def test_tfidf_wins_and_the_page_says_so() -> None:
+def test_tfidf_wins() -> None:
     verdict = decide(build("base", range(90)), build("tuned", range(150)), build("tfidf", range(180)))
     assert verdict.winner == "tfidf"
     assert verdict.headline.en.startswith("TF-IDF wins: 90.0% of 200 reviews right; next is the tuned model")
@@ -61,12 +62,38 @@ def test_tfidf_wins_and_the_page_says_so() -> None:
 def test_tfidf_beats_tuned_although_base_wins() -> None:
     verdict = decide(build("base", range(190)), build("tuned", range(100)), build("tfidf", range(150)))
     assert verdict.winner == "base"
-    assert verdict.details[0].en.startswith("Tuned is worse than base: -45.0 points, 95% interval -52.0 to -38.")
+    assert verdict.details[0].en.startswith("Tuned is worse than base: -45.0 points, 95% interval -52.1 to -38.")
     assert (
         verdict.details[1].en
         == "TF-IDF beats the tuned model by 25.0 points (p < 0.001, corrected); it trains in seconds."
     )
     assert verdict.details[1].zh == "TF-IDF 比微调模型高 25.0 个百分点（校正后 p < 0.001），而且几秒即可训练完成。"
+
+
+def test_every_other_baseline_is_compared_with_tuned_by_its_name() -> None:
+    tuned = build("tuned", range(180))
+    verdict = decide(
+        build("base", range(80)), build("few_shot", range(120)), tuned,
+        build("tfidf", range(150)), build("tfidf_all", range(2, 184)),
+    )  # fmt: skip
+    assert verdict.winner == "tfidf_all"
+    assert not verdict.is_shown
+    few_shot, tfidf = verdict.details[1], verdict.details[2]
+    assert few_shot.en.startswith("With examples in its prompt the base model has 60.0%; the tuned model is 30.0 ")
+    assert "高 30.0 个百分点" in few_shot.zh
+    assert tfidf.en.startswith("The tuned model beats TF-IDF by 15.0 points")
+    verdict = decide(build("base", range(190)), tuned, build("tfidf_all", range(100)))
+    assert verdict.details[1].en.startswith("The tuned model beats TF-IDF of all training reviews by 40.0 points")
+    assert verdict.details[1].zh.startswith("微调模型比用全部训练评论训练的 TF-IDF 高 40.0 个百分点")
+
+
+def test_the_headline_says_what_tuning_brought_beyond_examples() -> None:
+    base, few_shot, tuned = build("base", range(80)), build("few_shot", range(150)), build("tuned", range(180))
+    by_name = {one.name: one for one in (base, few_shot, tuned)}
+    parts = decompose_difference([row % 2 for row in range(200)], base.labels, tuned.labels)
+    headline = decide_verdict(by_name, compare_pairs(by_name, REVIEWS), parts).headline
+    assert headline.en.endswith("Tuning brought 50.0 points, +15.0 compared with examples in the prompt.")
+    assert headline.zh.endswith("微调带来 50.0 个百分点，与提示词中带示例相比为 +15.0。")
 
 
 def test_a_lead_that_chance_explains_is_no_win() -> None:
@@ -95,15 +122,15 @@ def test_the_best_is_chosen_by_the_data_and_its_lead_corrected_for_that() -> Non
     """Tuned against base, 8 fixed and 1 broken, is shown as the one question asked; that tuned is the best is not."""
     tuned = set(range(150))
     base, tfidf = tuned - set(range(8)) | {150}, tuned - set(range(20, 29)) | {151, 152}
-    outcomes = {name: build(name, right) for name, right in (("base", base), ("tuned", tuned), ("tfidf", tfidf))}
-    tests = compare_pairs(outcomes, REVIEWS)
+    scored = {name: build(name, right) for name, right in (("base", base), ("tuned", tuned), ("tfidf", tfidf))}
+    tests = compare_pairs(scored, REVIEWS)
     question = tests["base", "tuned"]
     assert question.p_value == pytest.approx(20 / 512)
     assert question.p_value_holm == pytest.approx(3 * 20 / 512)
     assert (question.is_shown, question.is_shown_in_family) == (True, False)
     assert question.to_dict()["p_value_holm"] == question.p_value_holm
-    assert question.turn_round().p_value_holm == question.p_value_holm
-    verdict = decide_verdict(outcomes, tests)
+    assert question.reverse().p_value_holm == question.p_value_holm
+    verdict = decide_verdict(scored, tests)
     assert (verdict.winner, verdict.is_shown) == ("tuned", False)
     assert verdict.details[0].en.startswith("Tuned is better than base: ")
     assert " wins" not in verdict.headline.en
@@ -115,10 +142,10 @@ def test_a_lead_that_is_shown_over_the_second_alone_is_no_win() -> None:
     """Base and tuned agree but for 8 reviews, all for tuned; TF-IDF is as good as base and goes its own way."""
     tuned, base = set(range(150)), set(range(8, 150))
     tfidf = set(range(38, 150)) | set(range(150, 179))
-    outcomes = {name: build(name, right) for name, right in (("base", base), ("tuned", tuned), ("tfidf", tfidf))}
-    tests = compare_pairs(outcomes, REVIEWS)
+    scored = {name: build(name, right) for name, right in (("base", base), ("tuned", tuned), ("tfidf", tfidf))}
+    tests = compare_pairs(scored, REVIEWS)
     assert tests["base", "tuned"].is_shown_in_family
-    verdict = decide_verdict(outcomes, tests)
+    verdict = decide_verdict(scored, tests)
     assert (verdict.winner, verdict.is_shown) == ("tuned", False)
     assert "better than TF-IDF" in verdict.headline.en
 
@@ -127,17 +154,31 @@ def test_no_difference_shown_between_tuned_and_base() -> None:
     verdict = decide(build("base", range(100)), build("tuned", range(1, 103)))
     assert verdict.details[0].en == (
         "A difference between tuned and base is not shown: "
-        "+1.0 points, 95% interval -1.0 to 3.0, p = 0.62, 3 fixed, 1 broken."
+        "+1.0 points, 95% interval -2.6 to 5.1, p = 0.62, 3 fixed, 1 broken."
     )
     assert not verdict.is_shown
 
 
-def test_level_models_have_no_winner() -> None:
+def test_tied_models_have_no_winner() -> None:
     verdict = decide(build("base", range(100)), build("tuned", range(100, 200)))
     assert verdict.winner is None
-    assert verdict.headline.en == (
-        "The base model and the tuned model are level: each has 50.0% of 200 reviews right."
+    assert verdict.headline.en == ("The tuned model and the base model are tied: each has 50.0% of 200 reviews right.")
+
+
+def test_the_headline_always_speaks_of_the_tuned_model() -> None:
+    majority = build("majority", set(range(0, 200, 2)))
+    tied = decide(majority, build("base", range(100)), build("tuned", range(50, 150)), build("tfidf", range(90)))
+    assert tied.winner is None
+    assert tied.headline.en == (
+        "The tuned model, always the commonest label and the base model are tied: each has 50.0% of 200 reviews right."
     )
+    assert tied.headline.zh == "微调模型、“总答多数类”与原始模型不分上下：200 条评论中准确率均为 50.0%。"
+    without = decide(majority, build("base", range(100)), build("tuned", range(60)), build("tfidf", range(90)))
+    assert without.headline.en.endswith("are tied: each has 50.0% of 200 reviews right. The tuned model has 30.0%.")
+    third = decide(build("base", range(150)), build("tuned", range(60)), build("tfidf", range(190)))
+    assert third.winner == "tfidf"
+    assert third.headline.en.endswith(" The tuned model has 30.0%.")
+    assert third.headline.zh.endswith("微调模型的准确率为 30.0%。")
 
 
 def test_the_majority_baseline_can_win() -> None:
@@ -147,23 +188,22 @@ def test_the_majority_baseline_can_win() -> None:
     assert verdict.headline.en.startswith("Always the commonest label wins")
 
 
-def test_unparsed_replies_are_told() -> None:
+def test_unparsed_replies_are_reported() -> None:
     verdict = decide(build("base", range(100), unparsed=set(range(150, 187))), build("tuned", range(190)))
     assert verdict.details[-1].en == (
         "The base model gave no readable answer to 37 of 200 reviews; these count as wrong."
     )
 
 
-def test_format_and_sentiment_are_told_apart() -> None:
+def test_format_and_sentiment_are_separated() -> None:
     base = build("base", set(range(60)), unparsed=set(range(100, 200)))
     tuned = build("tuned", set(range(170)))
     by_name = {"base": base, "tuned": tuned}
-    answers = [[prediction.label for prediction in outcome.predictions] for outcome in (base, tuned)]
-    parts = decompose_difference([row % 2 for row in range(200)], *answers)
+    parts = decompose_difference([row % 2 for row in range(200)], base.labels, tuned.labels)
     verdict = decide_verdict(by_name, compare_pairs(by_name, REVIEWS), parts)
     assert verdict.details[1].en == (
-        "Of these, +35.0 points come from answering in a readable form at all, and +20.0 from better answers to the "
-        "100 reviews that both answered readably (60.0% before, 100.0% after; shown, p < 0.001)."
+        "Of these, +35.0 points come from answering in a readable format, and +20.0 from better answers to the 100 "
+        "reviews that both models answered readably (60.0% before, 100.0% after; shown, p < 0.001)."
     )
     assert "其中 +35.0 个百分点来自学会以可识别的格式回答" in verdict.details[1].zh
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sentifactory.errors import ConfigError
-from sentifactory.models import e5
-from sentifactory.models.package_parts import find_package_file
+from sentifactory.models.embedded import e5
+from sentifactory.models.embedded.package_parts import find_package_file
 from sentifactory.models.store import fetch_pretrained
 
 MATRIX = np.random.default_rng(3).normal(size=(4, 32)).astype(np.float32)
@@ -46,6 +46,7 @@ def write_file() -> tuple[bytes, np.ndarray]:
     return head + blocks + VECTOR.tobytes(), meant
 
 
+@pytest.mark.slow
 def test_sizes_names_and_values_are_read() -> None:
     content, meant = write_file()
     sizes, places = e5.read_header(content)
@@ -66,7 +67,7 @@ def test_a_file_that_is_cut_short_or_of_another_kind() -> None:
     for broken in (content[:100], b"GGUF" + content[4:]):
         with pytest.raises(ConfigError, match="header of the weights cannot be read"):
             e5.read_header(broken)
-    with pytest.raises(ConfigError, match="unknown form 7"):
+    with pytest.raises(ConfigError, match="unknown format 7"):
         e5.expand_tensor(content, "x", 7, 32, 0)
     with pytest.raises(ConfigError, match=r"tensor 'l0.zz.w' is unknown"):
         e5.rename_tensor("l0.zz.w", sizes)
@@ -97,8 +98,8 @@ def test_the_real_checkpoint_understands_chinese(repo_root: Path) -> None:
     import torch
     from transformers import AutoModel
 
-    from sentifactory.models.classifier_texts import encode_texts, pad_batch
-    from sentifactory.models.pooled import pool_tokens
+    from sentifactory.models.classifiers import encode_texts, pad_batch
+    from sentifactory.models.pooled_classifier import pool_tokens
 
     folder = fetch_pretrained("multilingual-e5-small", repo_root / "saves" / "pretrained")
     from transformers import AutoTokenizer

@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def run_fetch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from sentifactory.cli import main; main()", "model", "fetch", *arguments]
@@ -23,7 +27,7 @@ def test_an_unknown_model_is_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
     assert finished.returncode == 2
     assert (
         finished.stderr
-        == "Error: There is no pretrained model 'qwen-72b'. Expected: one of gemma-3-270m, multilingual-e5-small.\n"
+        == "Error: Unknown pretrained model 'qwen-72b'. Expected: one of gemma-3-270m, multilingual-e5-small.\n"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -33,5 +37,5 @@ def test_a_foreign_folder_is_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "models" / "gemma-3-270m" / "config.json").write_text("{}")
     finished = run_fetch("gemma-3-270m", "--output_dir", "models", cwd=tmp_path)
     assert finished.returncode == 2
-    assert "models/gemma-3-270m: Something stands here" in finished.stderr
+    assert "models/gemma-3-270m: This folder is not a complete model" in finished.stderr
     assert "Traceback" not in finished.stderr

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from original_ids import assert_same_ids, load_original
 
-from sentifactory.models import gemma
-from sentifactory.models.gemma import END_OF_TURN_ID, PARAMETER_COUNT, rename_tensor
-from sentifactory.task import TASKS
+from sentifactory.models.embedded import gemma
+from sentifactory.models.embedded.gemma import END_OF_TURN_ID, PARAMETER_COUNT, rename_tensor
+from sentifactory.task.task import TASKS
 
 REVIEWS = [
     "房间很干净，服务也好，下次还来！",
@@ -49,6 +49,7 @@ def encode_chat(tokenizer: Any, messages: list[dict[str, str]], **options: Any) 
     return list(tokenizer.apply_chat_template(messages, return_dict=True, **options)["input_ids"])
 
 
+@pytest.mark.slow
 def test_every_review_has_the_ids_of_the_original_tokenizer(tokenizer: Any) -> None:
     assert_same_ids(tokenizer, "gemma3")
 
@@ -70,6 +71,7 @@ def test_special_tokens_have_gemmas_ids(tokenizer: Any) -> None:
     assert len(tokenizer) == 262_144
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_chat_template_gives_llamafactorys_ids(tokenizer: Any, gemma2_template: Any, task: Any) -> None:
     for text in REVIEWS:
@@ -165,6 +167,7 @@ def test_folder_says_where_it_comes_from_and_on_what_terms(gemma_checkpoint: Pat
     assert [place for place, kind in enumerate(config["layer_types"]) if kind == "full_attention"] == [5, 11, 17]
 
 
+@pytest.mark.slow
 def test_vllms_own_transformers_reads_the_same_tokenizer(
     gemma_checkpoint: Path, repo_root: Path, tokenizer: Any
 ) -> None:

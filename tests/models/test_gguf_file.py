@@ -1,5 +1,6 @@
 """The GGUF reader, on small files that the `gguf` package wrote."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import dequantize, quantize
 
 from sentifactory.errors import ConfigError
-from sentifactory.models.gguf_file import GgufFile
+from sentifactory.models.embedded.gguf_file import GgufFile
 
 MATRIX = np.random.default_rng(7).normal(size=(3, 64)).astype(np.float32)
 
@@ -72,6 +73,21 @@ def test_other_files_and_versions_are_refused(content: bytes) -> None:
     for wrong in (b"PK\x03\x04" + content[4:], b"GGUF" + (1).to_bytes(4, "little") + content[8:]):
         with pytest.raises(ConfigError, match=r"wrong\.gguf: The GGUF header cannot be read"):
             GgufFile(wrong, name="wrong.gguf")
+
+
+def test_a_header_that_claims_more_than_the_file_holds_is_refused_at_once() -> None:
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1) + b"a" + struct.pack("<I", 9)
+    for item_type in (4, 8):  # numbers, strings
+        with pytest.raises(ConfigError, match="GGUF header cannot be read"):
+            GgufFile(head + struct.pack("<IQ", item_type, 1 << 40) + bytes(64))
+
+
+@pytest.mark.parametrize(("value_type", "value"), [(4, struct.pack("<I", 0)), (8, struct.pack("<Q", 1) + b"x")])
+def test_an_alignment_that_is_not_a_positive_number_is_refused(value_type: int, value: bytes) -> None:
+    key = b"general.alignment"
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", len(key)) + key + struct.pack("<I", value_type)
+    with pytest.raises(ConfigError, match="GGUF header cannot be read"):
+        GgufFile(head + value)
 
 
 def test_an_unknown_tensor_is_named(content: bytes) -> None:

@@ -7,8 +7,8 @@ import pytest
 from gguf import GGUFWriter
 
 from sentifactory.errors import ConfigError
-from sentifactory.models.gguf_file import GgufFile
-from sentifactory.models.gguf_tokenizer import build_tokenizer, rebuild_merges
+from sentifactory.models.embedded.gguf_file import GgufFile
+from sentifactory.models.embedded.gguf_tokenizer import build_tokenizer, rebuild_merges
 
 # A vocabulary in miniature: type 3 control, 6 byte, 4 user-defined, 1 normal. GGUF keeps runs of spaces as spaces.
 PIECES = [

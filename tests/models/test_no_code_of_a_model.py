@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from tiny_models import build_tiny_bert
 
+from sentifactory.engines.local.transformers_engine import TransformersEngine
 from sentifactory.engines.registry import build_engine
-from sentifactory.engines.transformers import TransformersEngine
 from sentifactory.errors import EngineError
 from sentifactory.models.classifiers import load_classifier
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task.task import BINARY_SENTIMENT
 
 LOADERS = {"from_pretrained", "from_config"}
 
@@ -53,6 +53,7 @@ def with_code(tmp_path: Path, tiny_qwen: Path) -> tuple[Path, Path, Path]:
     return *models, mark
 
 
+@pytest.mark.slow
 def test_code_of_a_model_does_not_run_whoever_says_yes(
     with_code: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +77,7 @@ class _Trap:
         return Path.touch, (self.mark,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["empty", "cut", "nonsense", "pickle"])
 def test_damaged_weights_are_one_sentence(damage: str, tmp_path: Path, tiny_qwen: Path) -> None:
     model, mark = tmp_path / "model", tmp_path / "it-ran"

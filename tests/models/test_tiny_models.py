@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from original_ids import assert_same_ids
-from tiny_models import QWEN_SYSTEM
 
-from sentifactory.task import TASKS
+from sentifactory.task.task import TASKS
+from tools.benches.qwen_shape import QWEN_SYSTEM
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +17,7 @@ def qwen_tokenizer(tiny_qwen: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_qwen)
 
 
+@pytest.mark.slow
 def test_tiny_qwen_has_the_ids_of_the_original_tokenizer(qwen_tokenizer: Any) -> None:
     assert_same_ids(qwen_tokenizer, "qwen2_5")
     assert qwen_tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|file_sep|>"]) == [
@@ -42,6 +43,7 @@ def test_tiny_qwens_chat_template_gives_llamafactorys_ids(qwen_tokenizer: Any, s
         assert (system or QWEN_SYSTEM) in qwen_tokenizer.decode(asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny_gemma", "tiny_qwen"])
 def test_tiny_models_load_and_speak(name: str, request: pytest.FixtureRequest) -> None:
     import torch

@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 from fake_hub import TOKEN, FakeHub, serve_hub
 
-from sentifactory.corpus.manifest import hash_file
 from sentifactory.corpus.prepare import prepare_reviews
-from sentifactory.engines.base import ClosingEngine, OnAnswer, make_prediction, tell_answers
-from sentifactory.engines.calibration import Calibration, hash_prompt, save_calibration
+from sentifactory.engines.base import ClosingEngine, OnAnswer, make_prediction, report_answers
 from sentifactory.evaluation import compare
+from sentifactory.evaluation.compare_options import CompareOptions
+from sentifactory.metrics.calibration import Calibration, hash_prompt, save_calibration
 from sentifactory.models.weights import hash_weights
-from sentifactory.publishing.publish import PublishOptions
+from sentifactory.publishing.hub.publish import PublishOptions
 from sentifactory.records import Prediction, Review
-from sentifactory.task import BINARY_SENTIMENT, Task
+from sentifactory.system.fingerprint import hash_file
+from sentifactory.task.task import BINARY_SENTIMENT, Task
 
 N_TEST = 60
 REPORT = "saves/comparison/report.json"
@@ -42,7 +43,7 @@ class SideEngine(ClosingEngine):
             label = int(any(words in review.text for words in GOOD))
             is_wrong = self._wrong_every > 0 and at % self._wrong_every == 0
             answers.append(make_prediction(self._task, f'{{"sentiment": {label ^ is_wrong}}}', 0.01))
-        return tell_answers(answers, on_answer)
+        return report_answers(answers, on_answer)
 
 
 @dataclass
@@ -117,11 +118,11 @@ def make_workshop(root: Path, patch: pytest.MonkeyPatch) -> None:
     write_run_card(root, run)
 
     def build(kind: str, model: str, task: Task, *, name: str, **settings: object) -> SideEngine:
-        return SideEngine(name, task, wrong_every=2 if name == "base" else 20)
+        return SideEngine(name, task, wrong_every=4 if name == "base" else 20)
 
     patch.setattr(compare, "build_engine", build)
     compare.run_comparison(
-        compare.CompareOptions(
+        CompareOptions(
             csv_path="data/mine/test.csv",
             base_model=str(base),
             finetuned_model=str(run),

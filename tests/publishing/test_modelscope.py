@@ -12,9 +12,9 @@ import pytest
 from fake_hub import FakeHub, serve_hub
 from publishing_workshop import Workshop
 
-from sentifactory.corpus.manifest import hash_file
 from sentifactory.errors import ConfigError
-from sentifactory.publishing.publish import publish_model
+from sentifactory.publishing.hub.publish import publish_model
+from sentifactory.system.fingerprint import hash_file
 
 MS_TOKEN = "ms-0a1b2c3d-1111-2222-3333-444455556666"
 
@@ -32,7 +32,7 @@ def modelscope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(401, "does not accept the token (401)"), (403, "may not do this"), (404, "(404)")],
+    [(401, "does not accept the token (401)"), (403, "no permission for this"), (404, "(404)")],
 )
 def test_the_real_client_says_no_in_one_sentence(
     workshop: Workshop, modelscope: FakeHub, status: int, words: str
@@ -92,12 +92,12 @@ def test_it_is_private_and_whole(workshop: Workshop, scripted: type[ScriptedApi]
 
 def test_a_public_one_and_a_damaged_file_are_told(workshop: Workshop, scripted: type[ScriptedApi]) -> None:
     scripted.there = SimpleNamespace(private=None, visibility=5)
-    with pytest.raises(ConfigError, match="everybody can see it"):
+    with pytest.raises(ConfigError, match="already exists and is public"):
         publish_model(workshop.options(hub="modelscope"))
     assert scripted.files == {}
     scripted.there = SimpleNamespace(private=None, visibility=1)
     scripted.upload_folder = lambda self, *words, **settings: None  # type: ignore[method-assign]
-    with pytest.raises(ConfigError, match="What arrived is not what was sent"):
+    with pytest.raises(ConfigError, match="Files on the hub differ"):
         publish_model(workshop.options(hub="modelscope"))
 
 

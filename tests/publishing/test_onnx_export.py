@@ -17,21 +17,20 @@ import pytest
 from onnx_workshop import copy_graph
 
 from sentifactory import cli
-from sentifactory.engines.encoder import EncoderEngine
-from sentifactory.engines.onnx import GRAPH_NAME, WEIGHTS_NAME, OnnxEngine
+from sentifactory.engines.local.encoder_engine import EncoderEngine
+from sentifactory.engines.local.onnx_engine import GRAPH_NAME, WEIGHTS_NAME, OnnxEngine
+from sentifactory.engines.local.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.engines.registry import build_engine
-from sentifactory.engines.text_encoder import TextEncoder, split_by_tokens
 from sentifactory.errors import ConfigError, EngineError
-from sentifactory.evaluation import ladder
-from sentifactory.evaluation.ladder import LadderOptions
-from sentifactory.model_task import read_model_task
-from sentifactory.models.classifier_texts import encode_texts
-from sentifactory.models.classifiers import load_classifier
+from sentifactory.evaluation.ladder import ladder
+from sentifactory.evaluation.ladder.ladder import LadderOptions
+from sentifactory.models.classifiers import encode_texts, load_classifier
 from sentifactory.models.weights import hash_weights
-from sentifactory.publishing import onnx_export
-from sentifactory.publishing.onnx_graph import quantise_rows, save_graph, write_graph
+from sentifactory.publishing.onnx import onnx_export
+from sentifactory.publishing.onnx.onnx_graph import quantise_rows, save_graph, write_graph
 from sentifactory.records import Review
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task.model_folder import read_model_task
+from sentifactory.task.task import BINARY_SENTIMENT
 
 pytestmark = pytest.mark.slow
 
@@ -106,22 +105,22 @@ def test_the_command_writes_model_proof_and_speed(
     assert set(hash_weights(tmp_path / "out")) == {GRAPH_NAME, WEIGHTS_NAME}
 
 
-def test_a_checkpoint_and_its_int8_form_are_rungs_of_the_ladder(
+def test_a_checkpoint_and_its_int8_form_are_entries_of_the_ladder(
     exported: dict[str, Path], checkpoint: Path, val_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "run_apart", lambda key, setting: (ladder.run_rung(key, setting), 1))
+    monkeypatch.setattr(ladder, "run_in_own_process", lambda key, inputs: (ladder.run_entry(key, inputs), 1))
     train_csv = tmp_path / "train.csv"
     train_csv.write_text("label,text\n" + "0,房间又脏又旧\n1,早餐丰富服务周到\n" * 5, encoding="utf-8")
     options = LadderOptions(
         csv_path=str(val_csv), train_csv=str(train_csv), encoder_models=(str(checkpoint), str(exported["dynamic"]))
     )
-    rungs = ladder.climb_ladder(options)["rungs"]
-    plain, int8 = rungs["encoder_1"], rungs["encoder_2"]
+    entries = ladder.run_ladder(options)["rungs"]
+    plain, int8 = entries["encoder_1"], entries["encoder_2"]
     assert plain["title"]["en"] == "Encoder, encoder"
     assert int8["title"]["en"] == "Encoder, dynamic (ONNX, int8, dynamic)"
     assert abs(plain["metrics"]["accuracy"] - int8["metrics"]["accuracy"]) <= 0.1
     assert set(int8["weights"]) == {GRAPH_NAME, WEIGHTS_NAME}
-    alone = ladder.climb_ladder(replace(options, encoder_models=(str(exported["dynamic"]),)))["rungs"]["encoder"]
+    alone = ladder.run_ladder(replace(options, encoder_models=(str(exported["dynamic"]),)))["rungs"]["encoder"]
     assert alone["title"]["en"] == "Encoder, tuned (ONNX, int8, dynamic)"
     assert alone["metrics"] == int8["metrics"]
 
@@ -194,7 +193,7 @@ def test_a_broken_export_is_refused_and_leaves_nothing(
     assert export("--max_flips", "0.1", "--max_difference", "0.05", output="new/out") == 2
     told = capsys.readouterr().err
     assert ("The float32 graph" if stage == "write_graph" else "The int8 model") in told
-    assert "answers otherwise than the checkpoint" in told
+    assert "answers differently from the checkpoint" in told
     assert not (tmp_path / "new").exists()
 
 
@@ -215,7 +214,7 @@ def test_a_limit_that_int8_cannot_keep_refuses_it_and_the_older_export_stays(
         (["--max_difference", "-1"], "--max_difference is -1"),
         (["--quantise", "int3"], "none, dynamic, static"),
         (["--opset", "11"], "--opset is 11"),
-        (["--quantise", "static", "--max_samples", "1"], "two reviews or more"),
+        (["--quantise", "static", "--max_samples", "1"], "at least two reviews"),
     ],
 )
 def test_options_that_make_no_sense(
@@ -269,7 +268,7 @@ def test_a_file_that_was_changed_later_is_refused(exported: dict[str, Path], tmp
     weights = bytearray((folder / WEIGHTS_NAME).read_bytes())
     weights[len(weights) // 2] ^= 1
     (folder / WEIGHTS_NAME).write_bytes(weights)
-    with pytest.raises(EngineError, match="is not the file that was exported"):
+    with pytest.raises(EngineError, match="has changed since the export"):
         OnnxEngine(str(folder), BINARY_SENTIMENT)
     (folder / WEIGHTS_NAME).unlink()
     with pytest.raises(EngineError, match="is missing"):
@@ -289,7 +288,7 @@ def test_serving_loads_neither_torch_nor_transformers(exported: dict[str, Path])
         "import sys\n"
         "from sentifactory.engines.registry import build_engine\n"
         "from sentifactory.records import Review\n"
-        "from sentifactory.task import BINARY_SENTIMENT\n"
+        "from sentifactory.task.task import BINARY_SENTIMENT\n"
         "with build_engine('onnx', sys.argv[1], BINARY_SENTIMENT, mode='score') as engine:\n"
         "    engine.predict([Review('很好')])\n"
         "print([name for name in ('torch', 'transformers', 'pandas', 'sklearn') if name in sys.modules])\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sentifactory.engines.onnx import GRAPH_NAME
-from sentifactory.publishing.onnx_graph import save_graph
-from sentifactory.publishing.onnx_smoothing import measure_channels, smooth_graph
+from sentifactory.engines.local.onnx_engine import GRAPH_NAME
+from sentifactory.publishing.onnx.onnx_graph import save_graph
+from sentifactory.publishing.onnx.onnx_smoothing import measure_channels, smooth_graph
 
 CHANNELS, OUTLIER = 64, 5
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from sentifactory.errors import EngineError
-from sentifactory.publishing.parity import Parity, ParityLimits, compare_answers
+from sentifactory.publishing.export.parity import Parity, ParityLimits, compare_answers
 from sentifactory.records import Prediction, Review
 
 LIMITS = ParityLimits(flips=0.25, difference=0.1)

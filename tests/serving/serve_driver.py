@@ -6,13 +6,13 @@ import sys
 
 from live_service import build_service, build_upstream_service
 
-from sentifactory.engines.vllm_process import VllmOptions
-from sentifactory.serving.api import build_app
-from sentifactory.serving.scripted import ScriptedEngine
-from sentifactory.serving.server import bind_socket, run_server
-from sentifactory.serving.settings import Access, Limits
-from sentifactory.serving.upstream import UpstreamBackend, link_to_process
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.engines.vllm.start_vllm import VllmOptions
+from sentifactory.serving.backends.upstream import UpstreamBackend, link_to_process
+from sentifactory.serving.http.api import build_app
+from sentifactory.serving.http.server import bind_socket, run_server
+from sentifactory.serving.service_settings import Access, Limits
+from sentifactory.task.task import BINARY_SENTIMENT
+from tools.service_bench.scripted_engine import ScriptedEngine
 
 access, limits = Access(port=0), Limits()
 bound = bind_socket(access)

@@ -10,16 +10,17 @@ from typing import Any
 import httpx
 import pytest
 from live_service import KEY, build_service, read_metric, serve_live
-from real_browser import WHERE_A_BROWSER_IS, open_browser
+from real_browser import WHERE_A_BROWSER_IS
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.serving import gate, running
-from sentifactory.serving.docs_page import DOCS_ROUTES
-from sentifactory.serving.hosts import HostRule, read_host
-from sentifactory.serving.scripted import ScriptedEngine
-from sentifactory.serving.settings import KEY_VARIABLE, Access, Limits, is_weak_key
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.serving.http import middleware, run_service
+from sentifactory.serving.http.docs_page import DOCS_ROUTES
+from sentifactory.serving.http.hosts import AllowedHosts, read_host
+from sentifactory.serving.service_settings import KEY_VARIABLE, Access, Limits, is_weak_key
+from sentifactory.task.task import BINARY_SENTIMENT
+from tools.docs.chromium import open_browser
+from tools.service_bench.scripted_engine import ScriptedEngine
 
 EVIL = "evil.example"
 SOUND_KEY = "1f0d3a5c7b9e2846aa0c5e7f1b3d9e42"
@@ -95,11 +96,11 @@ def test_the_name_in_a_host_header_is_read(header: bytes, name: str | None) -> N
 def test_without_a_key_names_that_somebody_may_own_are_unknown(
     access: Access, known: list[str], unknown: list[str]
 ) -> None:
-    rule = HostRule(access)
-    assert [name for name in known if not rule.knows([name.encode()])] == []
-    assert [name for name in unknown if rule.knows([name.encode()])] == []
-    assert rule.knows([]), "HTTP/1.0; no browser leaves it out"
-    assert not rule.knows([b"localhost", b"localhost"])
+    rule = AllowedHosts(access)
+    assert [name for name in known if not rule.allows([name.encode()])] == []
+    assert [name for name in unknown if rule.allows([name.encode()])] == []
+    assert rule.allows([]), "HTTP/1.0; no browser leaves it out"
+    assert not rule.allows([b"localhost", b"localhost"])
 
 
 def test_a_page_whose_name_points_here_reads_nothing(keyless: httpx.Client, capfd: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +141,7 @@ def test_the_page_of_the_description_needs_neither_key_nor_internet(keyed: httpx
     assert keyed.get("/openapi.json").status_code == 401
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @WHERE_A_BROWSER_IS
 @pytest.mark.parametrize("key", [None, KEY], ids=["without a key", "with a key"])
@@ -169,7 +171,7 @@ def test_in_a_browser_the_page_asks_for_the_key_and_sends_it(key: str | None) ->
 def test_wrong_keys_are_counted_held_back_and_told_in_sum(
     keyed: httpx.Client, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "SLOW_DOWN_S", 0.3)
+    monkeypatch.setattr(middleware, "WRONG_KEY_DELAY_S", 0.3)
 
     def ask(key: str) -> tuple[int, float]:
         start = time.monotonic()
@@ -196,8 +198,8 @@ def test_wrong_keys_are_counted_held_back_and_told_in_sum(
 
 
 def test_wrong_keys_take_only_so_many_places(keyed: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "SLOW_DOWN_S", 30.0)
-    monkeypatch.setattr(gate, "MOST_SLOWED", 0)
+    monkeypatch.setattr(middleware, "WRONG_KEY_DELAY_S", 30.0)
+    monkeypatch.setattr(middleware, "MAX_DELAYED", 0)
     assert keyed.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert keyed.get("/health", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
 
@@ -231,7 +233,7 @@ def test_a_weak_key_is_warned_of_where_others_reach_the_service(
         seen.append(access)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "bind_socket", stop)
+    monkeypatch.setattr(run_service, "bind_socket", stop)
     arguments = ["serve", str(model_folder), "--allowed_host", "a.example", "--allowed_host", "b.example", *words]
     result = CliRunner().invoke(build_app(), arguments)
     assert seen, result.output
@@ -239,3 +241,12 @@ def test_a_weak_key_is_warned_of_where_others_reach_the_service(
     told = capfd.readouterr().err + result.output
     assert told.count("WARNING") == number
     assert key is None or key not in told
+
+
+def test_no_header_writes_into_the_log(keyed: httpx.Client, capfd: pytest.CaptureFixture[str]) -> None:
+    forged = b"1.2.3.4\x85Listening on 0.0.0.0 without a key\x9b2J"  # a proxy of this machine names its callers
+    keyed.get("/metrics", headers={"Authorization": "Bearer wrong", "X-Forwarded-For": forged})
+    told = capfd.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "1.2.3.4\\x85Listening" in told
+    assert "\x9b" not in told

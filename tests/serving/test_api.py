@@ -10,17 +10,17 @@ import httpx
 import pytest
 from live_service import KEY, build_service, read_metric, serve_live
 
-from sentifactory.corpus.cleaning import VISIBLE, clean_text
-from sentifactory.engines.base import ClosingEngine, OnAnswer, tell_answers
+from sentifactory.clean_text import VISIBLE, clean_text
+from sentifactory.engines.base import ClosingEngine, OnAnswer, report_answers
 from sentifactory.records import Prediction, Review
-from sentifactory.serving import gate
-from sentifactory.serving.api import build_app
-from sentifactory.serving.docs_page import DOCS_ROUTES
-from sentifactory.serving.gate import OPEN_ROUTES
-from sentifactory.serving.problems import CODES
-from sentifactory.serving.scripted import ScriptedEngine, script_answer
-from sentifactory.serving.settings import Access, Limits
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.serving.http import middleware
+from sentifactory.serving.http.api import build_app
+from sentifactory.serving.http.docs_page import DOCS_ROUTES
+from sentifactory.serving.http.middleware import OPEN_ROUTES
+from sentifactory.serving.http.problems import CODES
+from sentifactory.serving.service_settings import Access, Limits
+from sentifactory.task.task import BINARY_SENTIMENT
+from tools.service_bench.scripted_engine import ScriptedEngine, script_answer
 
 LIMITS = Limits(text_chars=50, list_items=5, body_bytes=2000, body_s=0.5, queue_items=8, request_s=1.0)
 BROKEN, SILENT, SECRET = "坏", "无", "/home/secret/model on 10.0.0.7"
@@ -35,7 +35,7 @@ class MoodyEngine(ClosingEngine):
         if any(BROKEN in review.text for review in reviews):
             raise ValueError(f"no such file {SECRET}")
         answers = [Prediction(None) if SILENT in one.text else script_answer(one.text, 2) for one in reviews]
-        return tell_answers(answers, on_answer)
+        return report_answers(answers, on_answer)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,19 @@ def test_a_text_is_asked_as_training_texts_are_and_comes_back_as_it_was(client: 
 
 
 @pytest.mark.parametrize(
-    "text", ["好", "🏴\U000e0067\U000e007f", "\u200b", "\u200d \u200f\x85", "\ufeff", "\U000e0041", "\0"]
+    "text",
+    [
+        "好",
+        "\ufe0f",
+        "\u3164 \u034f",
+        "❤\ufe0f",
+        "🏴\U000e0067\U000e007f",
+        "\u200b",
+        "\u200d \u200f\x85",
+        "\ufeff",
+        "\U000e0041",
+        "\0",
+    ],
 )
 def test_the_described_pattern_and_the_cleaning_agree_on_what_is_blank(text: str) -> None:
     assert (re.search(VISIBLE, text) is not None) == bool(clean_text(text)[0])
@@ -106,6 +118,7 @@ def test_a_list_comes_back_in_order_and_each_text_has_its_own_result_or_error(cl
         (b'{"text": "\\ufeff\\u001c\\u0085"}', 400, "blank_text"),
         (b'{"text": "\\u200b\\u200d\\u2060\\ufeff"}', 400, "blank_text"),
         (b'{"text": "&nbsp;&#8203; "}', 400, "blank_text"),
+        (b'{"text": "\\ufe0f\\u034f \\u3164\\u200d\\u2800"}', 400, "blank_text"),
         (b'{"text": "\\ud83d"}', 400, "broken_text"),
         (b"7", 422, "wrong_form"),
         (b"{}", 422, "wrong_form"),
@@ -189,12 +202,14 @@ def test_health_docs_and_description(client: httpx.Client) -> None:
     app = build_app(build_service(ScriptedEngine(BINARY_SENTIMENT), LIMITS), Access())
     routes = {route.path for route in app.routes} - {"/openapi.json", *DOCS_ROUTES}
     assert set(described["paths"]) == routes
-    assert described["components"]["schemas"]["Text"]["properties"]["text"]["maxLength"] == 50
+    body = described["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body["anyOf"][0]["properties"]["text"]["maxLength"] == 50
+    assert body["anyOf"][1]["maxItems"] == 5
 
 
 def test_every_route_asks_for_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Generated from the route table: a route that is added tomorrow is tested as well."""
-    monkeypatch.setattr(gate, "SLOW_DOWN_S", 0.0)
+    monkeypatch.setattr(middleware, "WRONG_KEY_DELAY_S", 0.0)
     service = build_service(ScriptedEngine(BINARY_SENTIMENT), LIMITS)
     access = Access(key=KEY)
     table = [

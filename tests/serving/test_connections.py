@@ -16,15 +16,15 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from live_service import build_service, read_metric, serve_live
+from live_service import KEY, build_service, read_metric, serve_live
 from test_under_load import GatedEngine, wait_until
 
 from sentifactory.engines.base import Engine
-from sentifactory.serving.connections import MOST_BEHIND, choose_backlog, choose_most_connections
-from sentifactory.serving.scripted import ScriptedEngine
-from sentifactory.serving.settings import Limits
-from sentifactory.serving.summed_log import SummedLog
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.serving.http.connections import MAX_PIPELINED, choose_backlog, choose_max_connections
+from sentifactory.serving.http.rate_limited_log import RateLimitedLog
+from sentifactory.serving.service_settings import Access, Limits
+from sentifactory.task.task import BINARY_SENTIMENT
+from tools.service_bench.scripted_engine import ScriptedEngine
 
 DRIVER = Path(__file__).with_name("serve_driver.py")
 LIMITS = Limits(head_bytes=4096, head_fields=20, head_s=0.4, body_s=0.4, idle_s=0.4, send_s=0.5, connections=20)
@@ -224,6 +224,7 @@ def test_who_reads_no_answer_is_let_go() -> None:
         assert is_sound(address)
 
 
+@pytest.mark.slow
 def test_what_is_not_read_by_all_together_is_limited() -> None:
     limits = Limits(send_s=60.0, list_items=400, queue_items=4000, held_bytes=2 << 20)
     body = json.dumps(["很好" * 500] * 400).encode()
@@ -265,7 +266,7 @@ def test_requests_behind_one_another_are_answered_in_order_and_limited(capfd) ->
             assert answer.index(b'"probabilities"') < answer.index(b'"live"')
         engine.open.clear()
         with connect(port) as line:
-            line.sendall(first + (HEAD + b"\r\n") * (MOST_BEHIND + 5))
+            line.sendall(first + (HEAD + b"\r\n") * (MAX_PIPELINED + 5))
             assert read_to_end(line) == b""
         engine.open.set()
         assert read_ended(address, "too_many_behind") == 1
@@ -291,7 +292,7 @@ def test_what_is_no_http_is_told_so_and_logged_in_sum(capfd) -> None:
 
 def test_a_summed_log_tells_the_first_at_once_and_later_how_many(capfd) -> None:
     async def run() -> None:
-        log = SummedLog("Knocks", every_s=0.1)
+        log = RateLimitedLog("Knocks", interval_s=0.1)
         for number in range(300):
             log.count(f"at {number % 150}")
         await asyncio.sleep(0.25)
@@ -308,10 +309,10 @@ def test_a_summed_log_tells_the_first_at_once_and_later_how_many(capfd) -> None:
 
 def test_places_leave_descriptors_for_a_backlog_and_for_ourselves() -> None:
     for n_descriptors in (256, 1024, 20_000, 1 << 16):
-        most = choose_most_connections(4096, n_descriptors)
+        most = choose_max_connections(4096, n_descriptors)
         assert 0 < most <= 4096
         assert most + choose_backlog(n_descriptors) <= n_descriptors - 64
-    assert choose_most_connections(100, 1 << 16) == 100
+    assert choose_max_connections(100, 1 << 16) == 100
 
 
 @contextlib.contextmanager
@@ -333,6 +334,7 @@ def start_driver(n_soft: int, n_hard: int) -> Iterator[tuple[psutil.Process, str
         process.communicate()
 
 
+@pytest.mark.slow
 def test_the_soft_limit_of_descriptors_is_raised_and_silent_ones_beyond_the_hard_one_keep_nobody_out() -> None:
     with start_driver(128, 400) as (process, address), contextlib.ExitStack() as stack:
         assert psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE) == (400, 400)
@@ -343,6 +345,7 @@ def test_the_soft_limit_of_descriptors_is_raised_and_silent_ones_beyond_the_hard
         assert read_ended(address, "made_room") > 0
 
 
+@pytest.mark.slow
 def test_without_a_free_descriptor_it_says_so_lives_on_and_recovers() -> None:
     with start_driver(400, 400) as (process, address):
         assert is_sound(address)
@@ -353,3 +356,49 @@ def test_without_a_free_descriptor_it_says_so_lives_on_and_recovers() -> None:
         assert "No descriptor is free" in process.stderr.readline()
         server.rlimit(psutil.RLIMIT_NOFILE, (400, 400))
         wait_until(lambda: is_sound(address))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n",
+    ],
+    ids=["answers that nobody reads", "wrong keys that are held back"],
+)
+def test_whoever_has_no_key_takes_no_place_from_those_who_have_it(request_line: bytes) -> None:
+    service = build_service(ScriptedEngine(BINARY_SENTIMENT), Limits(connections=20))
+    with serve_live(service, Access(key=KEY)) as address, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            for _ in range(40):
+                line = stack.enter_context(socket.socket())
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                line.connect(("127.0.0.1", int(address.rpartition(":")[2])))
+                line.sendall(request_line * 8)
+            time.sleep(0.1)
+            headers = {"Authorization": f"Bearer {KEY}"}
+            body = {"text": "很好"}
+            answer = httpx.post(f"{address}/predict", json=body, headers=headers, trust_env=False, timeout=10)
+            assert answer.status_code == 200
+
+
+@pytest.mark.slow
+def test_texts_that_are_refused_take_no_memory_while_others_wait() -> None:
+    engine = GatedEngine()
+    texts = ["好", "a" * 4_000_000 + "😀"]  # four bytes a character, once it is read
+    body = json.dumps(texts, ensure_ascii=False).encode()
+    process = psutil.Process()
+    with serve(engine, Limits()) as (_, port), contextlib.ExitStack() as stack:
+        stack.callback(engine.open.set)
+        before = process.memory_info().rss
+        lines = [stack.enter_context(connect(port)) for _ in range(30)]
+        for line in lines:
+            line.sendall(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        wait_until(lambda: len(engine.batches) > 0)
+        time.sleep(0.5)
+        assert process.memory_info().rss - before < 200 << 20
+        engine.open.set()
+        for line in lines:
+            answers = json.loads(read_to_end(line).partition(b"\r\n\r\n")[2])
+            assert (answers[0]["text"], answers[1]["error"]["code"]) == ("好", "text_too_long")

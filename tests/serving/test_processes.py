@@ -15,13 +15,15 @@ import httpx
 import pytest
 from fake_openai_server import Behaviour
 from live_service import build_upstream_service, read_metric, serve_live
-from process_family import Family
+from process_family import Family, list_arguments
 
-from sentifactory.engines.server_process import HOST
-from sentifactory.serving import upstream
-from sentifactory.serving.settings import Limits
-from sentifactory.serving.upstream import UpstreamBackend, link_to_address
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.engines.vllm.server_process import HOST
+from sentifactory.serving.backends import upstream
+from sentifactory.serving.backends.upstream import UpstreamBackend, link_to_address
+from sentifactory.serving.service_settings import Limits
+from sentifactory.task.task import BINARY_SENTIMENT
+
+pytestmark = pytest.mark.slow
 
 DRIVER = Path(__file__).with_name("serve_driver.py")
 
@@ -85,7 +87,9 @@ def test_a_killed_vllm_is_started_again_and_the_service_recovers(
     assert first.status_code == 200
     for _ in range(3):
         server = family.find("api_server", 20)
-        servers = [one for one in family.list_alive() if "vllm.entrypoints.openai.api_server" in one.cmdline()]
+        servers = [
+            one for one, words in list_arguments(family.list_alive()) if "vllm.entrypoints.openai.api_server" in words
+        ]
         servers[-1].kill()
         error = wait_for_status(address, 503)
         assert error.json()["error"]["code"] == "not_ready"
@@ -114,7 +118,7 @@ def test_a_vllm_that_starts_when_the_service_is_ended_goes_as_well(
     fake_vllm, model_folder: Path, family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_vllm(start_delay_s=0.0)
-    from sentifactory.engines.vllm_process import VllmOptions
+    from sentifactory.engines.vllm.start_vllm import VllmOptions
 
     open_link = upstream.link_to_process(str(model_folder), "base", BINARY_SENTIMENT, VllmOptions(), 4, 5.0)
     backend = UpstreamBackend(open_link, first_pause_s=0.05)
@@ -122,7 +126,9 @@ def test_a_vllm_that_starts_when_the_service_is_ended_goes_as_well(
     with serve_live(service) as address:
         assert ask(address).status_code == 200
         fake_vllm(start_delay_s=3600.0)
-        servers = [one for one in family.list_alive() if "vllm.entrypoints.openai.api_server" in one.cmdline()]
+        servers = [
+            one for one, words in list_arguments(family.list_alive()) if "vllm.entrypoints.openai.api_server" in words
+        ]
         servers[-1].kill()
         wait_for_status(address, 503)
         family.find("api_server", 20)

@@ -11,7 +11,7 @@ from fake_openai_server import Behaviour, serve_fake
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.serving import ray_labelling
+from sentifactory.serving.labelling import ray_labelling
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow

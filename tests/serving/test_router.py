@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sentifactory.engines.server_process import choose_port
+from sentifactory.engines.vllm.server_process import choose_port
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -32,6 +33,8 @@ class Replica(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.status = 200
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.bodies: list[bytes] = []
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
         self.thread.start()
@@ -50,6 +53,7 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.may_answer.wait(30)
         self.send_response(self.server.status)
         if self.server.status == 429:
             self.send_header("Retry-After", "7")
@@ -70,7 +74,7 @@ def run_nginx(folder: Path, ports: list[int]) -> Iterator[str]:
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     whole = f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n"
-    whole += f"events {{ worker_connections 256; }}\nhttp {{ access_log off;\n{folders}\n{text}\n}}\n"
+    whole += f"events {{ worker_connections 1024; }}\nhttp {{ access_log off;\n{folders}\n{text}\n}}\n"
     (folder / "nginx.conf").write_text(whole, encoding="utf-8")
     command = [str(NGINX), "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
     subprocess.run([*command, "-t"], check=True, capture_output=True, env={**os.environ})
@@ -135,3 +139,22 @@ def test_a_replica_that_is_not_ready_or_gone_is_left_out(routed: tuple[str, list
 
 def test_figures_are_not_told_outside(routed: tuple[str, list[Replica]]) -> None:
     assert httpx.get(f"{routed[0]}/metrics", trust_env=False).status_code == 404
+
+
+def test_one_address_has_so_many_requests_under_way_and_no_more(routed: tuple[str, list[Replica]]) -> None:
+    address, replicas = routed
+    (most,) = map(int, re.findall(r"limit_conn sentifactory_callers (\d+);", CONFIG.read_text(encoding="utf-8")))
+    for replica in replicas:
+        replica.may_answer.clear()
+    place = ("127.0.0.1", int(address.rpartition(":")[2]))
+    with ExitStack() as stack:
+        stack.callback(lambda: [replica.may_answer.set() for replica in replicas])
+        lines = [stack.enter_context(socket.create_connection(place, timeout=10)) for _ in range(most + 5)]
+        for line in lines:
+            line.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+        answers = [line.recv(12) for line in lines[most:]]
+        assert answers == [b"HTTP/1.1 503"] * 5
+        assert sum(len(replica.bodies) for replica in replicas) <= most
+        for replica in replicas:
+            replica.may_answer.set()
+        assert {line.recv(12) for line in lines[:most]} == {b"HTTP/1.1 200"}

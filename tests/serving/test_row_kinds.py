@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sentifactory.errors import DataError
-from sentifactory.serving.row_files import open_rows
+from sentifactory.serving.labelling.row_files import open_rows
 
 ROWS = [{"text": "很好", "label": 1}, {"text": "太差", "label": 0}]
 

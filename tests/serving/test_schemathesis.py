@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from live_service import build_service, serve_live
 
-from sentifactory.serving.schema_check import check_schema
-from sentifactory.serving.scripted import ScriptedEngine
-from sentifactory.serving.settings import Access, Limits
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.serving.service_settings import Access, Limits
+from sentifactory.task.task import BINARY_SENTIMENT
+from tools.service_bench.openapi_check import check_schema
+from tools.service_bench.scripted_engine import ScriptedEngine
 
 CASES = 500
 
@@ -22,6 +22,7 @@ def address() -> Iterator[str]:
         yield address
 
 
+@pytest.mark.slow
 def test_no_request_from_the_description_breaks_the_service(address: str) -> None:
     found = check_schema(address, CASES)
     assert found["cases"] >= CASES

@@ -12,15 +12,15 @@ from tiny_models import build_tiny_bert
 
 from sentifactory.cli import main
 from sentifactory.errors import ConfigError
-from sentifactory.model_task import write_model_task
-from sentifactory.serving import running
-from sentifactory.serving.loading import ModelChoice
-from sentifactory.serving.openapi import describe_api
-from sentifactory.serving.running import ServeOptions, run_service
-from sentifactory.serving.service import PredictionService
-from sentifactory.serving.settings import Access, Limits
-from sentifactory.task import BINARY_SENTIMENT, Task
-from sentifactory.task_files import record_task
+from sentifactory.serving.backends.model_loading import ModelChoice
+from sentifactory.serving.http import run_service as running
+from sentifactory.serving.http.api import build_app
+from sentifactory.serving.http.prediction_service import PredictionService
+from sentifactory.serving.http.run_service import ServeOptions, run_service
+from sentifactory.serving.service_settings import Access
+from sentifactory.task.model_folder import write_model_task
+from sentifactory.task.task import BINARY_SENTIMENT, Task
+from sentifactory.task.task_file import record_task
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,10 @@ def test_the_service_describes_the_labels_of_its_model(
     monkeypatch.setattr(running, "run_server", lambda *words: None)
     run_service(ServeOptions(ModelChoice(encoder), access=Access(port=0)), lambda line: None)
     (service,) = served
-    assert service.reporter.task == three
-    schema = describe_api(service.reporter.task, Limits(), has_key=False)["components"]["schemas"]["Result"]
+    assert service.formatter.task == three
+    schema = build_app(service, Access()).openapi()["components"]["schemas"]["Result"]
     assert schema["properties"]["label"]["enum"] == [*three.labels, None]
-    with pytest.raises(ConfigError, match="classifier was taught the task three_classes"):
+    with pytest.raises(ConfigError, match="classifier was trained for the task three_classes"):
         run_service(ServeOptions(ModelChoice(encoder), task="binary_sentiment"), lambda line: None)
 
 
@@ -83,7 +83,7 @@ def test_a_vllm_at_an_address_and_tfidf_are_asked_by_the_same_rule(model_folder:
     write_model_task(three, model_folder)
     choice = ModelChoice(str(model_folder), vllm_url="http://127.0.0.1:1")
     assert choice.find_task(None).task == three
-    with pytest.raises(ConfigError, match="taught the task three_classes"):
+    with pytest.raises(ConfigError, match="trained for the task three_classes"):
         choice.find_task("binary_sentiment")
     assert ModelChoice("some-name", vllm_url="http://127.0.0.1:1").find_task(None).task == BINARY_SENTIMENT
     reviews = model_folder / "reviews.csv"

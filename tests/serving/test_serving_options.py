@@ -11,17 +11,17 @@ from live_service import KEY
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.engines.calibration import Calibration, hash_prompt, save_calibration
-from sentifactory.engines.identity import is_known_by_name
-from sentifactory.engines.onnx import EXPORT_NAME
+from sentifactory.engines.local.onnx_engine import EXPORT_NAME
+from sentifactory.engines.model_identity import is_known_by_name
 from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.metrics.calibration import Calibration, hash_prompt, save_calibration
 from sentifactory.models.weights import hash_weights
 from sentifactory.records import Prediction
-from sentifactory.serving.loading import ModelChoice, choose_kind
-from sentifactory.serving.reporting import build_reporter, name_model
-from sentifactory.serving.server import bind_socket, describe_calls
-from sentifactory.serving.settings import KEY_VARIABLE, Access, Limits, read_key
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.serving.answer_format import build_formatter, name_model
+from sentifactory.serving.backends.model_loading import ModelChoice, choose_kind
+from sentifactory.serving.http.server import bind_socket, describe_calls
+from sentifactory.serving.service_settings import KEY_VARIABLE, Access, Limits, read_key
+from sentifactory.task.task import BINARY_SENTIMENT
 
 
 def calibrate(folder: Path, threshold: float | None) -> None:
@@ -43,27 +43,27 @@ def calibrate(folder: Path, threshold: float | None) -> None:
 
 def test_a_calibration_beside_the_model_corrects_the_probabilities(model_folder: Path) -> None:
     sure = Prediction(1, (0.1, 0.9))
-    plain = build_reporter(str(model_folder), BINARY_SENTIMENT, None).judge(sure)
+    plain = build_formatter(str(model_folder), BINARY_SENTIMENT, None).decide(sure)
     calibrate(model_folder, 0.8)
-    reporter = build_reporter(str(model_folder), BINARY_SENTIMENT, "calibrated")
-    corrected = reporter.judge(sure)
+    formatter = build_formatter(str(model_folder), BINARY_SENTIMENT, "calibrated")
+    corrected = formatter.decide(sure)
     assert plain is not None
     assert corrected is not None
     assert plain.score == 0.9
     assert corrected.score == pytest.approx(0.75)
     assert (plain.is_unsure, corrected.is_unsure) == (False, True)
-    told = reporter.describe("好", corrected, 0.001)
+    told = formatter.to_dict("好", corrected, 0.001)
     assert (told["label"], told["emoji"], told["unsure"], told["score"]) == (None, None, True, 0.75)
     (model_folder / "model.safetensors").write_bytes(b"other weights")
-    assert build_reporter(str(model_folder), BINARY_SENTIMENT, None).calibration is None
-    assert reporter.judge(Prediction(None)) is None
+    assert build_formatter(str(model_folder), BINARY_SENTIMENT, None).calibration is None
+    assert formatter.decide(Prediction(None)) is None
 
 
 @pytest.mark.parametrize("threshold", ["calibrated", "0", "1.5", "high"])
 def test_what_is_no_threshold_is_refused(model_folder: Path, threshold: str) -> None:
     calibrate(model_folder, None)
     with pytest.raises(ConfigError):
-        build_reporter(str(model_folder), BINARY_SENTIMENT, threshold)
+        build_formatter(str(model_folder), BINARY_SENTIMENT, threshold)
 
 
 def test_a_model_is_called_by_its_folder_and_no_path_is_told(model_folder: Path) -> None:
@@ -91,16 +91,16 @@ def test_the_engine_follows_from_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["saves/none"], "no such model folder"),
-        (["MODEL", "--engine", "magic"], "no engine 'magic'"),
+        (["saves/none"], "model folder does not exist"),
+        (["MODEL", "--engine", "magic"], "Unknown engine 'magic'"),
         (["MODEL", "--engine", "transformers", "--vllm_url", "http://127.0.0.1:1"], "leave out --engine"),
-        (["MODEL", "--engine", "transformers", "--vllm_dtype", "bfloat16"], "transformers was to compute in bfloat16"),
+        (["MODEL", "--engine", "transformers", "--vllm_dtype", "bfloat16"], "transformers cannot compute in bfloat16"),
         (["MODEL", "--engine", "vllm", "--vllm_dtype", "int4"], "one of auto, bfloat16, float16, float32"),
         (["MODEL", "--vllm_url", "http://127.0.0.1:1", "--vllm_dtype", "auto"], "without an address"),
         (["MODEL", "--max_queue", "0"], "queue_items is 0"),
-        (["MODEL", "--max_queue", "10", "--max_list_items", "20"], "never fit"),
+        (["MODEL", "--max_queue", "10", "--max_list_items", "20"], "does not fit"),
         (["MODEL", "--batch_wait_ms", "-1"], "batch_wait_s"),
-        (["MODEL", "--threshold", "2"], "'2' is no threshold"),
+        (["MODEL", "--threshold", "2"], "'2' is not a threshold"),
         (["MODEL", "--task", "none"], "no task 'none'"),
         (["MODEL", "--port", "PORT"], "cannot be used"),
         (["MODEL", "--port", "70000"], "cannot be used"),

@@ -12,17 +12,17 @@ import httpx
 import pytest
 from live_service import build_service, read_metric, serve_live
 
-from sentifactory.engines.base import ClosingEngine, OnAnswer, tell_answers
+from sentifactory.engines.base import ClosingEngine, OnAnswer, report_answers
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
-from sentifactory.serving import batching
-from sentifactory.serving.backends import NotReadyError
-from sentifactory.serving.batching import BatchingBackend
-from sentifactory.serving.places import Places
-from sentifactory.serving.problems import Problem
-from sentifactory.serving.scripted import ScriptedEngine, script_answer
-from sentifactory.serving.settings import Limits
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.serving.backends import batching
+from sentifactory.serving.backends.backend import NotReadyError
+from sentifactory.serving.backends.batching import BatchingBackend
+from sentifactory.serving.http.admission import AdmissionQueue
+from sentifactory.serving.http.problems import Problem
+from sentifactory.serving.service_settings import Limits
+from sentifactory.task.task import BINARY_SENTIMENT
+from tools.service_bench.scripted_engine import ScriptedEngine, script_answer
 
 
 class GatedEngine(ClosingEngine):
@@ -39,7 +39,7 @@ class GatedEngine(ClosingEngine):
         self.open.wait(10)
         if any("坏" in review.text for review in reviews):
             raise RuntimeError("broken")
-        return tell_answers([script_answer(review.text, 2) for review in reviews], on_answer)
+        return report_answers([script_answer(review.text, 2) for review in reviews], on_answer)
 
 
 def test_what_comes_in_meanwhile_goes_together_in_order_and_the_gone_are_left_out() -> None:
@@ -104,42 +104,42 @@ def test_whoever_waits_when_it_is_closed_is_told(monkeypatch: pytest.MonkeyPatch
 
 def test_places_follow_the_pace_of_the_engine() -> None:
     now = 0.0
-    places = Places(100, longest_wait_s=5.0, clock=lambda: now)
+    queue = AdmissionQueue(100, max_wait_s=5.0, clock=lambda: now)
 
     def answer(seconds: float, number: int) -> None:
         nonlocal now
-        with places.take(number) as tell:
+        with queue.admit(number) as tell:
             now += seconds
             tell(number)
 
-    with places.take(15), places.take(10), pytest.raises(Problem) as full:  # a quarter while no pace is known
-        places.take(1).__enter__()
+    with queue.admit(15), queue.admit(10), pytest.raises(Problem) as full:  # a quarter while no pace is known
+        queue.admit(1).__enter__()
     assert (full.value.code, full.value.retry_after_s) == ("queue_full", 1.0)
     with pytest.raises(Problem):
-        places.take(101).__enter__()
+        queue.admit(101).__enter__()
     answer(2.0, 10)  # 5 texts a second
     now += 1000.0  # nobody asks: that says nothing about the pace
-    with places.take(20):
-        assert places.estimate_wait_s(5) == pytest.approx(5.0)
-        with places.take(5):
+    with queue.admit(20):
+        assert queue.estimate_wait_s(5) == pytest.approx(5.0)
+        with queue.admit(5):
             pass
         with pytest.raises(Problem) as full:
-            places.take(6).__enter__()
+            queue.admit(6).__enter__()
     assert full.value.retry_after_s == pytest.approx(5.2 / 2)
-    assert places.taken == 0
-    with places.take(90):  # who comes first is let in, however slow it may be
+    assert queue.n_texts == 0
+    with queue.admit(90):  # who comes first is let in, however slow it may be
         now += 11.0
-    assert places.estimate_wait_s(1) == 0.0  # nothing was answered for a whole window: nothing is known
+    assert queue.estimate_wait_s(1) == 0.0  # nothing was answered for a whole window: nothing is known
 
 
 def test_all_places_are_given_away_once_the_pace_is_known() -> None:
     now = 0.0
-    places = Places(100, longest_wait_s=5.0, clock=lambda: now)
-    with places.take(100) as tell:
+    queue = AdmissionQueue(100, max_wait_s=5.0, clock=lambda: now)
+    with queue.admit(100) as tell:
         now = 1.0
         tell(100)
-    with places.take(60), places.take(40), pytest.raises(Problem) as full:
-        places.take(1).__enter__()
+    with queue.admit(60), queue.admit(40), pytest.raises(Problem) as full:
+        queue.admit(1).__enter__()
     assert full.value.retry_after_s == 1.0
 
 
@@ -164,7 +164,7 @@ def test_overload_is_answered_at_once_with_429_and_everybody_is_answered() -> No
                 assert answer.json()["text"] == f"第{number}条"
             else:
                 assert int(answer.headers["retry-after"]) >= 1
-        assert service.places.taken == 0
+        assert service.admission.n_texts == 0
         assert httpx.post(f"{address}/predict", json={"text": "又好了"}, trust_env=False).status_code == 200
 
 
@@ -177,7 +177,7 @@ def test_an_answer_that_takes_too_long_is_504_and_frees_its_place() -> None:
         whole = httpx.post(f"{address}/predict", json=["慢", "更慢"], trust_env=False)
         assert (single.status_code, whole.status_code) == (504, 504)
         assert single.json()["error"]["code"] == "too_slow"
-        assert service.places.taken == 0
+        assert service.admission.n_texts == 0
         engine.open.set()
         assert httpx.post(f"{address}/predict", json={"text": "快"}, trust_env=False).status_code == 200
 
@@ -197,10 +197,10 @@ def test_clients_that_go_away_free_their_places() -> None:
             lines = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
             for line in lines:
                 line.sendall(head.encode() + body)
-            wait_until(lambda: service.places.taken == 20)
+            wait_until(lambda: service.admission.n_texts == 20)
             for line in lines:
                 line.close()
-            wait_until(lambda: service.places.taken == 0)
+            wait_until(lambda: service.admission.n_texts == 0)
         engine.open.set()
         assert httpx.post(f"{address}/predict", json={"text": "还在"}, trust_env=False).status_code == 200
         metrics = httpx.get(f"{address}/metrics", trust_env=False).text

@@ -40,7 +40,7 @@ def build_batches(
         lengths: of the samples, by batch.
         answers: how many tokens at the end of each sample are its answer; 0: it has none.
         width: of every batch.
-        prefix: ids with which every sample begins; they stand nowhere else.
+        prefix: ids with which every sample begins; they occur nowhere else.
     """
     import torch
 

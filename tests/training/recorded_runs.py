@@ -1,4 +1,4 @@
-"""Looks into training runs: the gradients of every step, and the weights at the end."""
+"""Records the gradients of every step of a training run, and the final weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class GradientRecorder:
-    """Keeps the gradients of every step as the optimizer is about to see them."""
+    """Records the gradients of every step just before the optimizer's step."""
 
     def __init__(self, *, stop_after: int | None = None) -> None:
         self.steps: list[dict[str, Any]] = []
@@ -25,6 +25,33 @@ class GradientRecorder:
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.stop_after == state.global_step:
             raise KeyboardInterrupt
+
+
+class LossRecorder(GradientRecorder):
+    """Records the losses of all processes together, without the rounding of the log, besides the gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[float] = []
+        self._sum = 0.0
+
+    def on_init_end(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
+        model.register_forward_hook(self._add_loss)
+
+    def _add_loss(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
+        if module.training and output.get("loss") is not None:
+            self._sum += float(output["loss"].detach())
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
+        import torch
+        import torch.distributed as dist
+
+        super().on_pre_optimizer_step(args, state, control, model=model, **kwargs)
+        total = torch.tensor(self._sum, dtype=torch.float64)
+        if dist.is_initialized():
+            dist.all_reduce(total)
+        self.losses.append(float(total))
+        self._sum = 0.0
 
 
 def read_weights(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from recorded_runs import GradientRecorder, read_weights
 
-from sentifactory.training.acceleration import LAST, LOGITS, PREFIX, TRUNK
+from sentifactory.training.acceleration.accelerations import ANSWER_LOGITS, FROZEN_LAYERS, LAST_LAYER, SHARED_PREFIX
 
 pytestmark = pytest.mark.slow
 
@@ -34,12 +34,12 @@ def read_accelerations(card: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def compare(run_recipe: Run, example: str, model: Path, *words: str) -> dict[str, dict[str, Any]]:
-    """Run stock and ours, assert that both learn the same, and return our accelerations."""
+    """Run with and without accelerations, assert that both learn the same, and return the accelerations."""
     import torch
 
     stock, ours = GradientRecorder(), GradientRecorder()
-    stock_card = run_recipe(example, model, *WORDS, *words, output="stock", is_accelerated=False, listeners=[stock])
-    our_card = run_recipe(example, model, *WORDS, *words, output="ours", listeners=[ours])
+    stock_card = run_recipe(example, model, *WORDS, *words, output="stock", is_accelerated=False, callbacks=[stock])
+    our_card = run_recipe(example, model, *WORDS, *words, output="ours", callbacks=[ours])
     assert not any(entry["is_on"] for entry in stock_card["accelerations"])
     assert len(read_losses(stock_card)) == 4
     assert read_losses(our_card) == pytest.approx(read_losses(stock_card), abs=1e-5)
@@ -59,26 +59,28 @@ def test_same_loss_and_gradients_as_stock(
     model = request.getfixturevalue(f"small_{name}")
     words = [f"disable_gradient_checkpointing={checkpointing}", "template=gemma2", "cutoff_len=400"]
     found = compare(run_recipe, DEMO, model, *words)
-    assert {key: entry["is_on"] for key, entry in found.items()} == dict.fromkeys((LOGITS, TRUNK, PREFIX, LAST), True)
-    assert found[LAST]["batches"] == {"fast": 8, "stock": 0}
-    assert found[TRUNK]["samples"] == {"taken": 12, "computed": 12}
+    assert {key: entry["is_on"] for key, entry in found.items()} == dict.fromkeys(
+        (ANSWER_LOGITS, FROZEN_LAYERS, SHARED_PREFIX, LAST_LAYER), True
+    )
+    assert found[LAST_LAYER]["batches"] == {"fast": 8, "stock": 0}
+    assert found[FROZEN_LAYERS]["samples"] == {"taken": 12, "computed": 12}
 
 
-def test_packed_reviews_leave_the_pass_alone_and_say_so(
+def test_packed_reviews_use_the_stock_pass_and_report_it(
     run_recipe: Run, small_qwen: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     found = compare(run_recipe, REFERENCE, small_qwen, "packing=true", "cutoff_len=320")
-    assert found[LOGITS]["is_on"]
+    assert found[ANSWER_LOGITS]["is_on"]
     shown = capfd.readouterr().err
-    for name in (TRUNK, PREFIX, LAST):
+    for name in (FROZEN_LAYERS, SHARED_PREFIX, LAST_LAYER):
         assert not found[name]["is_on"]
-        assert f"off: {name} (packed reviews stand behind each other in one row)." in shown
+        assert f"off: {name} (several reviews are packed into one row)." in shown
 
 
-def test_trainable_embeddings_share_the_prefix_alone(run_recipe: Run, small_gemma: Path) -> None:
+def test_trainable_embeddings_share_only_the_prefix(run_recipe: Run, small_gemma: Path) -> None:
     found = compare(run_recipe, DEMO, small_gemma, "finetuning_type=full", "cutoff_len=400")
     assert {key: entry["is_on"] for key, entry in found.items()} == {
-        LOGITS: True, TRUNK: False, PREFIX: True, LAST: True,
+        ANSWER_LOGITS: True, FROZEN_LAYERS: False, SHARED_PREFIX: True, LAST_LAYER: True,
     }  # fmt: skip
 
 
@@ -98,24 +100,24 @@ def test_a_run_killed_in_its_second_epoch_ends_with_the_same_weights(
     run_recipe(DEMO, small_gemma, *words, output="whole")
     monkeypatch.setenv("SENTIFACTORY_CACHE_DIR", str(tmp_path / "second-cache"))
     with pytest.raises(KeyboardInterrupt):
-        run_recipe(DEMO, small_gemma, *words, output="cut", listeners=[GradientRecorder(stop_after=7)])
+        run_recipe(DEMO, small_gemma, *words, output="cut", callbacks=[GradientRecorder(stop_after=7)])
     card = run_recipe(DEMO, small_gemma, *words, output="cut")
     assert card["continued_from"] == str(tmp_path / "cut" / "checkpoint-6")
-    assert read_accelerations(card)[TRUNK]["samples"] == {"taken": 9, "computed": 0}
+    assert read_accelerations(card)[FROZEN_LAYERS]["samples"] == {"taken": 9, "computed": 0}
     whole, continued = read_weights(tmp_path / "whole"), read_weights(tmp_path / "cut")
     assert whole.keys() == continued.keys() == read_weights(small_gemma).keys()
     assert all(torch.equal(whole[name], continued[name]) for name in whole)
 
 
-def test_later_runs_take_what_is_the_same_and_nothing_else(
+def test_later_runs_use_only_matching_cache_entries(
     run_recipe: Run, small_gemma: Path, small_llama: Path, own_cache_folder: Path
 ) -> None:
     words = ["max_samples=6", "max_steps=2", "per_device_train_batch_size=3", 'save_strategy="no"']
 
     def count(model: Path, *more: str) -> tuple[int, int, int]:
         card = run_recipe(DEMO, model, *words, "freeze_trainable_layers=1", *more)
-        samples = read_accelerations(card)[TRUNK]["samples"]
-        return samples["taken"], samples["computed"], len(list((own_cache_folder / "trunk").iterdir()))
+        samples = read_accelerations(card)[FROZEN_LAYERS]["samples"]
+        return samples["taken"], samples["computed"], len(list((own_cache_folder / "trunk").glob("*.trunk")))
 
     assert count(small_gemma) == (0, 6, 1)
     assert count(small_gemma, "learning_rate=1e-5", "seed=7") == (6, 0, 1)

@@ -10,15 +10,16 @@ from typing import IO
 import pytest
 
 from sentifactory.errors import ConfigError
-from sentifactory.training.checkpoints import (
+from sentifactory.models.complete_folder import list_checkpoints
+from sentifactory.training.run.checkpoints import (
     LOCK_NAME,
     choose_start,
     find_defect,
     hold_output_folder,
-    list_checkpoints,
     mark_complete,
     read_marker,
-    refuse_foreign,
+    refuse_other_run,
+    remove_former,
     remove_incomplete,
     remove_older,
 )
@@ -53,7 +54,7 @@ def test_checkpoints_are_ordered_by_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
-def test_every_cut_of_every_file_is_seen(tmp_path: Path, name: str) -> None:
+def test_every_truncation_of_every_file_is_detected(tmp_path: Path, name: str) -> None:
     folder = write_checkpoint(tmp_path, 1)
     assert find_defect(folder) is None
     whole = (folder / name).read_bytes()
@@ -65,7 +66,7 @@ def test_every_cut_of_every_file_is_seen(tmp_path: Path, name: str) -> None:
         assert find_defect(folder) is not None
 
 
-def test_incomplete_checkpoints_are_removed_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_incomplete_checkpoints_are_removed_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, half = write_checkpoint(tmp_path, 10), write_checkpoint(tmp_path, 20)
     (half / "trainer_state.json").unlink()
     remove_incomplete(tmp_path)
@@ -73,7 +74,7 @@ def test_incomplete_checkpoints_are_removed_with_a_line(tmp_path: Path, capsys: 
     assert "checkpoint-20: trainer_state.json is missing" in capsys.readouterr().err
 
 
-def test_a_marked_checkpoint_that_was_damaged_goes_and_so_do_leftovers(tmp_path: Path) -> None:
+def test_damaged_marked_checkpoints_and_leftovers_are_removed(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path, 10)
     mark_complete(folder, "same")
     (folder / "optimizer.pt").write_bytes(b"")
@@ -82,7 +83,42 @@ def test_a_marked_checkpoint_that_was_damaged_goes_and_so_do_leftovers(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_oldest_go_and_the_newest_and_the_best_stay(tmp_path: Path) -> None:
+def test_a_kill_while_safetensors_writes_leaves_nothing_that_stops_the_run(tmp_path: Path) -> None:
+    whole, half = write_checkpoint(tmp_path, 10), write_checkpoint(tmp_path, 20)
+    (half / "model.safetensors").rename(half / ".tmpCFLO08")  # its temporary file, seen after SIGKILL
+    choose_start({"output_dir": str(tmp_path)}, "same")
+    assert list_checkpoints(tmp_path) == [whole]
+
+
+def test_a_folder_with_other_files_named_like_a_checkpoint_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-7" / "thesis.txt").write_text("mine")
+    write_checkpoint(tmp_path / "elsewhere", 8)
+    (tmp_path / "checkpoint-8").symlink_to(tmp_path / "elsewhere" / "checkpoint-8")
+    write_checkpoint(tmp_path, 9)
+    with pytest.raises(ConfigError, match="not from a training run"):
+        choose_start({"output_dir": str(tmp_path), "overwrite_output_dir": True}, "same")
+    remove_incomplete(tmp_path)
+    remove_older(tmp_path, 1, None)
+    assert (tmp_path / "checkpoint-7" / "thesis.txt").read_text() == "mine"
+    assert (tmp_path / "checkpoint-8" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("maker", [None, "other"])
+def test_a_new_run_does_not_remove_checkpoints_of_another_run(tmp_path: Path, maker: str | None) -> None:
+    folder = write_checkpoint(tmp_path, 10)
+    if maker is not None:
+        mark_complete(folder, maker)
+        write_card(tmp_path, "interrupted")
+    with pytest.raises(ConfigError, match="another model, recipe or data"):
+        remove_former(tmp_path, "same")
+    assert list_checkpoints(tmp_path) == [folder]
+    mark_complete(folder, "same")
+    remove_former(tmp_path, "same")
+    assert list_checkpoints(tmp_path) == []
+
+
+def test_the_oldest_are_removed_and_the_newest_and_the_best_kept(tmp_path: Path) -> None:
     import os
 
     # In the order of age; the highest step is of a former run.
@@ -127,7 +163,7 @@ def test_unfinished_run_of_the_same_recipe_is_continued(tmp_path: Path, capsys: 
     assert "Continuing" in capsys.readouterr().err
 
 
-def test_other_runs_start_as_llamafactory_says(tmp_path: Path) -> None:
+def test_other_runs_start_by_the_rules_of_llamafactory(tmp_path: Path) -> None:
     settings = {"output_dir": str(tmp_path), "overwrite_output_dir": True}
     assert choose_start(settings, "same") == settings
     mark_complete(write_checkpoint(tmp_path, 10), "same")
@@ -151,7 +187,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_a_lock_that_its_last_holder_removes_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_removed_by_its_last_holder_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock, n_tries = fcntl.flock, 0
 
     def remove_and_lock(stream: IO[str], kind: int) -> None:
@@ -171,16 +207,29 @@ def test_a_lock_that_its_last_holder_removes_is_taken_anew(tmp_path: Path, monke
     assert n_tries == 3
 
 
-def test_a_checkpoint_of_another_run_is_not_gone_on_from(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path) -> None:
     """LLaMA-Factory takes the last checkpoint of the folder, whoever made it."""
     settings = {"output_dir": str(tmp_path)}
-    refuse_foreign(settings, "ours")
+    refuse_other_run(settings, "ours")
     mark_complete(write_checkpoint(tmp_path, 10), "another")
     with pytest.raises(ConfigError) as refused:
-        refuse_foreign(settings, "ours")
+        refuse_other_run(settings, "ours")
     assert refused.value.where == str(tmp_path)
-    refuse_foreign(settings, "another")
-    refuse_foreign({**settings, "overwrite_output_dir": True}, "ours")
-    refuse_foreign({**settings, "resume_from_checkpoint": str(tmp_path / "checkpoint-10")}, "ours")
+    refuse_other_run(settings, "another")
+    refuse_other_run({**settings, "overwrite_output_dir": True}, "ours")
+    refuse_other_run({**settings, "resume_from_checkpoint": str(tmp_path / "checkpoint-10")}, "ours")
     write_checkpoint(tmp_path, 20)  # by stock LLaMA-Factory: whose it is, nobody knows
-    refuse_foreign(settings, "ours")
+    refuse_other_run(settings, "ours")
+
+
+@pytest.mark.parametrize("header", [b"[]", b"1", b'{"a": 1}', b'{"a": {"data_offsets": []}}', b"[" * 5000, b"\xff"])
+def test_a_malformed_header_is_a_defect(tmp_path: Path, header: bytes) -> None:
+    folder = write_checkpoint(tmp_path, 1)
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert find_defect(folder) == "model.safetensors is truncated"
+
+
+def test_an_unparsable_trainer_state_is_a_defect(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, 1)
+    (folder / "trainer_state.json").write_text('{"a":' * 5000)
+    assert find_defect(folder) == "trainer_state.json is truncated"

@@ -1,7 +1,8 @@
-"""Data prepared with `--balance weights` weigh the labels in the loss, as a plain computation in PyTorch says."""
+"""Data prepared with `--balance weights` weight the labels in the loss; the reference is plain PyTorch."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from tiny_models import build_tiny_bert
 
 from sentifactory.corpus.prepare import prepare_reviews
 from sentifactory.errors import ConfigError
-from sentifactory.training.recipe import load_recipe
+from sentifactory.training.recipe.recipe import load_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ GOOD = "很好太差再也来值得购买房间干净服务热情失望书内容
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thrice as many good reviews as bad ones, prepared with weights."""
+    """Three times as many positive reviews as negative ones, prepared with weights."""
     folder = tmp_path_factory.mktemp("weighed")
     cuts = [slice(number % 20, number % 20 + 4 + number % 5) for number in range(40)]
     rows = [(f"{GOOD[cut]}{number}", int(number % 4 > 0)) for number, cut in enumerate(cuts)]
@@ -40,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(small_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that is far surer of one label than of the other, wrongly or not."""
+    """A model that is far more confident of one label than of the other, right or wrong."""
     import shutil
 
     import torch
@@ -69,36 +70,58 @@ def compute_plainly(
     from torch.nn.functional import cross_entropy
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from sentifactory.training.dry_run import prepare_run
+    from sentifactory.training.llamafactory.dry_run import prepare_run
 
     _, _, found = prepare_run(load_recipe(recipe, words), {})
     tokenizer = AutoTokenizer.from_pretrained(model)
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     by_digit = dict(zip("01", read_weights(data).values(), strict=True))
     total, n_tokens = 0.0, 0
+    drawn: list[bool] = []
     for sample in found["train_dataset"]:
         ids = torch.tensor([sample["input_ids"]])
         with torch.no_grad():
             logits = network(input_ids=ids).logits[0]
+        prompt_start, is_whole = 0, loss == "answer"
         for place in range(1, ids.shape[1]):
-            token = sample["labels"][place]
+            before, token = sample["labels"][place - 1 : place + 1]
             if token == -100:
+                prompt_start = place if before != -100 else prompt_start
                 continue
+            if before == -100 and loss == "mixed":
+                is_whole = draw_whole_answer(sample["input_ids"][prompt_start:place])
+                drawn.append(is_whole)
             letter = tokenizer.decode([token])
             is_label = letter in by_digit
-            if loss == "label" and not is_label:
+            if not is_label and not is_whole:
                 continue
             weight = by_digit[letter] if is_label and is_weighted else 1.0
             total += weight * float(cross_entropy(logits[place - 1][None], torch.tensor([token])))
             n_tokens += 1
+    assert loss != "mixed" or 1 <= sum(drawn) <= len(drawn) / 4
     return total / n_tokens
 
 
-@pytest.mark.parametrize("loss", ["answer", "label"])
+def draw_whole_answer(prompt: list[int]) -> bool:
+    """Return whether a review learns its whole answer, by the definition in the run card."""
+    content = b"".join(token.to_bytes(8, "little") for token in prompt)
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") % 10 == 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_packed"), [("answer", False), ("label", False), ("mixed", False), ("mixed", True)]
+)
 def test_the_loss_is_that_of_a_plain_computation_accelerated_or_not(
-    run_recipe: Callable[..., dict[str, Any]], repo_root: Path, model: Path, data: Path, tmp_path: Path, loss: str
+    run_recipe: Callable[..., dict[str, Any]],
+    repo_root: Path,
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    loss: str,
+    is_packed: bool,
 ) -> None:
-    words = [*WORDS, f"dataset_dir={data}"]
+    packing = ["packing=true", "cutoff_len=1000"] if is_packed else []
+    words = [*WORDS, f"dataset_dir={data}", *packing]
     cards = [
         run_recipe(RECIPE, model, *words, output=f"out{on}", loss=loss, is_accelerated=on) for on in (True, False)
     ]
@@ -132,7 +155,7 @@ def test_the_same_data_without_weights_have_another_loss_and_fingerprint(
     assert without["fingerprint"] != with_weights["fingerprint"]
 
 
-def test_where_weights_cannot_be_used_the_run_does_not_begin(
+def test_a_run_that_cannot_use_the_weights_does_not_start(
     run_recipe: Callable[..., dict[str, Any]], model: Path, data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="label_smoothing_factor"):
@@ -140,13 +163,13 @@ def test_where_weights_cannot_be_used_the_run_does_not_begin(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_encoder_takes_them_unless_its_recipe_says_otherwise(data: Path, tmp_path: Path) -> None:
+def test_an_encoder_uses_them_unless_its_recipe_sets_others(data: Path, tmp_path: Path) -> None:
     import csv
 
     import numpy as np
     from sklearn.utils.class_weight import compute_class_weight
 
-    from sentifactory.training.encoder import train_encoder
+    from sentifactory.training.encoder.train_encoder import train_encoder
 
     (tmp_path / "bert").mkdir()
     build_tiny_bert(tmp_path / "bert")

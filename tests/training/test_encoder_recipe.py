@@ -1,4 +1,4 @@
-"""Encoder recipes: every mistake at once, by our own parser; the examples; the order of the batches."""
+"""Encoder recipes: all problems at once, from our own parser; the examples; the order of the batches."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from sentifactory.errors import ConfigError
-from sentifactory.training.encoder_data import ReviewSampler
-from sentifactory.training.encoder_recipe import is_encoder_recipe, parse_settings
-from sentifactory.training.recipe import load_recipe
+from sentifactory.training.encoder.encoder_data import ReviewSampler
+from sentifactory.training.encoder.encoder_recipe import parse_settings
+from sentifactory.training.recipe.recipe import is_encoder_recipe, load_recipe
 
 
-def test_all_problems_in_one_sentence(tmp_path: Path) -> None:
+def test_all_problems_in_one_message(tmp_path: Path) -> None:
     recipe = tmp_path / "bad.yaml"
     recipe.write_text(
         "stage: encoder\nmodel_name_or_path: saves/pretrained/none\ndataset: none.csv\nlearning_rat: 1\n"
@@ -24,7 +24,7 @@ def test_all_problems_in_one_sentence(tmp_path: Path) -> None:
     assert is_encoder_recipe(loaded)
     with pytest.raises(ConfigError) as caught:
         parse_settings(loaded)
-    told = str(caught.value)
+    message = str(caught.value)
     for part in (
         "12 problems",
         "learning_rat (line 4) is not a key of an encoder recipe, did you mean learning_rate?",
@@ -40,10 +40,10 @@ def test_all_problems_in_one_sentence(tmp_path: Path) -> None:
         "bf16 and fp16 are both set",
         "There is no task 'none'",
     ):
-        assert part in told, part
+        assert part in message, part
 
 
-def test_batches_hold_like_lengths_and_every_pass_another_order() -> None:
+def test_batches_have_similar_lengths_and_every_epoch_another_order() -> None:
     lengths = [(at * 7919) % 101 for at in range(1003)]
     sampler = ReviewSampler(lengths, 16, seed=1)
     first = list(sampler)

@@ -1,4 +1,4 @@
-"""Encoder recipes run whole on a tiny BERT: they learn, stop, continue, and leave a folder that the engine loads."""
+"""Complete encoder runs on a tiny BERT: they learn, stop, continue, and write a model that the engine loads."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tiny_models import build_tiny_bert
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.engines.encoder import EncoderEngine
+from sentifactory.engines.local.encoder_engine import EncoderEngine
 from sentifactory.errors import ConfigError, DataError, EngineError, LeakError
 from sentifactory.records import Prediction, Review
-from sentifactory.task import BINARY_SENTIMENT
-from sentifactory.training.encoder import train_encoder
-from sentifactory.training.recipe import load_recipe
-from sentifactory.training.soft_labels import write_soft_labels
-from sentifactory.training.watching import TrainerListener
+from sentifactory.task.task import BINARY_SENTIMENT
+from sentifactory.training.distillation.soft_labels import write_soft_labels
+from sentifactory.training.encoder.train_encoder import train_encoder
+from sentifactory.training.recipe.recipe import load_recipe
+from sentifactory.training.run.progress_callback import BaseCallback
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def train(tiny_bert: Path, files: tuple[Path, Path], tmp_path: Path) -> Train:
-    def run(output: str = "out", listeners: tuple[Any, ...] = (), **settings: Any) -> dict[str, Any]:
+    def run(output: str = "out", callbacks: tuple[Any, ...] = (), **settings: Any) -> dict[str, Any]:
         keys = {
             "stage": "encoder", "model_name_or_path": str(tiny_bert), "dataset": str(files[0]),
             "eval_dataset": str(files[1]), "output_dir": str(tmp_path / output), "learning_rate": 5e-3,
@@ -66,12 +66,12 @@ def train(tiny_bert: Path, files: tuple[Path, Path], tmp_path: Path) -> Train:
         }  # fmt: skip
         recipe = tmp_path / f"{output}.yaml"
         recipe.write_text("\n".join(f"{key}: {json.dumps(value)}" for key, value in keys.items()), encoding="utf-8")
-        return train_encoder(load_recipe(recipe), listeners=listeners)
+        return train_encoder(load_recipe(recipe), callbacks=callbacks)
 
     return run
 
 
-WAYS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "full": {"finetuning_type": "full", "pooling": "cls", "label_smoothing_factor": 0.1, "class_weights": "balanced"},
     "last_layers": {"finetuning_type": "last_layers", "trainable_layers": 1, "pooling": "mean"},
     "standard": {"finetuning_type": "last_layers", "trainable_layers": 2, "num_train_epochs": 8},
@@ -80,11 +80,11 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_each_way_learns_and_is_loaded_as_it_was_trained(
-    way: str, train: Train, tmp_path: Path, tiny_bert: Path
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_learns_and_its_model_loads_unchanged(
+    method: str, train: Train, tmp_path: Path, tiny_bert: Path
 ) -> None:
-    card = train(**WAYS[way])
+    card = train(**METHODS[method])
     assert card["status"] == "finished"
     assert card["result"]["eval_macro_f1"] > 0.8, card["result"]
     with EncoderEngine(str(tmp_path / "out"), BINARY_SENTIMENT) as engine:
@@ -94,11 +94,11 @@ def test_each_way_learns_and_is_loaded_as_it_was_trained(
     right = sum(answer.label == label for answer, (label, _) in zip(answers, rows, strict=True)) / len(rows)
     assert right == pytest.approx(card["result"]["eval_accuracy"])
     names = card["parameters"]["names"]
-    if way == "full":
+    if method == "full":
         assert not any("word_embeddings" in name for name in names)
-    if way == "last_layers":
+    if method == "last_layers":
         assert names == ["classifier.bias", "classifier.weight", "trunk.encoder.layer.2.*"]
-    if way == "head":
+    if method == "head":
         assert card["accelerations"][0]["reviews"] == 128 + 48
         assert names == ["classifier.bias", "classifier.weight"]
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"config.json", "model.safetensors", "run.json"}
@@ -108,7 +108,7 @@ def test_each_way_learns_and_is_loaded_as_it_was_trained(
     assert str(tiny_bert) not in config, "a place of this machine"
 
 
-def test_a_frozen_trunk_is_left_as_it_was(train: Train, tmp_path: Path, tiny_bert: Path) -> None:
+def test_a_frozen_encoder_is_unchanged(train: Train, tmp_path: Path, tiny_bert: Path) -> None:
     from safetensors.torch import load_file
 
     train(finetuning_type="last_layers", trainable_layers=1, pooling="mean", num_train_epochs=1)
@@ -118,7 +118,40 @@ def test_a_frozen_trunk_is_left_as_it_was(train: Train, tmp_path: Path, tiny_ber
             assert after[f"trunk.{name}"].equal(value) != name.startswith("encoder.layer.2."), name
 
 
-class Killer(TrainerListener):
+@pytest.mark.parametrize(("method", "pooling"), [("full", "mean"), ("head", "cls"), ("lora", "standard")])
+def test_our_own_checkpoint_is_trained_further_with_its_head(
+    method: str, pooling: str, train: Train, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    train("first", pooling="mean", max_steps=2)
+    card = train(
+        "second", model_name_or_path=str(tmp_path / "first"), pooling=pooling, finetuning_type=method, max_steps=2,
+        learning_rate=0.0,
+    )  # fmt: skip
+    assert card["status"] == "finished"
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert before.keys() == after.keys()
+    assert all(after[name].equal(value) for name, value in before.items()), "a rate of 0 changes nothing"
+    config = json.loads((tmp_path / "second" / "config.json").read_text(encoding="utf-8"))
+    assert config["pooling"] == ("mean" if pooling == "standard" else pooling)
+
+
+def test_our_own_checkpoint_gets_a_new_head_for_other_labels(train: Train, tmp_path: Path, repo_root: Path) -> None:
+    train("first", pooling="mean", max_steps=2)
+    rows = [(at % 3 - 1, text) for at, (_, text) in enumerate(make_rows(60, 7))]
+    three = tmp_path / "three.csv"
+    labels = ("negative", "neutral", "positive")
+    three.write_text("label,text\n" + "".join(f"{labels[sign + 1]},{text}\n" for sign, text in rows), "utf-8")
+    task = str(repo_root / "examples" / "tasks" / "three_classes.yaml")
+    changes = {"dataset": str(three), "eval_dataset": None, "task": task, "pooling": "max", "max_steps": 2}
+    card = train("second", model_name_or_path=str(tmp_path / "first"), **changes)
+    assert card["status"] == "finished"
+    config = json.loads((tmp_path / "second" / "config.json").read_text(encoding="utf-8"))
+    assert len(config["id2label"]) == 3
+
+
+class Killer(BaseCallback):
     """Ends the run as Ctrl-C does, at a step."""
 
     def __init__(self, step: int) -> None:
@@ -129,14 +162,14 @@ class Killer(TrainerListener):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("way", ["last_layers", "lora", "head"])
-def test_a_run_that_was_killed_is_continued_to_the_same_weights(way: str, train: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["last_layers", "lora", "head"])
+def test_a_killed_run_continues_to_the_same_weights(method: str, train: Train, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    settings = {**WAYS[way], "num_train_epochs": 3, "eval_strategy": "steps", "eval_steps": 5}
+    settings = {**METHODS[method], "num_train_epochs": 3, "eval_strategy": "steps", "eval_steps": 5}
     train("whole", **settings)
     with pytest.raises(KeyboardInterrupt):
-        train("cut", listeners=(Killer(13),), **settings)
+        train("cut", callbacks=(Killer(13),), **settings)
     assert json.loads((tmp_path / "cut" / "run.json").read_text())["status"] == "interrupted"
     card = train("cut", **settings)
     assert card["continued_from"].endswith("checkpoint-10")
@@ -160,20 +193,22 @@ def test_a_leak_is_refused_before_training(train: Train, files: tuple[Path, Path
     assert not (tmp_path / "out").exists()
 
 
-def test_what_only_data_and_model_can_tell(train: Train, tmp_path: Path) -> None:
+def test_problems_that_depend_on_data_and_model(train: Train, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="trainable_layers is 9, but the model has 3 layers"):
         train(finetuning_type="last_layers", trainable_layers=9)
     with pytest.raises(ConfigError, match="no layer query_proj"):
         train(finetuning_type="lora", lora_target="query_proj")
     one_sided = write_reviews(tmp_path / "one.csv", [(1, "很好喜欢"), (1, "满意房间")])
-    with pytest.raises(DataError, match="No review is negative"):
+    with pytest.raises(DataError, match="No review has the label negative"):
         train(dataset=str(one_sided))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("pooling", ["standard", "mean"])
-def test_a_trunk_is_never_made_up(pooling: str, train: Train, tmp_path: Path, tiny_bert: Path) -> None:
-    """The weights of another library carry another prefix; some may be missing, or of another size."""
+def test_encoder_weights_are_never_randomly_initialised(
+    pooling: str, train: Train, tmp_path: Path, tiny_bert: Path
+) -> None:
+    """Weights of another library have another prefix; some may be missing, or of another size."""
     from safetensors.torch import load_file, save_file
 
     weights = load_file(tiny_bert / "model.safetensors")
@@ -202,7 +237,7 @@ TUTORIALS = sorted((Path(__file__).parents[2] / "examples" / "train_encoder" / "
 def test_each_tutorial_runs_embedded(
     path: Path, tiny_bert: Path, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its one command, with the embedded encoder and reviews in their places, cut down to seconds."""
+    """Its command, with the embedded encoder and reviews, reduced to seconds."""
     import yaml
 
     for place, source in (("train", files[0]), ("val", files[1])):
@@ -222,43 +257,45 @@ def test_each_tutorial_runs_embedded(
     assert card["recipe"]["num_train_epochs"] == 1, "the user's words win"
 
 
-def test_a_language_model_has_no_embedded_form(repo_root: Path) -> None:
+def test_embedded_rejects_a_language_model_recipe(repo_root: Path) -> None:
     recipe = repo_root / "examples" / "train_freeze" / "gemma3_270m_freeze_demo.yaml"
     done = CliRunner().invoke(build_app(), ["train", str(recipe), "--embedded"])
     assert isinstance(done.exception, ConfigError)
-    assert "--embedded is for encoder recipes" in str(done.exception)
+    assert "--embedded works only with encoder recipes" in str(done.exception)
 
 
-def write_lessons(path: Path, rows: list[tuple[int, str]], share: float) -> Path:
+def write_soft_label_file(path: Path, rows: list[tuple[int, str]], share: float) -> Path:
     """Soft labels of a teacher that gives the true label this share."""
     answers = [Prediction(label, (share, 1 - share) if label == 0 else (1 - share, share)) for label, _ in rows]
     write_soft_labels(path, [Review(text) for _, text in rows], answers, BINARY_SENTIMENT)
     return path
 
 
-@pytest.mark.parametrize("way", ["head", "last_layers"])
-def test_a_teacher_is_learnt_from(way: str, train: Train, tmp_path: Path, files: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("method", ["head", "last_layers"])
+def test_a_student_learns_from_its_teacher(
+    method: str, train: Train, tmp_path: Path, files: tuple[Path, Path]
+) -> None:
     """A teacher that is always wrong, on texts without labels and on the labelled ones, makes the student wrong."""
     rows = [*make_rows(128, 1), *make_rows(64, 3)]
-    lessons = write_lessons(tmp_path / "soft.jsonl", rows, share=0.1)
-    settings = {**WAYS[way], "soft_label_path": str(lessons)}
+    soft_labels = write_soft_label_file(tmp_path / "soft.jsonl", rows, share=0.1)
+    settings = {**METHODS[method], "soft_label_path": str(soft_labels)}
     card = train(**settings, distill_weight=1.0, eval_strategy="steps", eval_steps=1000)
     assert card["result"]["eval_accuracy"] < 0.3, card["result"]
     assert card["reviews"] == {"train": 128 + 64, "eval": 48}
-    assert str(lessons) in [item["file"] for item in card["data"]]
-    write_lessons(lessons, rows[:128], share=0.1)
+    assert str(soft_labels) in [item["file"] for item in card["data"]]
+    write_soft_label_file(soft_labels, rows[:128], share=0.1)
     card = train("deaf", **settings, distill_weight=0.0)
     assert card["result"]["eval_accuracy"] > 0.8, "where the true labels have all the weight, they are learnt"
 
 
-def test_what_a_teacher_was_asked_is_checked_for_leaks(train: Train, tmp_path: Path) -> None:
-    lessons = write_lessons(tmp_path / "soft.jsonl", make_rows(48, 2), share=0.9)
+def test_texts_of_soft_labels_are_checked_for_leaks(train: Train, tmp_path: Path) -> None:
+    soft_labels = write_soft_label_file(tmp_path / "soft.jsonl", make_rows(48, 2), share=0.9)
     with pytest.raises(LeakError, match="48 of the 48"):
-        train(**WAYS["head"], soft_label_path=str(lessons))
+        train(**METHODS["head"], soft_label_path=str(soft_labels))
 
 
-def test_settings_of_distillation_that_make_no_sense(train: Train) -> None:
+def test_invalid_distillation_settings(train: Train) -> None:
     with pytest.raises(ConfigError) as caught:
-        train(**WAYS["head"], soft_label_path="none.jsonl", distill_weight=1.5, distill_temperature=0)
+        train(**METHODS["head"], soft_label_path="none.jsonl", distill_weight=1.5, distill_temperature=0)
     for part in ("none.jsonl does not exist", "distill_weight (line", "distill_temperature (line"):
         assert part in str(caught.value)

@@ -1,4 +1,4 @@
-"""The estimate before a run, held against what torch counts in the run itself."""
+"""The estimate before a run, compared with what torch counts in the run."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
 from sentifactory.errors import ConfigError
-from sentifactory.training import recipe_checks
-from sentifactory.training.acceleration import Way
-from sentifactory.training.estimate import compare_with_run, summarise_comparison
-from sentifactory.training.memory_needs import count_optimizer_copies
-from sentifactory.training.operations import LayerSizes, ModelSizes, count_batches, make_batches
-from sentifactory.training.watching import TrainerListener
+from sentifactory.system.hardware import count_unread_bytes
+from sentifactory.training.acceleration.accelerations import AccelerationPlan
+from sentifactory.training.estimate.estimate import compare_with_run, summarise_comparison
+from sentifactory.training.estimate.memory_estimate import count_optimizer_copies
+from sentifactory.training.estimate.operation_count import LayerSizes, ModelSizes, count_batches, make_batches
+from sentifactory.training.recipe import recipe_checks
+from sentifactory.training.run.progress_callback import BaseCallback
 
 DEMO = "train_freeze/gemma3_270m_freeze_demo.yaml"
 LORA = "train_lora/qwen2_5_coder_1_5b_lora.yaml"
 FULL = "train_full/qwen2_5_coder_1_5b_full.yaml"
 QLORA = "train_qlora/qwen2_5_coder_1_5b_qlora_bnb.yaml"
-# Two epochs of two steps, in the order in which the reviews stand.
+# Two epochs of two steps, in the order of the reviews.
 WORDS = (
     "max_samples=12", "max_steps=4", "per_device_train_batch_size=3", "gradient_accumulation_steps=2",
     'save_strategy="no"', 'eval_strategy="no"', "eval_dataset=null", "disable_shuffling=true",
@@ -35,8 +36,8 @@ WORDS = (
 Run = Callable[..., dict[str, Any]]
 
 
-class RunCounter(TrainerListener):
-    """Counts operations by torch, and the bytes of what the trainer holds."""
+class RunCounter(BaseCallback):
+    """Counts operations by torch, and the bytes that the trainer holds."""
 
     def __init__(self) -> None:
         self.operations = 0
@@ -44,7 +45,7 @@ class RunCounter(TrainerListener):
         self._counter: Any = None
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        from sentifactory.training.bench import count_operations
+        from tools.benches.train_steps import count_operations
 
         self._counter = count_operations()
         self._counter.__enter__()
@@ -66,7 +67,7 @@ class RunCounter(TrainerListener):
 def estimate_dry(
     repo_root: Path, example: str, model: Path, data: Path, *words: str, **options: Any
 ) -> dict[str, Any]:
-    from sentifactory.training.dry_run import estimate_recipe
+    from sentifactory.training.llamafactory.dry_run import estimate_recipe
 
     places = [f"model_name_or_path={model}", f"dataset_dir={data}", "output_dir=/nowhere/out"]
     return estimate_recipe(repo_root / "examples" / example, [*places, *words], **options)
@@ -83,7 +84,7 @@ def estimate_dry(
     ],
     ids=["freeze", "freeze-stock", "lora-checkpointed", "full"],
 )
-def test_counts_are_those_of_the_run(
+def test_counts_equal_those_of_the_run(
     run_recipe: Run,
     request: pytest.FixtureRequest,
     repo_root: Path,
@@ -95,7 +96,7 @@ def test_counts_are_those_of_the_run(
 ) -> None:
     model = request.getfixturevalue(f"small_{name}")
     counter = RunCounter()
-    card = run_recipe(example, model, *WORDS, *words, is_accelerated=is_accelerated, listeners=[counter])
+    card = run_recipe(example, model, *WORDS, *words, is_accelerated=is_accelerated, callbacks=[counter])
     estimate = card["estimate"]
     assert estimate["operations"] == pytest.approx(counter.operations, rel=0.05)
     assert {key: estimate["memory"][key] for key in counter.bytes} == counter.bytes
@@ -118,7 +119,7 @@ def test_counts_are_those_of_the_run(
 
 
 @pytest.mark.slow
-def test_packed_weights_are_counted_as_bitsandbytes_holds_them(
+def test_packed_weights_are_counted_as_bitsandbytes_stores_them(
     repo_root: Path, review_data: Path, small_qwen: Path
 ) -> None:
     import torch
@@ -139,11 +140,11 @@ def test_packed_weights_are_counted_as_bitsandbytes_holds_them(
 
 
 @pytest.mark.slow
-def test_activations_are_those_that_a_real_pass_keeps(small_gemma: Path) -> None:
+def test_activations_equal_those_of_a_real_pass(small_gemma: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from sentifactory.training.layer_probe import probe_layer
+    from sentifactory.training.estimate.layer_probe import probe_layer
 
     model = AutoModelForCausalLM.from_pretrained(small_gemma)
     state = torch.random.get_rng_state()
@@ -198,13 +199,33 @@ def test_a_bad_recipe_is_refused_before_anything_is_measured(
         estimate_dry(repo_root, DEMO, small_gemma, review_data, "report_to=wandb")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"messages": [{"role": "user", "content": "',
+        '{"messages": [{"role": "user", "content": ["好"]}, {"role": "assistant", "content": "1"}]}',
+    ],
+)
+def test_rows_that_the_libraries_reject_give_one_message(
+    row: str, repo_root: Path, small_gemma: Path, tmp_path: Path
+) -> None:
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    entry = {"file_name": "mine.jsonl", "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"mine": entry}), encoding="utf-8")
+    whole = '{"messages": [{"role": "user", "content": "好"}, {"role": "assistant", "content": "1"}]}'
+    (tmp_path / "mine.jsonl").write_text(f"{whole}\n{row}\n", encoding="utf-8")
+    with pytest.raises(ConfigError):
+        estimate_dry(repo_root, DEMO, small_gemma, tmp_path, "dataset=mine")
+
+
 def test_batches_follow_the_order() -> None:
     shapes = np.array([[10, 9, 2], [30, 29, 3], [12, 11, 2], [31, 30, 2], [5, 4, 1]])
-    stand = make_batches(shapes, 2, "sequential", 0)
-    assert stand.samples.tolist() == [2, 2, 1]
-    assert stand.widths.tolist() == [32, 32, 8]  # multiples of 8
-    assert stand.ends.tolist() == [29, 30, 4]
-    assert (stand.answers.tolist(), stand.most_answers.tolist()) == ([5, 4, 1], [3, 2, 1])
+    ordered = make_batches(shapes, 2, "sequential", 0)
+    assert ordered.samples.tolist() == [2, 2, 1]
+    assert ordered.widths.tolist() == [32, 32, 8]  # multiples of 8
+    assert ordered.ends.tolist() == [29, 30, 4]
+    assert (ordered.answers.tolist(), ordered.most_answers.tolist()) == ([5, 4, 1], [3, 2, 1])
     assert make_batches(shapes, 2, "group_by_length", 0).widths.tolist() == [32, 16, 8]
     mixed = make_batches(shapes, 2, "random", 7)
     assert (mixed.samples.sum(), mixed.answers.sum()) == (5, 10)
@@ -217,17 +238,18 @@ def test_operations_by_hand() -> None:
     batches = make_batches(np.array([[8, 7, 3], [8, 7, 3]]), 2, "sequential", 0)
     pairs = 4 * 4 * 2 * 8 * 8
     stock = 16 * 100 * 2 + pairs + 16 * 100 * 6 + 3.5 * pairs + 2 * 6 * 50 * 16 * 2
-    assert count_batches(sizes, batches, Way(), is_training=True) == (stock, 0.0)
-    forward = 2 * (16 * 100 * 2 + pairs) + 2 * 6 * 50 * 7
-    assert count_batches(sizes, batches, Way(is_answer_only=True), is_training=False) == (forward, 0.0)
-    # Three shared tokens: four of each review go through the trunk, and with the three once through the upper layer.
-    trunk = 8 * 100 * 2 + 4 * 4 * 2 * 4 * 7
-    last = 11 * (20 * 6 + 10 * 2) + 6 * (10 * 6 + 70 * 6 + 20 * 2) + 3.5 * 4 * 4 * 6 * 7
-    fast = count_batches(sizes, batches, Way(True, True, prefix=3, frozen=1), is_training=True)
-    assert fast == (trunk + last + 2 * 6 * 50 * 7 * 2, trunk)
+    assert count_batches(sizes, batches, AccelerationPlan(), is_training=True) == (stock, 0.0)
+    forward = 2 * (16 * 100 * 2 + pairs) + 2 * 6 * 50 * 16  # six answers and a row, rounded up
+    assert count_batches(sizes, batches, AccelerationPlan(is_answer_only=True), is_training=False) == (forward, 0.0)
+    # Three shared tokens: the frozen layer computes four of each review, rounded up to all five, and the upper layer
+    # these and the three once.
+    frozen = 10 * 100 * 2 + 4 * 4 * 2 * 5 * 8
+    last = 13 * (20 * 6 + 10 * 2) + 6 * (10 * 6 + 70 * 6 + 20 * 2) + 3.5 * 4 * 4 * 6 * 8
+    fast = count_batches(sizes, batches, AccelerationPlan(True, True, prefix=3, frozen=1), is_training=True)
+    assert fast == (frozen + last + 2 * 6 * 50 * 16 * 2, frozen)
 
 
-def test_words() -> None:
+def test_messages() -> None:
     assert [count_optimizer_copies(name) for name in ("adamw_torch_fused", "adamw_8bit", "sgd")] == [2.0, 0.5, 0.0]
     card = {
         "speed": {"steps": 5, "train_time_s": 12.0, "steps_per_s": 0.4},
@@ -238,3 +260,17 @@ def test_words() -> None:
     assert compared["train_time_s"] == {"estimated": 10.0, "happened": 12.0}  # of the steps that were made
     assert summarise_comparison(compared) == "Estimated 10.0 s of steps and 2.0 GiB; it took 12.0 s and 3.0 GiB."
     assert compare_with_run({"steps": 10}, {"speed": None, "memory": None}) is None
+
+
+def test_weights_that_were_not_read_yet_are_counted(tmp_path: Path) -> None:
+    """A model is mapped from its file, and its first step reads most of it."""
+    import mmap
+
+    file, size = tmp_path / "model.safetensors", 1 << 22
+    file.write_bytes(b"x" * size)
+    before = count_unread_bytes(".safetensors")
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as mapped:
+        assert count_unread_bytes(".safetensors") - before == pytest.approx(size, abs=1 << 20)
+        assert sum(mapped[:: mmap.PAGESIZE]) > 0
+        assert count_unread_bytes(".safetensors") == before
+    assert count_unread_bytes(".safetensors") == before

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sentifactory.training.encoder_recipe import find_encoder_problems, is_encoder_recipe
-from sentifactory.training.recipe import load_recipe
+from sentifactory.training.encoder.encoder_recipe import find_encoder_problems
+from sentifactory.training.recipe.recipe import is_encoder_recipe, load_recipe
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FILES = sorted(path for pattern in ("*.yaml", "*.yml") for path in EXAMPLES.rglob(pattern))
@@ -48,7 +48,7 @@ def test_header_says_purpose_needs_command_and_output(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", LLAMAFACTORY_FILES, ids=name_of)
-def test_llamafactory_parser_takes_it(path: Path, tmp_path: Path) -> None:
+def test_llamafactory_parser_accepts_it(path: Path, tmp_path: Path) -> None:
     from llamafactory.hparams import get_infer_args, get_train_args
 
     settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ def test_llamafactory_parser_takes_it(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ENCODER_FILES, ids=name_of)
-def test_our_own_parser_takes_the_encoder_recipes(path: Path) -> None:
+def test_our_parser_accepts_the_encoder_recipes(path: Path) -> None:
     recipe = load_recipe(path)
     assert is_encoder_recipe(recipe)
     # What the header says must exist need not be there.
@@ -106,7 +106,7 @@ def test_every_training_recipe_has_an_output_folder_of_its_own() -> None:
 
 
 def test_deepspeed_files_are_read_as_zero_3_by_accelerate() -> None:
-    """What a recipe names is there, and offloads what its name says."""
+    """The file that a recipe names exists, and offloads what its name says."""
     from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
     named = [yaml.safe_load(path.read_text(encoding="utf-8")).get("deepspeed") for path in LLAMAFACTORY_FILES]
@@ -123,7 +123,7 @@ def test_deepspeed_files_are_read_as_zero_3_by_accelerate() -> None:
             assert (EXAMPLES.parent / name.rstrip("./")).exists(), (path, name)
 
 
-def test_our_freeze_recipes_free_no_extra_modules() -> None:
+def test_our_freeze_recipes_unfreeze_no_extra_modules() -> None:
     for path in LLAMAFACTORY_FILES:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         if settings.get("finetuning_type") == "freeze" and "reference" not in path.parts:

@@ -1,4 +1,4 @@
-"""The decoder's short way gives the loss and the gradients of the stock forward pass, or leaves a batch to it."""
+"""The fast decoder gives the loss and the gradients of the stock forward pass, or leaves a batch to it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from random_steps import assert_same_step, build_batches, build_model, run_step
 
-from sentifactory.training.answer_loss import PROVEN_CLASSES, AnswerLoss
-from sentifactory.training.fast_decoder import FastDecoder
-from sentifactory.training.trunk_cache import TrunkCache
-from sentifactory.training.trunk_storage import MemoryStorage
+from sentifactory.training.acceleration.answer_logits import PROVEN_CLASSES, AnswerLogits
+from sentifactory.training.acceleration.cache_storage import MemoryStorage
+from sentifactory.training.acceleration.fast_decoder import FastDecoder
+from sentifactory.training.acceleration.frozen_layer_cache import FrozenLayerCache
 
 PREFIX = (7, 11, 13, 17, 19, 23)
 LAYERS = 4
 
 
 def build_alike(shared: int = len(PREFIX)) -> list[dict[str, Any]]:
-    """Two batches of one accumulated step that begin alike; one sample has no answer."""
+    """Two batches of one accumulated step with the same prefix; one sample has no answer."""
     return build_batches(((19, 9, 14), (9, 21, 10)), ((3, 1, 0), (1, 8, 2)), width=24, prefix=PREFIX[:shared])
 
 
@@ -29,10 +29,11 @@ def freeze_lowest(model: Any, count: int) -> None:
 
 
 def install(model: Any, frozen: int, prefix: tuple[int, ...] = PREFIX) -> FastDecoder:
-    cache = TrunkCache(MemoryStorage(10**8), model.config.hidden_size, model.dtype) if frozen else None
-    return FastDecoder(model, AnswerLoss(model), prefix, frozen, cache)
+    cache = FrozenLayerCache(MemoryStorage(10**8), model.config.hidden_size, model.dtype) if frozen else None
+    return FastDecoder(model, AnswerLogits(model), prefix, frozen, cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", [PREFIX, ()], ids=["prefix", "no-prefix"])
 @pytest.mark.parametrize("frozen", [0, 2, LAYERS])
 @pytest.mark.parametrize("class_name", sorted(PROVEN_CLASSES))
@@ -96,7 +97,7 @@ def test_lora_shares_the_prefix() -> None:
     model = get_peft_model(build_model("Qwen2ForCausalLM", layers=LAYERS), lora).train()
     batches = build_alike()
     stock = run_step(model, batches)
-    fast = FastDecoder(model.get_base_model(), AnswerLoss(model), PREFIX, 0, None)
+    fast = FastDecoder(model.get_base_model(), AnswerLogits(model), PREFIX, 0, None)
     assert_same_step(stock, run_step(model, batches))
     assert fast.fast_batches == 2
 
@@ -131,7 +132,7 @@ def test_cached_states_are_those_that_were_computed() -> None:
     assert fast.cache.hits > 0
 
 
-def test_frozen_layers_run_once_a_sample_and_the_prefix_once_a_run() -> None:
+def test_frozen_layers_run_once_per_sample_and_the_prefix_once_per_run() -> None:
     model = build_model("Qwen2ForCausalLM", layers=LAYERS)
     freeze_lowest(model, 2)
     install(model, 2)
@@ -142,9 +143,10 @@ def test_frozen_layers_run_once_a_sample_and_the_prefix_once_a_run() -> None:
         )
     for _ in range(2):
         run_step(model, build_alike())
-    # A sample ends at its last predicting position: 18 and 20 of 24, less the 6 of the prefix; one has no answer.
-    assert shapes[1] == [(1, 6), (2, 12), (3, 14)]
-    assert shapes[2] == [(1, 6), (3, 12), (1, 6), (3, 14)] * 2
+    # A batch ends at its last predicting position (18 and 20 of 24), less the 6 of the prefix, rounded up to a
+    # multiple of 8; one sample has no answer.
+    assert shapes[1] == [(1, 6), (2, 16), (3, 16)]
+    assert shapes[2] == [(1, 6), (3, 16), (1, 6), (3, 16)] * 2
     assert shapes[3] == [(3, 3), (3, 8)] * 2  # the last layer: answer positions alone
 
 
@@ -178,7 +180,7 @@ def _ask_for_states(batch: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "change", [_pad_left, _begin_otherwise, _label_the_prefix, _give_positions, _mask_the_middle, _ask_for_states]
 )
-def test_other_batches_take_the_stock_way(change: Callable[[dict[str, Any]], None]) -> None:
+def test_other_batches_use_the_stock_pass(change: Callable[[dict[str, Any]], None]) -> None:
     model = build_model("Gemma3ForCausalLM", layers=LAYERS)
     freeze_lowest(model, 2)
     batches = build_alike()

@@ -6,13 +6,8 @@ from typing import Any
 
 import pytest
 
-from sentifactory.training.freezing import (
-    FreezePlan,
-    correct_trainable,
-    is_named,
-    read_plan,
-    summarise_trainable,
-)
+from sentifactory.training.llamafactory.freezing import FreezePlan, correct_trainable, is_named, read_plan
+from sentifactory.training.run.run_card import summarise_trainable
 
 
 def freeze(**settings: Any) -> dict[str, Any]:
@@ -91,7 +86,7 @@ def mixture() -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", [None, "norm"])
-def test_what_llamafactory_frees_by_accident_is_frozen_again(mixture: Any, extra: str | None) -> None:
+def test_accidentally_unfrozen_parameters_are_frozen_again(mixture: Any, extra: str | None) -> None:
     import torch
     from llamafactory.hparams import FinetuningArguments
     from llamafactory.model.adapter import _setup_freeze_tuning

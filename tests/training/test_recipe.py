@@ -1,4 +1,4 @@
-"""Reading a recipe and finding everything that is wrong with it."""
+"""Reading a recipe and finding all its problems."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sentifactory.errors import ConfigError
-from sentifactory.training.recipe import load_recipe, suggest
+from sentifactory.training.recipe.recipe import load_recipe, suggest
 
 MODEL = {"num_hidden_layers": 2}
 GOOD = """\
@@ -33,6 +33,8 @@ def workplace(tmp_path: Path) -> Path:
     """A folder with a model's config, a registered data set and a good recipe."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps(MODEL))
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"")
+    (tmp_path / "model" / "tokenizer.json").write_text("{}")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "reviews.jsonl").write_text('{"messages": []}\n')
     register = {"reviews": {"file_name": "reviews.jsonl"}, "gone": {"file_name": "gone.jsonl"}}
@@ -42,12 +44,12 @@ def workplace(tmp_path: Path) -> Path:
 
 
 def find(workplace: Path, *overrides: str) -> list[str]:
-    from sentifactory.training.recipe_checks import find_problems
+    from sentifactory.training.recipe.recipe_checks import find_problems
 
     return find_problems(load_recipe(workplace / "good.yaml", overrides))
 
 
-def test_overrides_win_and_are_read_as_llamafactory_reads_them(workplace: Path) -> None:
+def test_overrides_take_precedence_and_are_parsed_as_by_llamafactory(workplace: Path) -> None:
     recipe = load_recipe(workplace / "good.yaml", ["learning_rate=3e-4", "max_steps=5", "bf16=true", "run_name=a=b"])
     assert recipe.settings["learning_rate"] == pytest.approx(3e-4)
     assert recipe.settings["max_steps"] == 5
@@ -71,13 +73,13 @@ def test_settings_equal_what_llamafactory_itself_reads(workplace: Path, monkeypa
     ("content", "word"),
     [
         (b"", "empty"),
-        (b"- a\n- b\n", "list of keys"),
+        (b"- a\n- b\n", "YAML mapping"),
         (b"stage: sft\nstage: pt\n", "duplicate"),
         (b"stage: [sft\nlr: 1\n", "line"),
         ("stage: 训练".encode("gbk"), "UTF-8"),
     ],
 )
-def test_files_that_are_no_recipe(tmp_path: Path, content: bytes, word: str) -> None:
+def test_files_that_are_not_recipes(tmp_path: Path, content: bytes, word: str) -> None:
     file = tmp_path / "bad.yaml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=word) as caught:
@@ -85,12 +87,19 @@ def test_files_that_are_no_recipe(tmp_path: Path, content: bytes, word: str) -> 
     assert str(file) in str(caught.value)
 
 
-def test_missing_file_and_words_that_are_no_override(workplace: Path) -> None:
+def test_missing_file_and_malformed_overrides(workplace: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         load_recipe(workplace / "none.yaml")
     for word in ("learning_rate", "=3", "--lr", "a b=1"):
         with pytest.raises(ConfigError, match="key=value"):
             load_recipe(workplace / "good.yaml", [word])
+
+
+@pytest.mark.parametrize("key", ["a" + ".a" * 2000, "a" + "[0]" * 500])
+def test_a_too_deeply_nested_key_is_not_an_override(workplace: Path, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(workplace / "good.yaml", [f"{key}=1"])
+    assert caught.value.where == "command line"
 
 
 def test_good_recipe_has_no_problem(workplace: Path) -> None:
@@ -114,8 +123,13 @@ def test_good_recipe_has_no_problem(workplace: Path) -> None:
         ("dataset=review", "dataset (command line): review is not registered in"),
         ("dataset=gone", "gone.jsonl of gone does not exist"),
         ("dataset_dir=nowhere", "dataset_info.json does not exist"),
-        ("model_name_or_path=saves/pretrained/gemma-3-270m", "make it with: sentifactory model fetch gemma-3-270m"),
-        ("model_name_or_path=./nowhere", "there is no folder ./nowhere"),
+        ("model_name_or_path=saves/pretrained/gemma-3-270m", "create it with: sentifactory model fetch gemma-3-270m"),
+        (
+            "model_name_or_path=saves/pretrained/gemma-3-270m-12",
+            "create it with: sentifactory model cut saves/pretrained/gemma-3-270m --layers 12 "
+            "--output_dir saves/pretrained/gemma-3-270m-12",
+        ),
+        ("model_name_or_path=./nowhere", "the folder ./nowhere does not exist"),
     ],
 )
 def test_each_problem_names_key_and_remedy(
@@ -128,7 +142,7 @@ def test_each_problem_names_key_and_remedy(
 
 
 @pytest.mark.parametrize("name", ["model", "model/", "data", ".", "data/../model", "link", "fetched", "adapter"])
-def test_an_output_folder_that_is_read_or_is_no_run_s_is_refused(
+def test_an_output_folder_with_inputs_or_a_foreign_model_is_refused(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(workplace)
@@ -145,7 +159,7 @@ def test_an_output_folder_that_is_read_or_is_no_run_s_is_refused(
 def test_an_encoder_is_not_trained_into_what_it_reads(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    from sentifactory.training.encoder_recipe import find_encoder_problems
+    from sentifactory.training.encoder.encoder_recipe import find_encoder_problems
 
     monkeypatch.chdir(workplace)
     (workplace / "link").symlink_to(workplace / "model")
@@ -161,17 +175,17 @@ def test_folder_without_config_and_empty_data_file(workplace: Path) -> None:
     (workplace / "model" / "config.json").unlink()
     (workplace / "data" / "reviews.jsonl").write_text("")
     problems = find(workplace)
-    assert "holds no config.json" in problems[0]
+    assert "config.json missing" in problems[0]
     assert problems[1].endswith("reviews.jsonl of reviews is empty")
 
 
 @pytest.mark.parametrize("content", ["[]", '{"reviews": "reviews.jsonl"}', '{"reviews": '])
-def test_a_register_that_is_none_is_told_so(workplace: Path, content: str) -> None:
+def test_a_malformed_register_is_reported(workplace: Path, content: str) -> None:
     register = workplace / "data" / "dataset_info.json"
     register.write_text(content)
     (problem,) = find(workplace)
     assert str(register) in problem
-    assert "is no register" in problem or "cannot be read" in problem
+    assert "is not a register" in problem or "cannot be read" in problem
 
 
 def test_line_numbers_point_into_the_file(workplace: Path) -> None:
@@ -187,8 +201,8 @@ def test_suggestions_are_close_or_absent() -> None:
 
 
 @pytest.mark.slow
-def test_what_only_llamafactory_can_judge_becomes_a_sentence(workplace: Path) -> None:
-    from sentifactory.training.llamafactory import check_recipe
+def test_errors_of_llamafactorys_parser_become_one_message(workplace: Path) -> None:
+    from sentifactory.training.llamafactory.train_recipe import check_recipe
 
     with pytest.raises(ConfigError, match="val_size"):
         check_recipe(load_recipe(workplace / "good.yaml", ["val_size=0.1", "eval_dataset=reviews"]))
@@ -206,7 +220,7 @@ def _has_gpu() -> bool:
 
 @pytest.mark.slow
 def test_failure_before_the_first_step_leaves_nothing(workplace: Path) -> None:
-    from sentifactory.training.llamafactory import train_recipe
+    from sentifactory.training.llamafactory.train_recipe import train_recipe
 
     with pytest.raises(ConfigError, match="could not start"):
         train_recipe(workplace / "good.yaml")  # a config of two layers and nothing else is no model

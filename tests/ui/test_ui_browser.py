@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from page_server import serve_page
-from real_browser import IN_A_BROWSER, open_browser
+from real_browser import IN_A_BROWSER, open_page, take_picture
 from ui_workshop import build_workshop
+
+from tools.docs.chromium import open_browser
 
 pytestmark = IN_A_BROWSER
 PATIENCE_MS = 240_000
@@ -27,17 +28,9 @@ def address(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def page(address: str) -> Iterator[Any]:
     with open_browser() as browser:
-        page = browser.new_page(locale="en-US", viewport={"width": 1280, "height": 900})
+        page = open_page(browser, address, locale="en-US", viewport={"width": 1280, "height": 900})
         page.set_default_timeout(PATIENCE_MS)
-        page.goto(address)
         yield page
-
-
-def take_picture(page: Any, name: str) -> None:
-    """Keep a picture for a person to look at, where UI_PICTURES names a folder."""
-    if folder := os.environ.get("UI_PICTURES"):
-        page.wait_for_timeout(800)
-        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
 def test_the_road_of_a_person_without_python(page: Any, tmp_path: Path) -> None:
@@ -48,7 +41,7 @@ def test_the_road_of_a_person_without_python(page: Any, tmp_path: Path) -> None:
     page.on("requestfinished", lambda request: strangers.append(request.url))
 
     # Predict, by the keyboard alone.
-    box = page.get_by_label("Reviews, one a line")
+    box = page.get_by_label("Reviews, one per line")
     box.click()
     page.keyboard.type("很好 喜欢 满意")
     page.keyboard.press("Enter")
@@ -83,7 +76,7 @@ def test_the_road_of_a_person_without_python(page: Any, tmp_path: Path) -> None:
     page.get_by_role("tab", name="Predict").click()
     expect(page.get_by_label("Tuned model").first).to_have_value("ui/mine")
     expect(page.get_by_label("Base model").first).to_have_value("pretrained/tiny")
-    page.get_by_label("Reviews, one a line").fill("房间服务很好喜欢满意\n早餐太差失望糟糕")
+    page.get_by_label("Reviews, one per line").fill("房间服务很好喜欢满意\n早餐太差失望糟糕")
     page.get_by_role("button", name="Ask both models").click()
     expect(answers.locator(".sf-bar")).to_have_count(8)
     tuned = answers.locator("tbody tr td:nth-child(3) strong .en")
@@ -110,11 +103,7 @@ def test_the_road_of_a_person_without_python(page: Any, tmp_path: Path) -> None:
     expect(page.get_by_role("tab", name="预测")).to_be_visible()
     take_picture(page, "predict_zh")
 
-    answered = page.request.get(f"{page.url}gradio_api/info").json()["named_endpoints"]
-    assert set(answered) >= {
-        "/predict", "/prepare", "/train", "/stop", "/resume", "/progress", "/compare", "/report", "/models",
-        "/model_card",
-    }  # fmt: skip
+    assert page.request.get(f"{page.url}gradio_api/info").json()["named_endpoints"] == {}
     assert page.request.get(page.url, headers={"X-Forwarded-For": "1.2.3.4"}).status == 403
     assert {entry.name for entry in tmp_path.iterdir()} <= {
         "pretrained", "recipes", "my_reviews.csv", "space", "sentifactory-cache",

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from page_server import PASSWORD, serve_page
-from real_browser import IN_A_BROWSER, open_browser
+from real_browser import IN_A_BROWSER
 from ui_workshop import build_workshop
 
-from sentifactory.ui.settings import USER_NAME
+from sentifactory.ui.page_settings import USER_NAME
+from tools.docs.chromium import open_browser
 
 pytestmark = IN_A_BROWSER
 PATIENCE_MS = 120_000
@@ -42,16 +43,17 @@ ATTACKS = """async (page) => {
       found[name] = "blocked";
     }
   }
-  const load = (part) => new Promise((done) => {
+  // Listens before the part begins to load: an event that has passed is never told.
+  const load = (part, begin = () => {}) => new Promise((done) => {
     part.onload = part.onmessage = part.onopen = () => done("read");
     part.onerror = () => done("blocked");
+    begin(part);
   });
-  const script = document.createElement("script"), image = new Image();
-  script.src = page + "/theme.css";
-  image.src = page + "/static/img/logo.svg";
-  document.body.append(script);
-  found.script = await load(script);
-  found.image = await load(image);
+  found.script = await load(document.createElement("script"), (script) => {
+    script.src = page + "/theme.css";
+    document.body.append(script);
+  });
+  found.image = await load(new Image(), (image) => { image.src = page + "/static/img/logo.svg"; });
   found.events = await load(new EventSource(page + "/gradio_api/heartbeat/x", {withCredentials: true}));
   found.socket = await load(new WebSocket(page.replace("http", "ws") + "/gradio_api/stream/x"));
   return found;
@@ -125,12 +127,12 @@ def test_another_site_reads_nothing_and_changes_nothing(tmp_path: Path, site_por
         evil.get_by_text("there").click()
         expect(evil.get_by_role("tab", name="Compare")).to_be_visible()
         evil.close()
-        page.get_by_label("Reviews, one a line").fill("很好 喜欢 满意")
+        page.get_by_label("Reviews, one per line").fill("很好 喜欢 满意")
         page.get_by_role("button", name="Ask both models").click()
         expect(page.locator("#answers tbody tr")).to_have_count(1)
         page.get_by_role("tab", name="Compare").click()
         page.locator("#compare-file input[type=file]").set_input_files(str(tmp_path / "my_reviews.csv"))
-        expect(page.locator("#compare-file")).to_contain_text("my_reviews")
+        expect(page.locator("#compare-rows tbody tr")).to_have_count(5)  # received, and read
         assert [path.name for path in (tmp_path / "space" / "temporary").glob("*/*.csv")] == ["my_reviews.csv"]
         with page.expect_download() as download:
             page.locator("#compare-file a").first.click()

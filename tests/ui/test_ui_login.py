@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sentifactory.ui.settings import PASSWORD_VARIABLE, USER_NAME
+from sentifactory.ui.page_settings import PASSWORD_VARIABLE, USER_NAME
 
 PASSWORD = "correct-horse-battery"
 
@@ -26,9 +26,9 @@ def test_nothing_is_told_before_the_password(tmp_path: Path) -> None:
         found = re.search(r"http://\S+", server.stdout.readline())
         assert found, "the page did not start"
         with httpx.Client(base_url=found[0], trust_env=False, timeout=60) as client:
-            for place in ("/gradio_api/info", "/config"):
+            for place in ("/gradio_api/info", "/config", "/gradio_api/upload_progress?upload_id=x"):
                 assert client.get(place).status_code == 401, place
-            refused = client.post("/gradio_api/call/predict", json={"data": ["好", "", ""]})
+            refused = client.post("/gradio_api/queue/join", json={"data": ["好", "", ""], "fn_index": 0})
             assert refused.status_code == 401
             front = client.get("/").text
             assert "Models" not in front
@@ -40,7 +40,7 @@ def test_nothing_is_told_before_the_password(tmp_path: Path) -> None:
             config = client.get("/config")
             assert config.status_code == 200
             assert "Predict" in config.text
-            assert "/train" not in client.get("/gradio_api/info").json()["named_endpoints"]
+            assert client.get("/gradio_api/info").json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
     finally:
         server.terminate()
         said = server.communicate(timeout=60)[0]

@@ -11,15 +11,20 @@ import pytest
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.errors import ConfigError, DataError
-from sentifactory.ui.actions import PageActions, split_texts
-from sentifactory.ui.guard import PageGuard
+from sentifactory.errors import ConfigError
+from sentifactory.ui.actions import PageActions
+from sentifactory.ui.error_sentences import PageError
 from sentifactory.ui.logins import LoginThrottle
-from sentifactory.ui.offers import choose_sides, find_models, find_recipes
-from sentifactory.ui.settings import PASSWORD_VARIABLE, PageAccess, read_password
+from sentifactory.ui.model_actions import ModelActions
+from sentifactory.ui.model_choices import choose_sides, find_models, find_recipes
+from sentifactory.ui.model_facts import describe_model
+from sentifactory.ui.page_settings import PASSWORD_VARIABLE, PageAccess, read_password
+from sentifactory.ui.page_words import WORDS
+from sentifactory.ui.pasted_texts import split_texts
+from sentifactory.ui.security_middleware import SecurityMiddleware
+from sentifactory.ui.training_jobs import find_job
 from sentifactory.ui.uploads import Uploads
 from sentifactory.ui.views import show_answers, show_card, show_progress, show_report
-from sentifactory.ui.wording import WORDS
 from sentifactory.ui.workspace import choose_name, open_workspace
 
 PASSWORD = "correct-horse-battery"
@@ -94,13 +99,16 @@ def test_recipes_are_offered_that_can_run_here(tmp_path: Path) -> None:
         "taught": {"soft_label_path": "x.jsonl"},
         "coded": {"trust_remote_code": True},
         "served": {"stage": None},
+        "usual": {},
     }
     for name, change in changed.items():
         lines = [f"{key}: {json.dumps(value)}" for key, value in {**keys, **change}.items() if value is not None]
         (tmp_path / f"{name}.yaml").write_text("\n".join(["# Purpose: to learn", "#          much.", *lines]))
+    usual = (tmp_path / "usual.yaml").read_text()
+    (tmp_path / "usual.yaml").write_text(f"# Recommended: 1 (place in the list)\n{usual}")
     (tmp_path / "broken.yaml").write_text(": [")
     found = find_recipes([tmp_path])
-    assert set(found) == {"good"}
+    assert list(found) == ["usual", "good"], "the recommended one comes first"
     assert found["good"].purpose == "to learn much."
 
 
@@ -121,44 +129,46 @@ def test_only_what_is_in_the_lists_is_opened(tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "report.html").write_text("secret")
     for name in ("../../secret", str(tmp_path / "secret"), "."):
-        for action in (actions.show_report, actions.show_data, actions.show_card):
+        for action in (actions.show_report, actions.show_data, ModelActions(actions).show_card):
             with pytest.raises(ConfigError):
                 action(name)
         with pytest.raises(ConfigError, match="no model"):
             actions.predict("很好", name, None)
         with pytest.raises(ConfigError, match="no data set"):
             actions.start(name, "recipe", "")
-    with pytest.raises(DataError, match="pkl cannot be read"):
-        actions.prepare(str(tmp_path / "a.pkl"), "a.pkl")
-    with pytest.raises(DataError, match="No file"):
-        actions.prepare(None, "")
-    with pytest.raises(ConfigError, match="No training is running"):
-        actions.stop()
-    with pytest.raises(ConfigError, match="no training to go on"):
-        actions.resume()
+    for file, code in ((str(tmp_path / "a.pkl"), "file-kind"), (None, "file-not-chosen")):
+        with pytest.raises(PageError) as caught:
+            actions.prepare(file, "a.pkl")
+        assert caught.value.code == code
+    for action in (actions.stop, actions.resume):
+        with pytest.raises(PageError) as caught:
+            action()
+        assert caught.value.code == "no-training"
 
 
 def test_texts_are_taken_line_by_line_and_not_without_end() -> None:
     assert [review.text for review in split_texts(" 很好 \n\n\u200b\n&nbsp;\n太差\r\n")] == ["很好", "太差"]
     for texts in ("", " \n ", "好\n" * 201, "好" * 2001):
-        with pytest.raises(DataError, match="1 to 200 reviews"):
+        with pytest.raises(PageError) as caught:
             split_texts(texts)
+        assert caught.value.code == "texts"
 
 
-def test_what_strangers_wrote_is_shown_as_text() -> None:
+def test_what_strangers_wrote_is_shown_as_text(tmp_path: Path) -> None:
     evil = "<img src=x onerror=alert(1)>"
     rows = [{"text": evil, "answers": [{"label": "positive", "probabilities": {"negative": 0.25, "positive": 0.75}}]}]
     shown = show_answers(rows, [("base", evil)])
     assert "<img" not in shown
     assert "75.0%" in shown
     assert "正面" in shown
-    assert "<img" not in show_card(evil, {"status": "finished", "note": evil})
+    card = describe_model(tmp_path, {"status": "finished", "note": evil, "recipe": {"dataset": evil}}, [])
+    assert "<img" not in show_card(evil, card)
     frame = show_report(f'<input id="choose-en" checked><input id="choose-zh">{evil}', 'a" onload="x', "zh")
     assert "<img" not in frame
     assert "id=&quot;choose-zh&quot; checked" in frame
     assert "id=&quot;choose-en&quot;&gt;" in frame
     assert 'onload="x' not in frame
-    assert 'sandbox=""' in frame
+    assert 'sandbox="allow-same-origin"' in frame, "no scripts, forms or windows"
     assert "尚未" in show_progress(None)
 
 
@@ -168,10 +178,14 @@ def test_everything_is_said_in_both_languages() -> None:
         assert any("一" <= letter <= "鿿" for letter in chinese), key
 
 
-def test_a_pretrained_and_the_newest_own_model_are_chosen_first() -> None:
-    assert choose_sides([]) == (None, None)
-    assert choose_sides(["ui/b", "ui/a", "saves/x", "saves/pretrained/e5"]) == ("saves/pretrained/e5", "ui/b")
-    assert choose_sides(["saves/x", "saves/y"]) == ("saves/x", "saves/y")
+def test_a_pretrained_and_the_newest_other_model_are_chosen_first() -> None:
+    def choose(*names: str) -> tuple[str | None, str | None]:
+        return choose_sides({name: Path("/nowhere") / name for name in names})
+
+    assert choose() == (None, None)
+    assert choose("ui/b", "ui/a", "saves/x", "saves/pretrained/e5") == ("saves/pretrained/e5", "ui/b")
+    assert choose("saves/x", "ui/b", "saves/pretrained/e5") == ("saves/pretrained/e5", "saves/x")
+    assert choose("saves/x", "saves/y") == ("saves/x", "saves/y")
 
 
 @pytest.mark.parametrize("option", [["--share"], ["--tunnel"], ["--host", "0.0.0.0"], ["--host", "192.168.1.2"]])
@@ -230,8 +244,18 @@ def test_who_comes_through_a_tunnel_that_was_not_announced_is_refused(
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "GET", "path": "/theme.css", "headers": pairs}
     uploads = Uploads(open_workspace(tmp_path / "space"))
-    guard = PageGuard(answer, is_remote, uploads, lambda headers: True, LoginThrottle())
+    guard = SecurityMiddleware(answer, is_remote, uploads, lambda headers: True, LoginThrottle())
     asyncio.run(guard(scope, None, collect))  # type: ignore[arg-type]
     assert sent[0]["status"] == (200 if is_answered or is_remote else 403)
     if sent[0]["status"] == 200:
         assert b"content-security-policy" in dict(sent[0]["headers"])
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a":' * 5000, b'{"name": 1, "pid": "x"}', b"\xff"])
+def test_a_job_whose_file_is_broken_is_passed_over(tmp_path: Path, content: bytes) -> None:
+    workspace = open_workspace(tmp_path / "space")
+    assert find_job(workspace) is None
+    folder = workspace.jobs / "mine"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_bytes(content)
+    assert find_job(workspace) is None

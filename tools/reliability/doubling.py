@@ -2,7 +2,7 @@
 
 Purpose:       for each file, time(2N) is at most 2.3 times time(N) at the large end, and memory stays bounded.
 Prerequisites: the train environment; a few hundred MB of disk.
-Command:       PYTHONPATH=src .venv/bin/python tools/reliability/doubling.py [--mb 4] [--fuzz 20] [--only WORD]
+Command:       .venv/bin/python -m tools.reliability.doubling [--mb 4] [--fuzz 20] [--only WORD]
 Output:        a table on stdout, one line a file and command; exit code 1 where a ratio was above 2.3 three times.
 
 Each command runs in a process of its own, with 8 GiB of address space. A command that ends in a second is let pass.
@@ -22,6 +22,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 MOST = 2.3
@@ -72,7 +73,7 @@ def make_words(number: int) -> str:
     return "".join(chr(0x4E00 + chance.randrange(3000)) for _ in range(12))
 
 
-def write_text(path: Path, suffix: str, unit: str, n_sound: int, n_bytes: int) -> None:
+def write_text(path: Path, n_bytes: int, suffix: str, unit: str, n_sound: int) -> None:
     """Write a file of about so many bytes: one unit again and again, between sound rows that are all different."""
     with path.open("w", encoding="utf-8", newline="", errors="surrogatepass") as stream:
         n_written, number = stream.write(_HEADS[suffix]), 0
@@ -130,7 +131,7 @@ def write_workbook(path: Path, n_bytes: int) -> None:
 def list_files(n_fuzz: int) -> Iterator[tuple[str, str, Callable[[Path, int], None]]]:
     """Yield a name, the ending and what writes a file of a given size."""
     for name, suffix, unit, n_sound in _KEPT:
-        yield name, suffix, lambda path, n, s=suffix, u=unit, k=n_sound: write_text(path, s, u, k, n)  # type: ignore[misc]
+        yield name, suffix, partial(write_text, suffix=suffix, unit=unit, n_sound=n_sound)
     yield "two encodings", ".csv", write_mixed
     yield "one line", ".csv", write_long
     yield "one line", ".jsonl", write_long
@@ -141,7 +142,7 @@ def list_files(n_fuzz: int) -> Iterator[tuple[str, str, Callable[[Path, int], No
         unit = "".join(chance.choices(_TOKENS[suffix], k=chance.randint(2, 12)))
         n_sound = chance.choice((0, 1, 2))
         name = f"fuzz {seed} {json.dumps(unit, ensure_ascii=True)[:40]}"
-        yield name, suffix, lambda path, n, s=suffix, u=unit, k=n_sound: write_text(path, s, u, k, n)  # type: ignore[misc]
+        yield name, suffix, partial(write_text, suffix=suffix, unit=unit, n_sound=n_sound)
 
 
 def list_commands(file: Path, small: Path, place: Path) -> dict[str, list[str]]:

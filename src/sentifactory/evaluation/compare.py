@@ -1,192 +1,172 @@
-"""The comparison: base and tuned on the same reviews, one engine after the other, and the cheap baselines beside them.
+"""The comparison of base and tuned, and of cheap baselines, on the same reviews: ask, score, conclude.
 
-Each engine is started once and asked everything: all test files, and the validation reviews where there are any.
-Everything that can be wrong with the options and the files is found before the first engine starts. The reviews are a
-seeded sample that keeps the file's class shares; they are not balanced, so that accuracy is that of the file.
+Options and files are checked before the first engine starts. The reviews are a seeded sample with the file's class
+shares; they are not balanced, so the accuracy is that of the file.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentifactory.engines.base import MAX_NEW_TOKENS, Mode
-from sentifactory.engines.identity import KNOWN_BY_NAME, identify_engine, is_known_by_name
-from sentifactory.engines.registry import build_engine, check_engine, check_mode, choose_kind, split_by_prompt
-from sentifactory.engines.tfidf import TfidfEngine
-from sentifactory.errors import ConfigError
-from sentifactory.evaluation.baselines import MajorityEngine
-from sentifactory.evaluation.judging import AskingPlan, choose_calibration, judge_test_set, save_calibrations
-from sentifactory.evaluation.outcomes import Contender, ask_contenders
-from sentifactory.evaluation.predicting import compute_fingerprint
-from sentifactory.evaluation.provenance import describe_model
-from sentifactory.evaluation.report import Comparison, build_report, check_report_place, write_report
-from sentifactory.evaluation.review_sets import ReviewOptions, ReviewSets, read_review_sets
-from sentifactory.evaluation.verdict import warn_of_strangers
-from sentifactory.progress import say
+from sentifactory.corpus.splitting.sampling import sample_rows
+from sentifactory.engines.ask import collect_answers
+from sentifactory.engines.base import Mode
+from sentifactory.engines.held_engine import HeldEngine
+from sentifactory.engines.local.baselines import MajorityEngine, TfidfEngine
+from sentifactory.engines.local.stack_folder import find_member
+from sentifactory.engines.model_identity import KNOWN_BY_NAME, identify_engine, is_known_by_name
+from sentifactory.engines.registry import build_engine, split_by_prompt
+from sentifactory.evaluation.compare_options import SIDES, CompareOptions, check_options, describe_settings
+from sentifactory.evaluation.report.report import Comparison, build_report, write_report
+from sentifactory.evaluation.scoring.asked_models import AskedModels, ComparedModel, Questions, ask_models
+from sentifactory.evaluation.scoring.base_doubt import HAS_RANDOM_HEAD
+from sentifactory.evaluation.scoring.model_costs import read_costs
+from sentifactory.evaluation.scoring.results import conclude_tests
+from sentifactory.evaluation.scoring.review_sets import ReviewOptions, ReviewSets, read_review_sets
+from sentifactory.evaluation.scoring.scored_predictions import (
+    Scores,
+    check_calibrations,
+    save_calibrations,
+    score_models,
+)
+from sentifactory.evaluation.scoring.verdict import warn_of_unfamiliar_models
+from sentifactory.evaluation.scoring.written_answers import WrittenAnswers, judge_written
+from sentifactory.models.classifiers import has_random_head
 from sentifactory.records import Review
-from sentifactory.task import Task
-from sentifactory.task_choice import ChosenTask, choose_task
+from sentifactory.system.fingerprint import compute_fingerprint
+from sentifactory.system.own_process import call_in_own_process
+from sentifactory.system.progress import say
+from sentifactory.task.few_shot import add_examples, choose_examples
+from sentifactory.task.task import Task
+from sentifactory.task.task_choice import ChosenTask, choose_task
+from sentifactory.training.run.provenance import describe_model
 
 if TYPE_CHECKING:
     from sentifactory.engines.base import Engine
 
-SIDES = ("base", "tuned")
-
-
-@dataclass(frozen=True, slots=True)
-class CompareOptions:
-    """The options of a comparison, as the command takes them.
-
-    Attributes:
-        csv_path: test reviews; the verdict is about these.
-        more_csv_paths: further files of test reviews, each reported with its difference from the first.
-        val_path: validation reviews: calibrations are fitted on them and saved beside the models.
-        target_accuracy: the accuracy that answers above the threshold of a calibration shall reach.
-        base_model: folder, hub id, or name at an address.
-        finetuned_model: likewise.
-        output_file: where report.json goes; the page is written beside it.
-        max_samples: most reviews to ask; None for all of the file.
-        engine: `vllm`, `transformers`, `encoder`, `auto` (for each side the one of these two that fits its model), or
-            an OpenAI-compatible address that serves both models.
-        base_url: address of the base model alone; wins over `engine`.
-        tuned_url: address of the tuned model alone; wins over `engine`.
-        mode: `generate`, `constrain` or `score`.
-        task: name or YAML file of the task; None: what the models were taught.
-        train_csv: reviews that training saw: for TF-IDF, and to refuse test reviews among them.
-        train_files: further files that training saw, besides those of the tuned model's run card.
-        train_samples: only the first so many rows of `train_csv` train TF-IDF (LLaMA-Factory's `max_samples`).
-        max_new_tokens: longest reply, in tokens.
-        seed: chooses the sample.
-        allow_leaks: compare although training has seen test reviews; the report then says so first.
-    """
-
-    csv_path: str
-    base_model: str
-    finetuned_model: str
-    output_file: str
-    more_csv_paths: tuple[str, ...] = ()
-    val_path: str | None = None
-    target_accuracy: float = 0.95
-    max_samples: int | None = None
-    engine: str = "vllm"
-    base_url: str | None = None
-    tuned_url: str | None = None
-    mode: Mode = "generate"
-    task: str | None = None
-    train_csv: str | None = None
-    train_files: tuple[str, ...] = ()
-    train_samples: int | None = None
-    max_new_tokens: int = MAX_NEW_TOKENS
-    seed: int = 42
-    allow_leaks: bool = False
-
-    def model_of(self, side: str) -> str:
-        """Return the model of a side."""
-        return self.base_model if side == "base" else self.finetuned_model
-
-    def engine_of(self, side: str) -> str:
-        """Return the engine of a side: a local kind, or an address."""
-        address = self.base_url if side == "base" else self.tuned_url
-        return address or choose_kind(self.engine, self.model_of(side))
-
 
 def run_comparison(options: CompareOptions) -> dict[str, Any]:
-    """Compare, write report.json, its page and tables beside it, and return the report.
+    """Compare, write report.json with its page and tables next to it, and return the report.
 
     Raises:
         ConfigError: when an option cannot be used.
-        DataError: when a file of reviews cannot be used, or test reviews were seen in training.
+        DataError: when a file of reviews cannot be used, or training has seen test reviews.
         EngineError: when a model cannot be run. No report is written then.
     """
-    return compare_on(read_reviews(options), options)
+    return compare_on_reviews(*read_inputs(options), options)
 
 
-def read_reviews(options: CompareOptions) -> ReviewSets:
-    """Return the reviews of a comparison; no model is needed for this.
+def read_inputs(options: CompareOptions) -> tuple[ReviewSets, ChosenTask]:
+    """Return the reviews of a comparison and the task that is asked about them; no model is loaded.
 
     Raises:
         ConfigError: when an option cannot be used.
-        DataError: when a file of reviews cannot be used, or test reviews were seen in training.
+        DataError: when a file of reviews cannot be used, or training has seen test reviews.
     """
     check_options(options)
-    return read_review_sets(name_reviews(options), find_task(options).announce().task)
+    chosen = find_task(options).announce()
+    return read_review_sets(name_reviews(options), chosen.task), chosen
 
 
-def compare_on(reviews: ReviewSets, options: CompareOptions) -> dict[str, Any]:
-    """Do what `run_comparison` does after it has read the reviews.
+def compare_on_reviews(reviews: ReviewSets, chosen: ChosenTask, options: CompareOptions) -> dict[str, Any]:
+    """Ask, score, conclude, and write the report.
 
     Args:
-        reviews: from `read_reviews`.
-        options: the same.
+        reviews: from `read_inputs`.
+        chosen: likewise.
+        options: the same as there.
 
     Raises:
         EngineError: when a model cannot be run. No report is written then.
     """
-    chosen = find_task(options)
-    task = chosen.task
-    contenders = [*build_baselines(reviews, options, task), *(build_side(side, options, task) for side in SIDES)]
-    plan = AskingPlan(reviews)
-    answers = ask_contenders(contenders, plan.everything)
-    calibrations = {
-        contender.name: choose_calibration(
-            contender, answers[contender.name], plan, task, options.val_path, options.target_accuracy
-        )
-        for contender in contenders
-    }
-    results = [
-        judge_test_set(test, rows, contenders, answers, calibrations, task, options.seed)
-        for test, rows in zip(reviews.tests, plan.test_rows, strict=True)
-    ]
-    report = build_report(
-        Comparison(
-            chosen=chosen,
-            results=results,
-            data=reviews.facts,
-            settings=describe_settings(options),
-            warnings=[*warn_of_strangers(chosen), *reviews.warnings],
-        )
+    with HeldEngine() as held:
+        models, questions = list_models(reviews, options, chosen.task, held), Questions(reviews)
+        check_calibrations(models, questions, chosen.task, options.val_path, options.mode)
+        asked = ask_models(models, questions)
+        written = ask_to_write(asked, reviews, options, chosen.task, held)
+    scores = score_models(
+        asked,
+        reviews.tests,
+        chosen.task,
+        val_path=options.val_path,
+        target_accuracy=options.target_accuracy,
+        seed=options.seed,
+        adapt_prior=options.adapt_prior,
     )
+    report = conclude(scores, reviews, chosen, options, written)
     page = write_report(report, options.output_file)
     if options.val_path is not None:
-        save_calibrations(contenders, calibrations)
-    for contender in contenders:
-        if contender.journal is not None:
-            contender.journal.unlink(missing_ok=True)  # every answer stands in the report
+        save_calibrations(asked.models, scores.calibrations)
+    for journal in (*(model.journal for model in asked.models), name_journal(options, "written")):
+        if journal is not None:
+            journal.unlink(missing_ok=True)  # the report holds every answer
     say(f"Report: {options.output_file} and {page}")
     return report
 
 
-def check_options(options: CompareOptions) -> None:
-    """Refuse what cannot work, before anything is read or started.
+def compare_in_own_process(reviews: ReviewSets, chosen: ChosenTask, options: CompareOptions) -> None:
+    """Do what `compare_on_reviews` does in a process of its own, for callers that hold other things in memory.
+
+    The memory of a model is that of the process that asks it. In a page's process it would include the page, and what
+    libraries keep of the models that the page has loaded before.
 
     Raises:
-        ConfigError: for the first option that cannot be used.
+        EngineError: when a model cannot be run, or the process is killed. No report is written then.
     """
-    for name in ("max_samples", "train_samples", "max_new_tokens"):
-        check_count(name, getattr(options, name))
-    if options.train_samples is not None and options.train_csv is None:
-        raise ConfigError("--train_samples needs --train_csv", next_step="give the training reviews as well")
-    check_mode(options.mode)
-    if not 0 < options.target_accuracy <= 1:
-        raise ConfigError(
-            f"--target_accuracy is {options.target_accuracy:g}", expected="a share above 0 and up to 1, such as 0.95"
+    call_in_own_process(_compare_and_forget, reviews, chosen, options)
+
+
+def _compare_and_forget(reviews: ReviewSets, chosen: ChosenTask, options: CompareOptions) -> None:
+    compare_on_reviews(reviews, chosen, options)  # the report is in its file, and need not go through the pipe
+
+
+def ask_to_write(
+    asked: AskedModels, reviews: ReviewSets, options: CompareOptions, task: Task, held: HeldEngine
+) -> WrittenAnswers | None:
+    """Return what the tuned model writes about some reviews of the first test file; None where that is not wanted.
+
+    Raises:
+        EngineError: when the model fails.
+    """
+    if options.written_samples is None:
+        return None
+    tested = reviews.tests[0].reviews
+    rows = sample_rows(tested, options.written_samples, options.seed)
+    writing = _plan_questions("tuned", "written", options, task, held, mode="generate")
+    say(f"written: {options.finetuned_model}")
+    answers = collect_answers(writing.open_engine, [tested[row] for row in rows], writing.journal, writing.fingerprint)
+    scored = asked.answers["tuned"].predictions[asked.questions.test_rows[0]]
+    return judge_written(rows, tested, answers.predictions, scored)
+
+
+def conclude(
+    scores: Scores,
+    reviews: ReviewSets,
+    chosen: ChosenTask,
+    options: CompareOptions,
+    written: WrittenAnswers | None = None,
+) -> dict[str, Any]:
+    """Return the report: the verdict on each test file, with all figures."""
+    return build_report(
+        Comparison(
+            chosen=chosen,
+            results=conclude_tests(reviews.tests, scores.tests, len(chosen.task.labels), options.seed),
+            data=reviews.facts,
+            settings=describe_settings(options),
+            written=written,
+            warnings=[*warn_of_unfamiliar_models(chosen), *reviews.warnings],
         )
-    inputs = [options.csv_path, *options.more_csv_paths, options.val_path, options.train_csv, *options.train_files]
-    check_report_place(options.output_file, [*inputs, options.base_model, options.finetuned_model, options.task])
-    for side in SIDES:
-        check_engine(options.engine, options.model_of(side))
-        check_engine(options.engine_of(side), options.model_of(side))
-        check_mode(options.mode, options.engine_of(side))
+    )
 
 
 def find_task(options: CompareOptions) -> ChosenTask:
-    """Return what both sides are asked.
+    """Return the task that both models are asked.
 
     Raises:
-        ConfigError: when there is no such task, or the sides and the reviews do not agree on one.
+        ConfigError: when there is no such task, or models and reviews have different ones.
     """
     asking, heads = split_by_prompt((options.engine_of(side), options.model_of(side)) for side in reversed(SIDES))
     data = [options.csv_path, *options.more_csv_paths, *filter(None, (options.val_path, options.train_csv))]
@@ -194,7 +174,7 @@ def find_task(options: CompareOptions) -> ChosenTask:
 
 
 def name_reviews(options: CompareOptions) -> ReviewOptions:
-    """Return which reviews the options name."""
+    """Return the files of reviews, as the options name them."""
     return ReviewOptions(
         csv_paths=(options.csv_path, *options.more_csv_paths),
         val_path=options.val_path,
@@ -208,73 +188,71 @@ def name_reviews(options: CompareOptions) -> ReviewOptions:
     )
 
 
-def check_count(option: str, value: int | None) -> None:
-    """Refuse a count below 1.
+def list_models(reviews: ReviewSets, options: CompareOptions, task: Task, held: HeldEngine) -> list[ComparedModel]:
+    """Return the models in the order in which they are asked.
+
+    TF-IDF is there only with training reviews, and twice where the tuned model was trained on a part of them.
 
     Raises:
-        ConfigError: naming the option.
+        DataError: when there are too few short training reviews for the examples of few-shot.
     """
-    if value is not None and value < 1:
-        raise ConfigError(f"--{option} is {value}", expected="1 or more", next_step="correct the option")
-
-
-def build_baselines(reviews: ReviewSets, options: CompareOptions, task: Task) -> list[Contender]:
-    """Return the contenders that cost nothing; TF-IDF only where there are training reviews."""
     majority = MajorityEngine(reviews.train or reviews.tests[0].reviews)
-    answer = f"always {task.labels[majority.label]}"
-    found = [Contender("majority", answer, "constant", lambda: majority)]
-    if reviews.train:
-        model = f"TF-IDF of 1 to 3 characters, logistic regression, {len(reviews.train)} reviews"
-        found.append(Contender("tfidf", model, "scikit-learn", lambda: fit_tfidf(reviews.train, options, task)))
-    return found
+    models = [ComparedModel("majority", f"always {task.labels[majority.label]}", "constant", lambda: majority)]
+    for name, train in (("tfidf", reviews.train), ("tfidf_all", reviews.all_train)):
+        if train:
+            title = f"TF-IDF of 1 to 3 characters, logistic regression, {len(train)} reviews"
+            costs: dict[str, Any] = {}
+            fit = partial(_fit_tfidf, name, train, task, options.seed, costs)
+            models.append(ComparedModel(name, title, "scikit-learn", fit, costs))
+    base = _plan_questions("base", "base", options, task, held)
+    facts = describe_model(options.base_model) | read_costs(options.base_model)
+    if options.engine_of("base") == "encoder" and has_random_head(find_member(options.base_model)):
+        facts[HAS_RANDOM_HEAD] = True
+    models.append(replace(base, facts=facts))
+    if options.shots:
+        examples = choose_examples(reviews.train, len(task.labels), options.shots, options.seed)
+        shown = add_examples(task, examples)
+        few_shot = _plan_questions("base", "few_shot", options, shown, held)
+        facts = models[-1].facts | {"prompt_template": shown.prompt_template}
+        models.append(replace(few_shot, facts=facts, has_own_prompt=True))
+    tuned = _plan_questions("tuned", "tuned", options, task, held)
+    facts = describe_model(options.finetuned_model) | read_costs(options.finetuned_model)
+    return [*models, replace(tuned, facts=facts)]
 
 
-def fit_tfidf(train: list[Review], options: CompareOptions, task: Task) -> TfidfEngine:
-    """Return TF-IDF trained on the training reviews."""
-    return TfidfEngine(task, seed=options.seed).fit(train)
+def _fit_tfidf(name: str, train: list[Review], task: Task, seed: int, costs: dict[str, Any]) -> TfidfEngine:
+    """Train TF-IDF, and write down in `costs` how long that took and how large it is."""
+    engine = TfidfEngine(task, name=name, seed=seed).fit(train)
+    costs |= {"train_s": round(engine.train_s, 3), "size_bytes": engine.size_bytes}
+    return engine
 
 
-def build_side(side: str, options: CompareOptions, task: Task) -> Contender:
-    """Return the contender `base` or `tuned`."""
-    engine, model = options.engine_of(side), options.model_of(side)
+def name_journal(options: CompareOptions, name: str) -> Path:
+    """Return the file that a model's answers are appended to as they come."""
+    return Path(options.output_file).with_suffix(f".predictions.{name}.jsonl")
 
-    def open_engine() -> AbstractContextManager[Engine]:
-        # As the model gives them: the report shows the probabilities before and after the correction.
+
+def _plan_questions(
+    side: str, name: str, options: CompareOptions, task: Task, held: HeldEngine, *, mode: Mode | None = None
+) -> ComparedModel:
+    """Return the model of a side, `base` or `tuned`, as it is asked with a task under a name; without its facts."""
+    engine, model, mode = options.engine_of(side), options.model_of(side), mode or options.mode
+
+    def build() -> Engine:
+        # Uncalibrated: the report shows the probabilities before and after the correction.
         return build_engine(
-            engine,
-            model,
-            task,
-            name=side,
-            mode=options.mode,
-            max_new_tokens=options.max_new_tokens,
-            is_calibrated=False,
+            engine, model, task, name=name, mode=mode, max_new_tokens=options.max_new_tokens, is_calibrated=False
         )
 
-    facts = describe_model(model)
-    journal = Path(options.output_file).with_suffix(f".predictions.{side}.jsonl")
-    identity = identify_engine(engine, model, task, mode=options.mode, max_new_tokens=options.max_new_tokens)
+    journal = name_journal(options, name)
+    identity = identify_engine(engine, model, task, mode=mode, max_new_tokens=options.max_new_tokens)
     if journal.exists() and is_known_by_name(identity):
-        say(f"{side}: {KNOWN_BY_NAME}; another --output_file asks it everything anew")
-    return Contender(
-        side,
+        say(f"{name}: {KNOWN_BY_NAME}; with another --output_file everything is asked again")
+    return ComparedModel(
+        name,
         model,
         engine,
-        open_engine,
-        facts,
+        lambda: held.lend((engine, model), build, task, mode=mode, name=name),
         journal=journal,
         fingerprint=compute_fingerprint(identity),
     )
-
-
-def describe_settings(options: CompareOptions) -> dict[str, Any]:
-    """Return the options that decide a result, for the report."""
-    return {
-        "engines": {side: options.engine_of(side) for side in SIDES},
-        "mode": options.mode,
-        "decoding": "greedy",
-        "max_new_tokens": options.max_new_tokens,
-        "max_samples": options.max_samples,
-        "seed": options.seed,
-        "target_accuracy": options.target_accuracy,
-        "scoring": "strict: an unparsed answer is wrong",
-    }

@@ -1,6 +1,5 @@
-"""Pretrained models from registry packages: no model hub, no account.
+"""Pretrained models: built from registry packages (no hub, no account), fetched from a hub, loaded from folders.
 
-`registry` lists the models, `store` builds one into its folder once and for all, `package_parts` takes a file out of
-the packages that carry it, `gguf_file` and `gguf_tokenizer` read what lies in it, and each model has a module of its
-own that puts its checkpoint together (`gemma`).
+`store` builds a registry model into its folder; `embedded/` holds one module per model (`gemma`, `e5`) and the readers
+of their files. `hub` fetches models, `causal_models` and `classifiers` load them.
 """

@@ -1,7 +1,6 @@
-"""The files of a checkpoint that decide what it answers, and weights written so that a full disk is told apart.
+"""Identifies a checkpoint by the hashes of its weights and settings, and writes weights.
 
-A checkpoint is known by the content of these files. A folder's name says nothing: another model may stand there
-tomorrow, or the same one trained again.
+A folder's name does not identify a checkpoint, because its content can be replaced or retrained.
 """
 
 from __future__ import annotations
@@ -12,22 +11,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentifactory.corpus.manifest import hash_file
-from sentifactory.json_object import read_json_object
-from sentifactory.progress import show_progress
+from sentifactory.system.fingerprint import hash_file
+from sentifactory.system.json_text import parse_json, read_json_object
+from sentifactory.system.progress import show_progress
 
 if TYPE_CHECKING:
     import torch
 
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.gguf", "*.onnx", "*.onnx.data")
-TRAINER_STATE = "training_args.bin"  # fits a pattern and holds no weights; a published model does not have it
+TRAINER_STATE = "training_args.bin"  # matches a pattern but holds no weights, and is not published
 ADAPTER_CONFIG = "adapter_config.json"
-# Architecture, labels, tokenizer, chat template and, of an ONNX export, how a text becomes tokens.
+# Suffixes of files that may be pickles, which execute code when loaded.
+PICKLE_ENDINGS = (".bin", ".ckpt", ".h5", ".joblib", ".npy", ".pickle", ".pkl", ".pt", ".pth")
+# Architecture, labels, tokenizer, chat template, an ONNX export's tokenizer settings, the parts of a stack.
 SETTING_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
     "chat_template.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
     "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", ADAPTER_CONFIG, "export.json",
+    "stack.json",
 )  # fmt: skip
 
 
@@ -43,16 +45,16 @@ def hash_weights(folder: str | Path) -> dict[str, str]:
 
 
 def hash_settings(folder: str | Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that decides what a model says beside its weights; {} for what is no folder."""
+    """Return the SHA-256 of each settings file of a model; {} if `folder` is not a folder."""
     files = (Path(folder) / name for name in SETTING_FILES)
     return {file.name: hash_file(file) for file in files if file.is_file()}
 
 
 def identify_checkpoint(model: str | Path) -> dict[str, Any]:
-    """Return what tells a checkpoint from every other one, as plain JSON values; equal ones are the same model.
+    """Return the identity of a checkpoint, as JSON values; equal identities mean the same model.
 
-    That is the content of its weights and settings, of a LoRA adapter also those of its base model. What is no folder
-    here (a hub's id) is known by its name alone.
+    It consists of the hashes of weights and settings, for a LoRA adapter also those of its base model. A name that is
+    not a local folder (a hub id) is identified by the name alone.
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
@@ -63,7 +65,7 @@ def identify_checkpoint(model: str | Path) -> dict[str, Any]:
 
 
 def _hash_weight_file(file: Path) -> str:
-    """Return the SHA-256 of a file, read once as long as it is the same file, unchanged: weights may be gigabytes."""
+    """Return the SHA-256 of a file, cached until the file changes, because weights may be gigabytes."""
     state = file.stat()
     return _hash_in_state(file.resolve(), state.st_ino, state.st_size, state.st_mtime_ns)
 
@@ -73,11 +75,32 @@ def _hash_in_state(file: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
     return hash_file(file)
 
 
+def list_shards(index: Path) -> list[str] | None:
+    """Return the names of the files in an index of weights; None where it is no index."""
+    weight_map = (read_json_object(index) or {}).get("weight_map")
+    return sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else None
+
+
+def read_stated_length(path: Path) -> int | None:
+    """Return the length in bytes that the header of a safetensors file states; None where there is no whole header."""
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > path.stat().st_size:
+            return None
+        try:
+            header = parse_json(stream.read(length).decode())
+            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, AttributeError, LookupError, TypeError):
+            return None
+    return 8 + length + max(ends, default=0)
+
+
 def save_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Write one safetensors file.
 
     Raises:
-        OSError: with its proper error number, also where safetensors reports a full disk in words only.
+        OSError: with ENOSPC for a full disk, which safetensors reports in its message only.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -90,5 +113,5 @@ def save_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
             if f"os error {errno.ENOSPC}" in str(error):
                 raise OSError(errno.ENOSPC, "No space left on device", str(path)) from error
             raise
-    # safetensors makes files that only their owner may read.
+    # safetensors creates files that only their owner can read.
     path.chmod(0o644)

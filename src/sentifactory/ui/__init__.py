@@ -1,4 +1,1 @@
-"""The page: predict, train, compare and look at run cards in a browser, without Python.
-
-`page` and `running` alone need gradio; what the page does and shows stands in the other modules.
-"""
+"""The web page: predict, train, compare and view run cards. Only `page`, `launch` and `views` use gradio."""

@@ -1,8 +1,8 @@
-"""Slows guessing of the password: each address after a few failures, and all of them together.
+"""Slows down password guessing, per address and in total.
 
-Nobody is shut out: an attempt is held for some seconds and then looked at, so that the right password gets in while
-others guess. Through a tunnel that does not say for whom it speaks, all attempts come from this machine's own address;
-there many may wait at once, elsewhere one of each address.
+Nobody is locked out: an attempt is delayed for some seconds and then checked, so that the right password is accepted
+while others guess. Through a tunnel that does not name its clients, all attempts come from this machine's own address;
+there many may wait at once, otherwise one per address.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Callable
 
 FREE_FAILURES = 5  # of one address
 FREE_FAILURES_OF_ALL = 30  # in a minute
-LONGEST_HOLD_S = 8.0
+MAX_DELAY_S = 8.0
 FORGET_S = 900.0
 _MINUTE_S = 60.0
 _MOST_ADDRESSES = 4096
 
 
 class LoginThrottle:
-    """Counts attempts; each is a failure until it is known to be right, so that many at once gain nothing.
+    """Counts attempts; each counts as a failure until it succeeds, so that concurrent attempts gain nothing.
 
     Args:
-        clock: seconds that only go up.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,9 +34,9 @@ class LoginThrottle:
         self._waiting: set[str] = set()
 
     def start(self, address: str) -> float | None:
-        """Return the seconds to hold an attempt, None where it is refused: its address has one that is held.
+        """Return the seconds to delay an attempt; None: refused, because one of its address is being delayed.
 
-        What is started has to be ended by `end`.
+        Every attempt that is started has to be ended by `end`.
         """
         now, group = self._clock(), group_address(address)
         count, last = self._failures.get(group, (0, now))
@@ -53,10 +53,10 @@ class LoginThrottle:
             self._failures.popitem(last=False)
         self._recent.append(now)
         self._waiting.add(group)
-        return min(max(of_one, of_all, 0.0), LONGEST_HOLD_S)
+        return min(max(of_one, of_all, 0.0), MAX_DELAY_S)
 
     def end(self, address: str, *, is_right: bool) -> None:
-        """Note how an attempt ended; the right password wipes the slate of its address."""
+        """Record the result of an attempt; the right password clears the failures of its address."""
         group = group_address(address)
         self._waiting.discard(group)
         if is_right:
@@ -66,7 +66,7 @@ class LoginThrottle:
 
 
 def group_address(address: str) -> str:
-    """Return the address, or the network of 64 bits of an IPv6 address, which is one household.
+    """Return the address, or of an IPv6 address its /64 network, which usually is one client.
 
     Example:
         >>> group_address("2001:db8::1"), group_address("192.0.2.7")

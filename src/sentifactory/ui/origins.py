@@ -1,9 +1,8 @@
-"""Tells a request of the page itself from one that another web site has the user's browser send.
+"""Detects cross-site requests: those that another web site makes the user's browser send.
 
-A browser names the sender: `Origin` on whatever can change something, `Sec-Fetch-Site` on everything where the page is
-reached over TLS or on this machine, `Referer` where nobody has switched it off. The page's own origin is the host that
-the request itself names, so that it needs no setting behind a tunnel; a site whose name is made to resolve to the page
-(DNS rebinding) is its own origin by that rule, and is stopped by the check of the host or by the password.
+Browsers name the sender: `Origin` on requests that can change something, `Sec-Fetch-Site` on all requests over TLS or
+to this machine, `Referer` unless it is switched off. The page's own origin is the host that the request names, so that
+no setting is needed behind a tunnel. DNS rebinding passes this rule; the check of the host or the password stops it.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ def read_header(headers: Headers, name: bytes) -> list[str]:
 
 
 def is_foreign(scope: Mapping[str, Any], *, is_remote: bool) -> bool:
-    """Return whether another site than the page's own sends a request; to open the page by a link is nobody's harm.
+    """Return whether another site sends a request; following a link to the page is allowed.
 
     Args:
         scope: of ASGI, of type `http`.
-        is_remote: whether a proxy may stand before the page, whose `X-Forwarded-Host` then names the page as well. No
-            web site can have a browser send that header without asking first.
+        is_remote: whether the page may be behind a proxy, whose `X-Forwarded-Host` then names the page as well. A web
+            site cannot make a browser send that header without a preflight request.
     """
     headers = scope["headers"]
     origins, sites = read_header(headers, b"origin"), read_header(headers, b"sec-fetch-site")
@@ -52,34 +51,34 @@ def is_foreign(scope: Mapping[str, Any], *, is_remote: bool) -> bool:
 
 
 def _find_own_hosts(headers: Headers, is_remote: bool) -> list[str]:
-    """Return the names of the page, as far as the request tells one of each kind; of a row of proxies the first's."""
+    """Return the hosts that the request names, one of each header; of a chain of proxies that of the first."""
     kinds = [read_header(headers, name) for name in (b"host", *([b"x-forwarded-host"] if is_remote else []))]
     return [found[0].partition(",")[0].strip() for found in kinds if len(found) == 1]
 
 
-def _is_own(address: str, hosts: list[str], scheme: str) -> bool:
+def _is_own(url: str, hosts: list[str], scheme: str) -> bool:
     """Return whether an Origin or a Referer is that of the page.
 
-    Behind a tunnel the page itself may speak plain HTTP while the browser speaks TLS, so only where TLS is known of
-    it is asked for.
+    Behind a tunnel the page may receive plain HTTP while the browser uses TLS: https is required only where the
+    request came over TLS.
     """
     try:
-        given = urlsplit(address)
+        given = urlsplit(url)
         if given.scheme not in _DEFAULT_PORTS or (scheme == "https" and given.scheme != "https"):
             return False
-        place = _find_place(given, given.scheme)
-        return place[0] is not None and any(
-            place == _find_place(urlsplit(f"//{host}"), given.scheme) for host in hosts
+        address = _get_host_and_port(given, given.scheme)
+        return address[0] is not None and any(
+            address == _get_host_and_port(urlsplit(f"//{host}"), given.scheme) for host in hosts
         )
     except ValueError:
         return False
 
 
-def _find_place(parts: SplitResult, scheme: str) -> tuple[str | None, int]:
+def _get_host_and_port(parts: SplitResult, scheme: str) -> tuple[str | None, int]:
     return parts.hostname, parts.port if parts.port is not None else _DEFAULT_PORTS[scheme]
 
 
 def _is_visit(scope: Mapping[str, Any]) -> bool:
-    """Return whether somebody follows a link to the page, in a window of its own."""
+    """Return whether the user opens the page by a link, in a window of its own."""
     kind = [read_header(scope["headers"], name) for name in (b"sec-fetch-mode", b"sec-fetch-dest")]
     return scope["method"] in _SAFE_METHODS and scope["path"] == "/" and kind == [["navigate"], ["document"]]

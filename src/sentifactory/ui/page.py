@@ -1,31 +1,41 @@
-"""Builds the page of gradio's parts: tabs, their controls, and which action each control calls.
+"""Builds the page with gradio: tabs, their controls, and the action that each control calls.
 
-Every control is gradio's own, so that all of it is reached by the keyboard and read out with its label. Each action
-is an endpoint with a name, for programs (`/?view=api` lists them).
+All controls are gradio's own, so that the keyboard and screen readers reach them. No action is offered to programs as
+an endpoint of gradio, whose refusals do not say why: `sentifactory serve` has an API for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sentifactory.ui.actions import PageActions
-from sentifactory.ui.browser import EXAMPLES, FIRST_LANGUAGE, FONTS, NEW_LANGUAGE
-from sentifactory.ui.mistakes import tell_mistakes
-from sentifactory.ui.offers import choose_sides
-from sentifactory.ui.wording import DEFAULT_LANGUAGE, LANGUAGES, WORDS, say
-
-TICK_S = 2.0
+from sentifactory.ui.choice_lists import make_choice_list
+from sentifactory.ui.file_panel import FilePanel, read_choices
+from sentifactory.ui.fitting_lists import FittingLists
+from sentifactory.ui.language_scripts import write_scripts
+from sentifactory.ui.list_offers import ListOffers
+from sentifactory.ui.model_choices import choose_sides
+from sentifactory.ui.models_panel import ModelsPanel
+from sentifactory.ui.page_style import build_theme, write_head
+from sentifactory.ui.page_words import (
+    DEFAULT_LANGUAGE,
+    EXAMPLES,
+    LANGUAGES,
+    WORDS,
+    say,
+)
+from sentifactory.ui.training_panel import TrainingPanel
+from sentifactory.ui.views import show_errors, show_purpose
 
 
 class PageBuilder:
-    """Collects what has to be translated while the tabs are built.
+    """Builds the tabs and collects the components whose texts have to be translated.
 
     Args:
-        actions: what the controls do.
-        has_training: whether there is a tab to train.
+        actions: of the controls.
+        has_training: whether there is a tab for training.
     """
 
     def __init__(self, actions: PageActions, has_training: bool) -> None:
@@ -34,39 +44,44 @@ class PageBuilder:
         self.gradio = gradio
         self.actions = actions
         self._has_training = has_training
-        self._worded: list[tuple[Any, str, str]] = []  # component, property, key in WORDS
-        self._model_lists: list[Any] = []
-        self._data_lists: list[Any] = []
-        self._progress: Any = None
+        self._fitting = FittingLists(gradio, actions)
+        self.lists = ListOffers(gradio, actions, self._fitting)
+        self._translated: list[tuple[Any, str, str]] = []  # component, property, key in WORDS
+        self._training: TrainingPanel | None = None
 
     def build(self) -> Any:
         """Return the page (gradio's Blocks)."""
         gr = self.gradio
-        theme = gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=FONTS, font_mono=("ui-monospace",))
-        style = (files("sentifactory.ui") / "templates" / "ui.css").read_text(encoding="utf-8")
         with gr.Blocks(
-            title="SentiFactory", theme=theme, head=f"<style>{style}</style>", analytics_enabled=False
+            title="SentiFactory", theme=build_theme(gr), head=write_head(), analytics_enabled=False
         ) as page:
-            with gr.Row(equal_height=True):
-                gr.HTML("<h1 style='margin:0;font-size:1.6rem'>SentiFactory</h1>")
+            with gr.Row(equal_height=True, elem_id="masthead"):
+                gr.HTML("<h1>SentiFactory</h1>")
                 self.language = gr.Radio(
                     [(title, code) for code, title in LANGUAGES.items()],
                     value=DEFAULT_LANGUAGE,
                     label="Language · 语言",
+                    show_label=False,
+                    container=False,
                     scale=0,
-                    min_width=220,
+                    min_width=180,
                     elem_id="language",
                 )
-            with gr.Tabs():
+            with gr.Tabs() as tabs:
                 for key, build in self._list_tabs().items():
                     with gr.Tab(say(key, DEFAULT_LANGUAGE), id=key, elem_id=f"tab-{key}") as tab:
-                        self._worded.append((tab, "label", key))
+                        self._translated.append((tab, "label", key))
                         build()
             self._follow_language(page)
-            if self._progress is not None:  # after the tabs: it follows their lists of models
-                self._follow_training(self._progress)
-            lists = [*self._model_lists, *self._data_lists]
-            page.load(self._refresh, None, lists, api_name=False, show_progress="hidden")
+            if self._training is not None:  # after the tabs, since it updates their lists of models
+                self._training.follow()
+                predict, compare = (tuple(self.lists.models[at : at + 2]) for at in (0, 2))
+                tests = next(one for one in self.lists.data if one.elem_id == "compare-data")
+                self._training.connect_next_steps(tabs, predict, compare, tests)
+            self._models.show_after(self.lists.fill(page.load, is_kept=False), self._compared)
+            self.lists.fill(self._models.refresh.click, is_kept=True)
+        for action in page.fns.values():
+            action.api_name = False
         return page
 
     def _list_tabs(self) -> dict[str, Callable[[], None]]:
@@ -75,163 +90,127 @@ class PageBuilder:
             tabs["train"] = self._build_train
         return tabs | {"compare": self._build_compare, "models": self._build_models}
 
-    def _add(self, kind: Any, key: str, **options: Any) -> Any:
-        """Return a new component whose label (or text, of a button) is in the chosen language."""
+    def add(self, kind: Any, key: str, **options: Any) -> Any:
+        """Return a new component whose label (of a button: text) is in the chosen language."""
         is_button = kind is self.gradio.Button
         words = {"value" if is_button else "label": say(key, DEFAULT_LANGUAGE)}
         component = kind(**words, elem_id=options.pop("elem_id", key), **options)
-        self._worded.append((component, "value" if is_button else "label", key))
+        self._translated.append((component, "value" if is_button else "label", key))
         return component
 
-    def _add_choice(self, key: str, choices: list[str], value: str | None, elem_id: str) -> Any:
-        return self._add(self.gradio.Dropdown, key, choices=choices, value=value, elem_id=elem_id)
+    def add_choice(self, key: str, choices: list[str], value: str | None, elem_id: str, **options: Any) -> Any:
+        """Return a new list to choose from, whose label is in the chosen language."""
+        options |= {"choices": choices, "value": value, "elem_id": elem_id, "min_width": 220}
+        return self.lists.watch(self.add(make_choice_list(), key, **options))
 
     def _add_models(self, tab: str) -> tuple[Any, Any]:
-        models = list(self.actions.find_models())
+        """Add the lists of two models; those of base models that do not fit the tuned one are not offered."""
+        models = self.actions.find_models()
         with self.gradio.Row():
             sides = zip(("base_model", "tuned_model"), choose_sides(models), strict=True)
-            base, tuned = (self._add_choice(key, models, first, f"{tab}-{key}") for key, first in sides)
-        self._model_lists += [base, tuned]
+            base, tuned = (self.add_choice(key, list(models), first, f"{tab}-{key}") for key, first in sides)
+        misfits = self.gradio.HTML(visible=False, elem_id=f"{tab}-misfits")
+        self.lists.forget(base, tuned)
+        self.lists.depend(tuned, self._fitting.offer_base, [tuned, base], [base], [misfits])
+        self.lists.models += [base, tuned]
         return base, tuned
 
     def _build_predict(self) -> None:
         gr = self.gradio
-        texts = self._add(gr.Textbox, "texts", lines=4, max_lines=12, placeholder=say("texts_hint", DEFAULT_LANGUAGE))
-        self._worded.append((texts, "placeholder", "texts_hint"))
-        gr.Examples([[text] for text in EXAMPLES], texts, label="Examples · 示例", api_name=False)
+        texts = self.add(gr.Textbox, "texts", lines=4, max_lines=12, placeholder=say("texts_hint", DEFAULT_LANGUAGE))
+        self._translated.append((texts, "placeholder", "texts_hint"))
+        examples = gr.Examples([[text] for text in EXAMPLES], texts, label=say("examples", DEFAULT_LANGUAGE))
+        self._translated.append((examples.dataset, "label", "examples"))
         base, tuned = self._add_models("predict")
-        button = self._add(gr.Button, "ask", variant="primary")
+        button = self.add(gr.Button, "ask", variant="primary")
         answers = gr.HTML(elem_id="answers")
-        self._call(button, self.actions.predict, [texts, base, tuned], answers, "predict", queue="models")
+        self.call(button, self.actions.predict, [texts, base, tuned], answers, queue="models")
 
     def _build_train(self) -> None:
         gr, actions = self.gradio, self.actions
-        file = self._add(gr.File, "file", type="filepath", elem_id="train-file")
-        check = self._add(gr.Button, "check_data", variant="primary")
+        panel = FilePanel(self, "train", "file")
+        check = self.add(gr.Button, "check_data", variant="primary")
         recipes = actions.find_recipes()
         if not recipes:
             gr.HTML(f"<p class='sf'>{_both('no_recipes')}</p>")
         with gr.Row():
-            data = self._add_choice("data", [], None, "train-data")
+            data = self.add_choice("data", [], None, "train-data")
             first = next(iter(recipes), None)
-            recipe = self._add_choice("recipe", list(recipes), first, "train-recipe")
-            name = self._add(gr.Textbox, "model_name", max_lines=1)
-        purpose = gr.Markdown(recipes[first].purpose if first else "", elem_id="purpose")
-        recipe.change(
-            lambda chosen: recipes[chosen].purpose if chosen in recipes else "", recipe, purpose, api_name=False
-        )
-        with gr.Row():
-            start = self._add(gr.Button, "start", variant="primary")
-            stop = self._add(gr.Button, "stop", variant="stop")
-            resume = self._add(gr.Button, "resume")
-        progress = gr.HTML(actions.show_progress, elem_id="progress")
+            recipe = self.add_choice("recipe", list(recipes), first, "train-recipe")
+            name = self.add(gr.Textbox, "model_name", max_lines=1)
+        misfits = gr.HTML(visible=False, elem_id="train-misfits")
+        self.lists.depend(data, self._fitting.offer_recipes, [data], [recipe], [misfits])
+        purpose = gr.HTML(show_purpose(recipes.get(first or "")), elem_id="purpose")
+        recipe.change(lambda chosen: show_purpose(recipes.get(chosen)), recipe, purpose)
+        self._training = TrainingPanel(self, data, recipe, name)
         report = gr.HTML(elem_id="data-report")
-        self._data_lists.append(data)
+        self.lists.data.append(data)
 
-        def prepare(path: str | None, language: str) -> tuple[Any, str]:
-            found, page = actions.prepare(path, Path(path or "").name, language)
-            return gr.update(choices=actions.list_data(), value=found), page
+        def prepare(path: str | None, language: str, *chosen: Any) -> tuple[Any, str]:
+            found, page = actions.prepare(path, Path(path or "").name, language, read_choices(list(chosen)))
+            return gr.update(choices=self._fitting.list_training_data(), value=found), page
 
-        self._call(check, prepare, [file, self.language], [data, report], "prepare", queue="data")
-        self._call(start, actions.start, [data, recipe, name], progress, "train")
-        self._call(stop, actions.stop, [], progress, "stop")
-        self._call(resume, actions.resume, [], progress, "resume")
-        self._progress = progress
-
-    def _follow_training(self, progress: Any) -> None:
-        """Let a timer show how far the training has come, and offer a model as soon as it is finished."""
-        gr, actions = self.gradio, self.actions
-        seen = gr.State(("", []))
-
-        def look(before: tuple[str, list[str]]) -> list[Any]:
-            shown, models = actions.show_progress(), list(actions.find_models())
-            lists = self._refresh()[: len(self._model_lists)] if models != before[1] else self._skip_models()
-            return [(shown, models), gr.skip() if shown == before[0] else shown, *lists]
-
-        gr.Timer(TICK_S).tick(
-            look, seen, [seen, progress, *self._model_lists], api_name=False, show_progress="hidden", queue=False
-        )
-        gr.Button(visible=False).click(actions.show_progress, None, progress, api_name="progress")
-
-    def _skip_models(self) -> list[Any]:
-        return [self.gradio.skip() for _ in self._model_lists]
+        inputs = [panel.file, self.language, *panel.inputs]
+        self.call(check, prepare, inputs, [data, report], queue="data")
 
     def _build_compare(self) -> None:
         gr, actions = self.gradio, self.actions
         base, tuned = self._add_models("compare")
         with gr.Row():
-            file = self._add(gr.File, "test_file", type="filepath", elem_id="compare-file")
             with gr.Column():
-                data = self._add_choice("test_data", [], None, "compare-data")
-                most = self._add(gr.Number, "max_samples", value=0, minimum=0, precision=0)
-        button = self._add(gr.Button, "run_compare", variant="primary")
-        past = self._add_choice("past_report", [], None, "past-report")
+                data = self.add_choice("test_data", [], None, "compare-data")
+                misfits = gr.HTML(visible=False, elem_id="compare-data-misfits")
+                most = self.add(gr.Number, "max_samples", value=0, precision=0)
+            with gr.Column():
+                panel = FilePanel(self, "compare", "test_file", actions.find_model_task, (tuned,))
+        button = self.add(gr.Button, "run_compare", variant="primary")
+        past = self.add_choice("past_report", [], None, "past-report")
         report = gr.HTML(elem_id="report")
-        self._data_lists += [data, past]
+        self.lists.data += [data, past]
+        self.lists.depend(tuned, self._fitting.offer_tests, [tuned, data], [data], [misfits])
 
         def compare(*chosen: Any) -> tuple[Any, str]:
-            name, page = actions.compare(*chosen)
+            base, tuned, file, data, most, language, *choices = chosen
+            name, page = actions.compare(base, tuned, file, data, most, language, read_choices(choices))
             return gr.update(choices=actions.list_reports(), value=name), page
 
-        inputs = [base, tuned, file, data, most, self.language]
-        self._call(button, compare, inputs, [past, report], "compare", queue="comparisons")
-        past.input(tell_mistakes(actions.show_report), [past, self.language], report, api_name="report")
+        inputs = [base, tuned, panel.file, data, most, self.language, *panel.inputs]
+        self._compared = self.call(button, compare, inputs, [past, report], queue="comparisons")
+        past.input(show_errors(actions.show_report), [past, self.language], report)
 
     def _build_models(self) -> None:
-        gr = self.gradio
-        names = list(self.actions.find_models())
-        model = self._add_choice("model", names, next(iter(names), None), "card-model")
-        self._model_lists.append(model)
-        card = gr.HTML(elem_id="card")
-        show = tell_mistakes(self.actions.show_card)
-        model.change(show, model, card, api_name="model_card")
-        button = self._add(gr.Button, "refresh")
-        button.click(self._refresh, None, [*self._model_lists, *self._data_lists], api_name=False)
-        gr.Button(visible=False).click(
-            lambda: list(self.actions.find_models()), None, gr.JSON(visible=False), api_name="models"
-        )
-
-    def _refresh(self) -> list[Any]:
-        """Return what the lists of models, data sets and reports hold now; a choice that is still there stays."""
-        gr, actions = self.gradio, self.actions
-        models = list(actions.find_models())
-        base, tuned = choose_sides(models)
-        firsts = [(base, tuned)[at % 2] for at in range(len(self._model_lists) - 1)] + models[:1]
-        found = [gr.update(choices=models, value=first) for first in firsts]
-        for component in self._data_lists:
-            names = actions.list_reports() if component.elem_id == "past-report" else actions.list_data()
-            found.append(gr.update(choices=names))
-        return found
+        self._models = ModelsPanel(self)
+        self.lists.models.append(self._models.model)
 
     def _follow_language(self, page: Any) -> None:
-        targets = [component for component, _, _ in self._worded]
+        targets = [component for component, _, _ in self._translated]
 
         def translate(language: str) -> list[Any]:
-            return [self.gradio.update(**{name: say(key, language)}) for _, name, key in self._worded]
+            return [self.gradio.update(**{name: say(key, language)}) for _, name, key in self._translated]
 
-        silent: dict[str, Any] = {"api_name": False, "show_progress": "hidden"}
-        page.load(lambda language: language, self.language, self.language, js=FIRST_LANGUAGE, **silent).then(
-            translate, self.language, targets, **silent
-        )
-        self.language.input(translate, self.language, targets, js=NEW_LANGUAGE, **silent)
+        first_script, new_script = write_scripts()
+        silent: dict[str, Any] = {"show_progress": "hidden"}
+        # Both scripts run in the browser alone: an answer of the server could undo what was chosen meanwhile.
+        page.load(None, None, self.language, js=first_script, **silent)
+        self.language.input(None, self.language, self.language, js=new_script, **silent)
+        self.language.change(translate, self.language, targets, trigger_mode="always_last", **silent)
 
-    def _call(
+    def call(
         self,
         button: Any,
         action: Callable[..., Any],
         inputs: list[Any],
         outputs: Any,
-        name: str,
         *,
         queue: str | None = None,
-    ) -> None:
-        """Let a button call an action.
+    ) -> Any:
+        """Connect a button with an action, and return the event.
 
-        Of the actions of one queue one runs at a time: two data sets prepared at once would get the same name.
-        Whatever reads files has a queue apart from that of predictions, which no file may hold up.
+        Actions of one queue run one at a time: two data sets prepared at once would get the same name. Actions that
+        read files have another queue than predictions, so that no file delays these.
         """
-        alone = {"concurrency_id": queue, "concurrency_limit": 1} if queue else {}
-        button.click(tell_mistakes(action), inputs, outputs, api_name=name, **alone)
+        limits = {"concurrency_id": queue, "concurrency_limit": 1} if queue else {}
+        return button.click(show_errors(action), inputs, outputs, **limits)
 
 
 def _both(key: str) -> str:
@@ -243,7 +222,7 @@ def build_page(actions: PageActions, *, has_training: bool = True) -> Any:
     """Return the page (gradio's Blocks).
 
     Args:
-        actions: what the controls do.
-        has_training: whether there is a tab to train.
+        actions: of the controls.
+        has_training: whether there is a tab for training.
     """
     return PageBuilder(actions, has_training).build()

@@ -1,7 +1,7 @@
-"""Takes the files that people bring to the page, in place of gradio: so many, so large, and for an hour.
+"""Receives uploads in place of gradio, with limits of number and size, and keeps them for an hour.
 
-A file is known to the browser as `<token>/<name>` and to gradio by its path below the workspace; nothing but such a
-name is taken for a file, so that no path and no address of the web that a browser sends is ever opened.
+The browser knows a file as `<token>/<name>`, gradio by its path in the workspace. Only such names are accepted, so
+that no path or URL that a browser sends is ever opened.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from sentifactory.ui.page_settings import UPLOAD_S
 from sentifactory.ui.workspace import Workspace, choose_name, measure_folder
 
-MOST_BYTES_OF_ONE = 50_000_000
-MOST_BYTES = 500_000_000
-MOST_FILES = 100
-MOST_AT_ONCE = 4
+MAX_FILE_BYTES = 50_000_000
+MAX_TOTAL_BYTES = 500_000_000
+MAX_FILES = 100
+MAX_CONCURRENT = 4
 KEEP_S = 3600.0
 SWEEP_EVERY_S = 300.0
-PATIENCE_S = 600.0  # for one file to come
-_FORM_BYTES = 20_000  # what stands around the files in a form
+_FORM_BYTES = 20_000  # for a form besides its file
 _BLOCK_BYTES = 1 << 20
 _TOKEN_CHARS = 32
 _NAME = re.compile(r"([0-9a-f]{32})/([^/\\\x00]{1,80})")
-# What is put down here: by this module, by gradio before it, and gradio's empty files.
+# Names of our folders, of gradio's folders from earlier versions, and of gradio's empty files.
 _OURS = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}|tmp\w{8}")
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -50,105 +50,117 @@ class RefusedError(Exception):
 
 
 class Uploads:
-    """The files of a page that nobody has worked with yet.
+    """The uploaded files of a page.
 
     Args:
-        workspace: of the page; the files are in its `temporary`.
+        workspace: of the page; the files are in its `temporary` folder.
     """
 
     def __init__(self, workspace: Workspace) -> None:
         self._folder = workspace.temporary
-        self._taken: set[str] = set()  # tokens of this page
-        self._coming = 0
+        self._tokens: set[str] = set()
+        self._n_receiving = 0
 
-    async def take(self, scope: MutableMapping[str, Any], receive: Receive) -> list[str]:
-        """Take the files of a form, and return their names.
+    async def receive(self, scope: MutableMapping[str, Any], receive: Receive) -> list[str]:
+        """Store the files of a form, and return their names.
 
         Raises:
-            RefusedError: when one is too large, there are too many, or it is no form with files.
+            RefusedError: when one is too large, there are too many, or the request is not a form with files.
         """
         await asyncio.to_thread(self.sweep)
-        if self._coming >= MOST_AT_ONCE:
+        if self._n_receiving >= MAX_CONCURRENT:
             raise RefusedError(429, "too_many_uploads")
-        self._coming += 1
+        self._n_receiving += 1
         try:
             _, n_bytes = await asyncio.to_thread(measure_folder, self._folder)
-            n_files = sum(len(name) == _TOKEN_CHARS for name in os.listdir(self._folder))
-            if n_files + self._coming > MOST_FILES or n_bytes + self._coming * MOST_BYTES_OF_ONE > MOST_BYTES:
+            n_files = sum(len(path.name) == _TOKEN_CHARS for path in _list_folder(self._folder))
+            n_expected_bytes = n_bytes + self._n_receiving * MAX_FILE_BYTES
+            if n_files + self._n_receiving > MAX_FILES or n_expected_bytes > MAX_TOTAL_BYTES:
                 raise RefusedError(429, "too_many_uploads")
-            return await asyncio.wait_for(self._take_form(scope, receive), PATIENCE_S)
+            return await asyncio.wait_for(self._receive_form(scope, receive), UPLOAD_S)
         except TimeoutError:
             raise RefusedError(408, "broken_upload") from None
         finally:
-            self._coming -= 1
+            self._n_receiving -= 1
 
-    async def _take_form(self, scope: MutableMapping[str, Any], receive: Receive) -> list[str]:
+    async def _receive_form(self, scope: MutableMapping[str, Any], receive: Receive) -> list[str]:
         from python_multipart.exceptions import FormParserError
         from starlette.datastructures import UploadFile
         from starlette.exceptions import HTTPException
         from starlette.formparsers import MultiPartException
         from starlette.requests import ClientDisconnect, Request
 
-        request = Request(scope, limit_body(scope, receive, MOST_BYTES_OF_ONE + _FORM_BYTES))
+        request = Request(scope, limit_body(scope, receive, MAX_FILE_BYTES + _FORM_BYTES))
         try:
             async with request.form(max_files=1, max_fields=4, max_part_size=_FORM_BYTES) as form:
                 files = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
                 if not files:
                     raise RefusedError(400, "broken_upload")
-                return [await asyncio.to_thread(self._put_down, file) for file in files]
+                return [await asyncio.to_thread(self._store, file) for file in files]
         except (MultiPartException, HTTPException, FormParserError, ClientDisconnect):
             raise RefusedError(400, "broken_upload") from None
 
-    def _put_down(self, file: Any) -> str:
-        wish = Path(file.filename or "")
-        suffix = re.sub(r"[^\w.]", "", wish.suffix)[:12]
+    def _store(self, file: Any) -> str:
+        given = Path(file.filename or "")
+        suffix = re.sub(r"[^\w.]", "", given.suffix)[:12]
         token = secrets.token_hex(_TOKEN_CHARS // 2)
         folder = self._folder / token
-        folder.mkdir()
-        self._taken.add(token)
-        name = f"{choose_name(folder, wish.name)}{suffix}"
+        folder.mkdir(parents=True)
+        self._tokens.add(token)
+        name = f"{choose_name(folder, given.name)}{suffix}"
         try:
             with (folder / name).open("xb") as target:
                 shutil.copyfileobj(file.file, target, _BLOCK_BYTES)
-        except OSError:  # no half of a file stays behind
+        except OSError:  # leave no partial file
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return f"{token}/{name}"
 
     def find(self, name: str) -> Path:
-        """Return where a file is.
+        """Return the path of an uploaded file.
 
         Raises:
-            RefusedError: when there is none of this name, or no longer.
+            RefusedError: when there is none of this name, or it has been removed.
         """
         parts = _NAME.fullmatch(name)
         path = self._folder / parts[1] / parts[2] if parts else None
         if path is None or not path.is_file() or path.is_symlink():
             raise RefusedError(400, "no_such_upload")
-        path.parent.touch()  # an hour from now
+        try:
+            os.utime(path.parent)  # keeps it for another hour
+        except OSError:  # swept since
+            raise RefusedError(400, "no_such_upload") from None
         return path
 
     def sweep(self, *, older_than_s: float = KEEP_S) -> None:
-        """Remove what was put down here longer ago; nothing that anybody else has put here."""
+        """Remove uploads older than this; files of other programs stay."""
         before = time.time() - older_than_s
-        for path in self._folder.iterdir():
+        for path in _list_folder(self._folder):
             try:
                 if _OURS.fullmatch(path.name) and not path.is_symlink() and path.stat().st_mtime <= before:
                     _remove(path)
             except OSError:
-                continue  # another page on this workspace was faster
+                continue  # another page on this workspace has removed it
 
     async def sweep_regularly(self) -> None:
-        """Sweep every few minutes, until this is cancelled."""
+        """Sweep every `SWEEP_EVERY_S` until cancelled."""
         while True:
             await asyncio.to_thread(self.sweep)
             await asyncio.sleep(SWEEP_EVERY_S)
 
     def clear(self) -> None:
-        """Remove every file that came to this page."""
-        for token in self._taken:
+        """Remove every upload of this page."""
+        for token in self._tokens:
             shutil.rmtree(self._folder / token, ignore_errors=True)
-        self._taken.clear()
+        self._tokens.clear()
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    """Return what is in a folder; nothing where it has been removed: the next upload makes it again."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _remove(path: Path) -> None:
@@ -158,22 +170,22 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def limit_body(scope: MutableMapping[str, Any], receive: Receive, most_bytes: int) -> Receive:
-    """Return a `receive` that takes no more than so many bytes.
+def limit_body(scope: MutableMapping[str, Any], receive: Receive, max_bytes: int) -> Receive:
+    """Return a `receive` with a limit of bytes.
 
     Raises:
-        RefusedError: at once where the request says that it is larger, else when it has become so.
+        RefusedError: at once where the Content-Length is larger, otherwise when more has been received.
     """
-    said = [value for name, value in scope["headers"] if name.lower() == b"content-length"]
-    if any(not value.isdigit() or len(value) > 18 or int(value) > most_bytes for value in said):
+    lengths = [value for name, value in scope["headers"] if name.lower() == b"content-length"]
+    if any(not value.isdigit() or len(value) > 18 or int(value) > max_bytes for value in lengths):
         raise RefusedError(413, "too_large")
-    taken = 0
+    n_received = 0
 
     async def receive_limited() -> MutableMapping[str, Any]:
-        nonlocal taken
+        nonlocal n_received
         message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > most_bytes:
+        n_received += len(message.get("body", b""))
+        if n_received > max_bytes:
             raise RefusedError(413, "too_large")
         return message
 

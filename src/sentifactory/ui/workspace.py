@@ -1,4 +1,4 @@
-"""The one folder under which the page writes, and the names that it gives to what people bring."""
+"""The workspace: the only folder that the page writes to, and the names of files in it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import contextlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sentifactory.errors import ConfigError
+from sentifactory.ui.error_sentences import PageError
+from sentifactory.ui.page_words import WORDS
 
-# Of what people bring and is kept; room for many of the largest, and not for the whole disk.
-MOST_KEPT_FILES = 1000
-MOST_KEPT_BYTES = 10_000_000_000
+# Limits of the uploads that are kept: room for many large files, not the whole disk.
+MAX_KEPT_FILES = 1000
+MAX_KEPT_BYTES = 10_000_000_000
 _NAME_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Where the page keeps what it is given and what it makes.
+    """The folders of the page.
 
     Attributes:
         root: absolute.
@@ -29,27 +32,32 @@ class Workspace:
 
     @property
     def uploads(self) -> Path:
-        """Files as they were brought, each in a folder of its own."""
+        """Files as they were uploaded, each in a folder of its own."""
         return self.root / "uploads"
 
     @property
     def data(self) -> Path:
-        """Prepared data sets, and their dataset_info.json."""
+        """Prepared data sets with their dataset_info.json."""
         return self.root / "data"
 
     @property
+    def tasks(self) -> Path:
+        """A YAML file for each task that was made of the labels of a file."""
+        return self.root / "tasks"
+
+    @property
     def data_reports(self) -> Path:
-        """A page for each data set."""
+        """An HTML report of each data set."""
         return self.root / "data_reports"
 
     @property
     def models(self) -> Path:
-        """What was trained."""
+        """Trained models."""
         return self.root / "models"
 
     @property
     def jobs(self) -> Path:
-        """A folder for each training: recipe, log and what is needed to find it again."""
+        """A folder for each training: recipe, log and job.json."""
         return self.root / "jobs"
 
     @property
@@ -59,44 +67,66 @@ class Workspace:
 
     @property
     def temporary(self) -> Path:
-        """What gradio puts down on its own."""
+        """Uploads that are not used yet, and gradio's temporary files."""
         return self.root / "temporary"
 
     def list_names(self, folder: Path) -> list[str]:
         """Return the names of the folders in one of the above, the newest first."""
-        if not folder.is_dir():
-            return []
-        found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-        return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
+        return [path.name for path in list_newest(folder)]
 
     def keep_upload(self, file: str | Path, name: str) -> Path:
-        """Copy a file into a folder of its own under the name of the data set, and return its path.
+        """Copy a file into a folder of its own, named like the data set, and return its path.
 
         Raises:
-            ConfigError: when so much is kept already that there is no room for it.
+            PageError: when the limit of kept uploads is reached, or the upload has been removed meanwhile.
         """
         source = Path(file)
         n_files, n_bytes = measure_folder(self.uploads)
-        if n_files >= MOST_KEPT_FILES or n_bytes + source.stat().st_size > MOST_KEPT_BYTES:
-            raise ConfigError(
-                f"This page keeps {n_files} uploaded files already, {n_bytes / 1e9:.1f} GB",
-                where="uploads",
-                expected=f"up to {MOST_KEPT_FILES} files and {MOST_KEPT_BYTES / 1e9:.0f} GB",
-                next_step="start the page on another --workspace, or move older uploads elsewhere",
-            )
-        folder = self.uploads / choose_name(self.uploads, name)
-        folder.mkdir(parents=True)
-        target = folder / f"{folder.name}{source.suffix.lower()}"
-        shutil.copyfile(source, target)
+        try:
+            n_bytes += source.stat().st_size
+            if n_files >= MAX_KEPT_FILES or n_bytes > MAX_KEPT_BYTES:
+                raise PageError(*WORDS["too_many_kept"], code="uploads-full")
+            folder = self.uploads / choose_name(self.uploads, name)
+            folder.mkdir(parents=True)
+            target = folder / f"{folder.name}{source.suffix.lower()}"
+            with self.keep_if_used(target):
+                shutil.copyfile(source, target)
+        except FileNotFoundError as error:
+            raise PageError(*WORDS["no_such_upload"], code="upload-gone") from error
         return target
 
+    @contextlib.contextmanager
+    def keep_if_used(self, upload: Path) -> Iterator[None]:
+        """Remove a kept upload again where its use fails: what is refused must not fill the limit."""
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(upload.parent, ignore_errors=True)
+            raise
+
     def hide_root(self, text: str) -> str:
-        """Return a text without the place of the workspace, which is nobody's business."""
+        """Return a text without the path of the workspace."""
         return text.replace(f"{self.root}/", "")
 
 
+def list_newest(folder: Path, mark: str = ".") -> list[Path]:
+    """Return the folders in a folder, the newest first; those that are removed meanwhile are left out.
+
+    Args:
+        folder: need not exist.
+        mark: a file in each of them, whose time counts and without which one is left out; `.`: the folder itself.
+    """
+    changed_at: dict[Path, int] = {}
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            with contextlib.suppress(OSError):
+                if path.is_dir() and not path.name.startswith("."):
+                    changed_at[path] = (path / mark).stat().st_mtime_ns
+    return sorted(changed_at, key=lambda path: (-changed_at[path], path.name))
+
+
 def open_workspace(folder: str | Path) -> Workspace:
-    """Return the workspace in a folder, which is made where it is not there.
+    """Return the workspace in a folder, which is created where it does not exist.
 
     Raises:
         ConfigError: when the folder cannot be used.
@@ -104,13 +134,13 @@ def open_workspace(folder: str | Path) -> Workspace:
     root = Path(folder).expanduser().resolve()
     if "," in str(root):
         raise ConfigError(
-            "The name holds a comma, which recipes take for the end of a file's name",
+            "The path contains a comma, which separates file names in recipes",
             where=str(root),
             next_step="choose another --workspace",
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for path in ("uploads", "data", "models", "jobs", "reports", "data_reports", "temporary"):
+        for path in ("uploads", "data", "tasks", "models", "jobs", "reports", "data_reports", "temporary"):
             (root / path).mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(
@@ -122,7 +152,7 @@ def open_workspace(folder: str | Path) -> Workspace:
 
 
 def measure_folder(folder: Path) -> tuple[int, int]:
-    """Return the number of files below a folder and their bytes; what is removed meanwhile does not count."""
+    """Return the number of files below a folder and their bytes; files that are removed meanwhile do not count."""
     sizes = []
     for place, _, names in os.walk(folder):
         for name in names:
@@ -132,7 +162,7 @@ def measure_folder(folder: Path) -> tuple[int, int]:
 
 
 def choose_name(folder: Path, wish: str) -> str:
-    """Return a name that is fit for a file and not taken in a folder; nothing that is there is ever replaced.
+    """Return a valid file name that does not exist in a folder.
 
     Example:
         >>> choose_name(Path("/nowhere"), "../My reviews (2).csv")

@@ -1,0 +1,1 @@
+"""The files of a prepared data set: reviews, registration, manifest."""

@@ -1,0 +1,1 @@
+"""Inspection of data: profile, page, doubtful labels, overlaps."""

@@ -1,0 +1,1 @@
+"""Test reviews among training texts."""

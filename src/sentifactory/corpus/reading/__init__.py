@@ -1,0 +1,1 @@
+"""Reading review files: sources, labels, chats, prompts."""

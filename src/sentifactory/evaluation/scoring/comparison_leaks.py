@@ -1,0 +1,177 @@
+"""Checks before a comparison whether training has seen the test reviews.
+
+The training files are those of the tuned model's run card and those that the user names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sentifactory.bilingual import PARTS, Sentence
+from sentifactory.corpus.leakage.leak_guard import LEAKS, LeakFinding, TrainFile, find_known_leaks, find_leaks_by_file
+from sentifactory.corpus.leakage.overlap import EXACT, NEAR
+from sentifactory.engines.local.stack_folder import find_member, is_stack, read_facts
+from sentifactory.system.fingerprint import hash_file
+from sentifactory.system.progress import say
+from sentifactory.training.recipe.recipe import Recipe
+from sentifactory.training.recipe.recipe_leaks import list_train_files
+from sentifactory.training.run.run_card import CARD_NAME, read_card
+
+NO_TRAINING_FILE = (
+    "No training file is known (the tuned model has no run card; --train_file names one), so nothing was compared."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTraining:
+    """The training files of a model as its run card has them.
+
+    Attributes:
+        files: those that are unchanged since training.
+        problem: why the others cannot be compared, as a sentence; "" if there are none.
+    """
+
+    files: list[TrainFile]
+    problem: str = ""
+
+
+def check_test_files(
+    test_files: Sequence[str], tuned_model: str | None, named: Sequence[str], *, allow_leaks: bool
+) -> tuple[list[LeakFinding], list[Sentence]]:
+    """Refuse test files with reviews that training has seen.
+
+    Args:
+        test_files: files of test reviews.
+        tuned_model: folder of the tuned model, whose run card lists its training files; None where there is none.
+        named: training files that the user names.
+        allow_leaks: warn and continue.
+
+    Returns:
+        What was found in each file, and the warnings with which the report begins.
+
+    Raises:
+        LeakError: when there is a leak.
+        DataError: when a file that the user names cannot be read as reviews.
+    """
+    return _warn_or_refuse(compare_with_training(test_files, tuned_model, named), "train", allow_leaks)
+
+
+def compare_with_training(
+    test_files: Sequence[str], tuned_model: str | None, named: Sequence[str]
+) -> list[LeakFinding]:
+    """Return for each file what training has seen of it; arguments and errors are those of `check_test_files`."""
+    known = read_training(tuned_model) if tuned_model is not None else KnownTraining([])
+    train = list(dict.fromkeys([*known.files, *(TrainFile(Path(name)) for name in named)]))
+    found = [LeakFinding(test_files=(file,), problem=known.problem or NO_TRAINING_FILE) for file in test_files]
+    if train:
+        tests = [*map(Path, test_files)]
+        compared, problem = (find_leaks_by_file(train, tests), "") if named else find_known_leaks(train, tests)
+        found = [replace(one, problem=problem or known.problem) for one in compared or found]
+    return found
+
+
+def check_validation_file(
+    test_files: Sequence[str], val_file: str, *, allow_leaks: bool
+) -> tuple[list[LeakFinding], list[Sentence]]:
+    """Do the same as `check_test_files` for the reviews on which calibrations are fitted.
+
+    Raises:
+        LeakError: when there is a leak.
+        DataError: when one of the files cannot be read as reviews.
+    """
+    found = find_leaks_by_file([TrainFile(Path(val_file))], [*map(Path, test_files)])
+    return _warn_or_refuse(found, "val", allow_leaks)
+
+
+def _warn_or_refuse(
+    findings: list[LeakFinding], part: str, allow_leaks: bool
+) -> tuple[list[LeakFinding], list[Sentence]]:
+    warnings = []
+    for finding in findings:
+        if not allow_leaks:
+            finding.refuse(
+                next_step="leave them out of the test file (sentifactory data check --unseen writes it without them), "
+                "or pass --allow_leaks; the report then begins with a warning"
+            )
+        say(f"Leak check: {finding.summarise()}")
+        if finding.status == LEAKS and finding.report is not None:
+            file = finding.test_files[0]
+            warnings.append(describe_leaks(finding.n_leaked, finding.report.n_test, file, part))
+    return findings, warnings
+
+
+def describe_leaks(n_overlaps: int, n_test: int, file: str, part: str) -> Sentence:
+    """Return the warning that test reviews of a file were seen in a part (`train` or `val`)."""
+    part_en, part_zh = PARTS[part]
+    return Sentence.write(
+        f"{n_overlaps} of the {n_test} test reviews are also among the {part_en} reviews ({file}): the accuracies are "
+        "too high.",
+        f"{n_test} 条测试评论中有 {n_overlaps} 条也出现在{part_zh}的评论中（{file}），准确率因此偏高。",
+    )
+
+
+def describe_finding(finding: LeakFinding) -> Sentence:
+    """Return what was found, for the report."""
+    zh = []
+    if finding.report is not None:
+        n_test, n_train, counts = finding.report.n_test, finding.report.n_train, finding.report.count_leaked()
+        zh.append(
+            f"{n_test} 条测试评论均未出现在 {n_train} 条训练评论中。"
+            if finding.report.is_clean
+            else f"{n_test} 条测试评论中有 {finding.n_leaked} 条出现在 {n_train} 条训练评论中："
+            f"完全相同 {counts[EXACT]} 条，近似重复 {counts[NEAR]} 条。"
+        )
+        unparted = ((finding.report.n_unsplit, n_train, "训练"), (finding.report.n_unsplit_test, n_test, "测试"))
+        zh += [
+            f"{n_rows} 条{part}数据中有 {n} 条无法区分评论与提示词，已按整段文本比对。"
+            for n, n_rows, part in unparted
+            if n
+        ]
+    if finding.manifests:
+        zh.append(f"清单 {'、'.join(finding.manifests)} 证明这些文件之间没有相同的文本。")
+    if finding.problem:
+        zh.append("未能全部比对：训练文件未知、已有改动或无法读取。")
+    return Sentence.write(finding.summarise(), "".join(zh))
+
+
+def read_training(model: str) -> KnownTraining:
+    """Return the training files of a model, from the run card in its folder.
+
+    Of a stack, these are the files of its model, and those that TF-IDF and the combination were fitted on.
+    """
+    if is_stack(model):
+        own, inner = _read_stack_files(model), read_training(find_member(model))
+        return KnownTraining([*own.files, *inner.files], own.problem or inner.problem)
+    card = read_card(model)
+    if card is None or not isinstance(card.get("recipe"), dict):
+        return KnownTraining([])
+    stated = {item.get("file"): item.get("sha256") for item in card.get("data", ()) if isinstance(item, dict)}
+    try:
+        now = list_train_files(Recipe(Path(CARD_NAME), settings=card["recipe"]))
+        same = [one for one in now if stated.get(str(one.path)) == hash_file(one.path)]
+    except (OSError, ValueError):  # dataset_info.json is broken by now
+        now, same = [], []
+    if now and len(same) == len(now):
+        return KnownTraining(same)
+    return KnownTraining(
+        same,
+        f"Not everything was compared: training files of {model} are missing or have changed since.",
+    )
+
+
+def _read_stack_files(model: str) -> KnownTraining:
+    """Return the files that a stack itself was fitted on."""
+    facts = read_facts(model)
+    stated = [facts["fitted_on"], facts.get("trained_on")]
+    same = []
+    for item in stated:
+        try:
+            place = Path(item["file"])
+            if hash_file(place) == item["sha256"]:
+                same.append(TrainFile(place))
+        except (OSError, KeyError, TypeError, ValueError):  # not on this machine, or stack.json was edited
+            continue
+    problem = "" if len(same) == len(stated) else f"Not everything was compared: files that {model} was fitted on are "
+    return KnownTraining(same, problem and f"{problem}missing or have changed since.")

@@ -1,0 +1,1 @@
+"""Metrics with intervals, significance tests, statistical power, calibration."""

@@ -1,0 +1,1 @@
+"""Models in registry packages, converted into checkpoints for transformers."""

@@ -1,0 +1,1 @@
+"""What goes to a model hub, and what must not."""

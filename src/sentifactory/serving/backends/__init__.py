@@ -1,0 +1,1 @@
+"""Backends of a service: a model in this process, or a vLLM server."""

@@ -1,0 +1,1 @@
+"""Files of reviews, labelled in bounded memory."""

@@ -1,0 +1,220 @@
+"""Labels with Ray Data: replicas of an engine, on this machine or in a cluster, predict batches in parallel.
+
+A replica is an engine of its own (such as a vLLM process) or a client of one of several vLLM servers. Rows are
+streamed in order; when a replica dies, Ray restarts it and repeats the batch. Meanwhile the texts are in a folder next
+to the output, which all machines of a cluster must be able to read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sentifactory.engines.base import Engine
+from sentifactory.errors import EngineError
+from sentifactory.records import Prediction, Review
+from sentifactory.serving.backends.model_loading import ModelChoice, open_engine
+from sentifactory.serving.labelling.label_file import CHUNK_ROWS, WRITE_EVERY_S, WriteRows
+from sentifactory.serving.labelling.row_files import Row, WholeRow
+from sentifactory.system.atomic import open_scratch_folder
+from sentifactory.system.hardware import has_nvidia_gpu
+from sentifactory.system.progress import hide_progress
+from sentifactory.task.task import Task
+
+BATCH_TEXTS = 128  # per call of an engine
+BLOCK_TEXTS = 512  # per replica at a time; small enough to spread a small file over the replicas
+SHARD_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """The engines that Ray runs.
+
+    Attributes:
+        choice: the model and its engine; its vllm_url is that of one replica.
+        task: prompt and answer.
+        name: of the model.
+        number: of replicas.
+        urls: addresses of vLLM servers, assigned to the replicas in turn; () for engines in the replicas themselves.
+    """
+
+    choice: ModelChoice
+    task: Task
+    name: str
+    number: int
+    urls: tuple[str, ...] = ()
+
+    def get_choice(self, replica: int) -> ModelChoice:
+        """Return the model and engine of the replica with this number."""
+        return replace(self.choice, vllm_url=self.urls[replica % len(self.urls)]) if self.urls else self.choice
+
+
+class _Replica:
+    """One replica, in a process of Ray."""
+
+    def __init__(self, replicas: Replicas, counter: Any) -> None:
+        import ray
+
+        self._n_labels = len(replicas.task.labels)
+        choice = replicas.get_choice(ray.get(counter.next.remote()))
+        self._engine: Engine = open_engine(choice, replicas.task, replicas.name).__enter__()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        import numpy
+
+        with hide_progress():
+            predictions = self._engine.predict([Review(str(text)) for text in batch["text"]])
+        missing = [float("nan")] * self._n_labels
+        return {
+            "row": batch["row"],
+            "label": numpy.array([-1 if each.label is None else each.label for each in predictions]),
+            "probabilities": numpy.array([list(each.probabilities or missing) for each in predictions]),
+        }
+
+
+class _Counter:
+    """Gives each replica a number."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def next(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+
+class RayRowPredictor:
+    """Predicts rows with Ray Data.
+
+    Args:
+        replicas: the engines.
+        out: the output; the texts are in a folder next to it meanwhile.
+    """
+
+    def __init__(self, replicas: Replicas, out: Path) -> None:
+        self._replicas = replicas
+        self._out = out.resolve()
+
+    def __call__(self, iter_rows: Callable[[], Iterator[Row]], write: WriteRows) -> None:
+        """Predict all rows and write them in order.
+
+        Raises:
+            ConfigError: when the texts cannot be written.
+            EngineError: when the replicas do not start or fail.
+        """
+        with open_scratch_folder(self._out) as folder:
+            shards = write_shards(iter_rows(), folder)
+            with contextlib.redirect_stdout(sys.stderr):  # Ray prints warnings to stdout, which is for the result
+                join_answers(iter_rows(), self._ask(shards) if shards else iter(()), write)
+
+    def _ask(self, shards: list[str]) -> Iterator[tuple[int, Prediction]]:
+        """Yield the number of each row and its prediction, in order."""
+        import ray
+        from ray.exceptions import RayError
+
+        is_ours = not ray.is_initialized()
+        if is_ours:
+            start_ray(self._replicas.number)
+        try:
+            yield from self._stream(shards)
+        except RayError as error:
+            raise EngineError(
+                f"A replica failed ({_find_cause(error)})", where="ray", next_step="run the same command to resume"
+            ) from error
+        finally:
+            if is_ours:
+                ray.shutdown()
+
+    def _stream(self, shards: list[str]) -> Iterator[tuple[int, Prediction]]:
+        import ray
+
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        is_client = bool(self._replicas.urls)
+        counter = ray.remote(_Counter).options(num_cpus=0).remote()
+        texts = ray.data.read_parquet(shards).repartition(target_num_rows_per_block=BLOCK_TEXTS)
+        answers = texts.map_batches(
+            _Replica,
+            fn_constructor_args=(self._replicas, counter),
+            batch_size=BATCH_TEXTS,
+            compute=ray.data.ActorPoolStrategy(size=self._replicas.number),
+            num_cpus=0 if is_client else 1,
+            num_gpus=1 if has_nvidia_gpu() and not is_client else 0,
+        )
+        for batch in answers.iter_batches(batch_size=None, batch_format="numpy"):
+            for row, label, values in zip(batch["row"], batch["label"], batch["probabilities"], strict=True):
+                probabilities = None if values[0] != values[0] else tuple(map(float, values))  # NaN: there are none
+                yield int(row), Prediction(None if label < 0 else int(label), probabilities)
+
+
+def start_ray(n_replicas: int) -> None:
+    """Start Ray on this machine, or join the cluster that RAY_ADDRESS names.
+
+    Raises:
+        EngineError: when that fails.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    # One more than the replicas take: without a CPU for reading nothing would start.
+    own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": n_replicas + 1, "include_dashboard": False}
+    try:
+        ray.init(**quiet, **own)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise EngineError(
+            f"Ray does not start ({error})", where="ray", next_step="check RAY_ADDRESS, or choose another --engine"
+        ) from error
+
+
+def write_shards(rows: Iterator[Row], folder: Path) -> list[str]:
+    """Write the texts with their row numbers into Parquet files, and return the files."""
+    import pyarrow
+    from pyarrow import parquet
+
+    asked = ((number, row.text) for number, row in enumerate(rows) if isinstance(row, WholeRow))
+    shards: list[str] = []
+    while part := list(islice(asked, SHARD_ROWS)):
+        path = folder / f"texts-{len(shards):06d}.parquet"
+        numbers, texts = zip(*part, strict=True)
+        parquet.write_table(pyarrow.table({"row": numbers, "text": texts}), path)
+        shards.append(str(path))
+    return shards
+
+
+def join_answers(rows: Iterator[Row], answers: Iterator[tuple[int, Prediction]], write: WriteRows) -> None:
+    """Write rows with their predictions, in order and every second.
+
+    Raises:
+        RuntimeError: when an answer is missing or out of order, which would be a defect.
+    """
+    done: list[Row] = []
+    predictions: list[Prediction | None] = []
+    written_at = time.monotonic()
+    for number, row in enumerate(rows):
+        prediction = None
+        if isinstance(row, WholeRow):
+            answered, prediction = next(answers, (None, None))
+            if answered != number:
+                raise RuntimeError(f"expected the answer to row {number}, got that to row {answered}")
+        done.append(row)
+        predictions.append(prediction)
+        if len(done) >= CHUNK_ROWS or time.monotonic() - written_at > WRITE_EVERY_S:
+            write(done, predictions)
+            done, predictions, written_at = [], [], time.monotonic()
+    if done:
+        write(done, predictions)
+
+
+def _find_cause(error: BaseException) -> str:
+    """Return the last line of a replica's error."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else type(error).__name__

@@ -1,0 +1,243 @@
+"""Processor, memory and GPU of this machine, and the memory that processes use.
+
+Standard library only, because the set-up runs before anything is installed. Reads /proc where it exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sentifactory.errors import ConfigError
+from sentifactory.system.supervisor import list_descendants
+
+EVERY_S = 0.25
+_IDLE_BYTES = 1 << 30
+# Instruction sets that multiply bf16 matrices faster than float32 ones, the fastest first.
+BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
+
+
+def has_nvidia_gpu() -> bool:
+    """Return whether `nvidia-smi` lists a GPU; SENTIFACTORY_DEVICE=cpu or cuda overrides it."""
+    wish = os.environ.get("SENTIFACTORY_DEVICE", "")
+    if wish:
+        if wish not in ("cpu", "cuda"):
+            raise ConfigError(
+                f"SENTIFACTORY_DEVICE is {wish!r}",
+                expected="cpu or cuda",
+                next_step="set it or unset it",
+                code="device",
+            )
+        return wish == "cuda"
+    if shutil.which("nvidia-smi") is None:
+        return False
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, errors="replace", check=False)
+    return listing.returncode == 0 and "GPU " in listing.stdout
+
+
+def list_usable_cores() -> list[int]:
+    """Return the ids of the cores in our CPU affinity, at most as many as the container's quota."""
+    if not hasattr(os, "sched_getaffinity"):
+        return list(range(os.cpu_count() or 1))
+    cores = sorted(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no cgroup v2, or "max"
+        return cores
+    return cores[: max(1, allowed)]
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, cores, memory and system, without anything that identifies the machine or its user."""
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": _read_processor_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(memory_gib, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _read_processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def read_processor_flags() -> frozenset[str]:
+    """Return the instruction sets of the processor, by Linux' names; empty where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+
+
+def find_bf16_instructions() -> str | None:
+    """Return the instruction set by which the processor multiplies bf16 matrices fast, or None."""
+    flags = read_processor_flags()
+    return next((name for name in BF16_INSTRUCTIONS if name in flags), None)
+
+
+def read_held_memory() -> int:
+    """Return this process's resident memory in bytes; 0 if unknown."""
+    return read_kilobytes("/proc/self/status", "VmRSS:")
+
+
+def count_unread_bytes(suffix: str) -> int:
+    """Return the bytes of mapped files that this process has not read yet; 0 where the system does not tell.
+
+    Args:
+        suffix: of the names of the files.
+    """
+    try:
+        lines = Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return 0
+    unread, is_wanted = 0, False
+    for line in lines:
+        first, _, rest = line.partition(" ")
+        if not first.endswith(":"):  # the range of addresses; the name of the file is last
+            is_wanted = line.endswith(suffix)
+        elif is_wanted and first in ("Size:", "Rss:"):
+            unread += int(rest.split()[0]) * 1024 * (1 if first == "Size:" else -1)
+    return unread
+
+
+def read_free_memory(device: Any) -> int:
+    """Return the bytes that this process could use on a device, including what it already uses; 0 if unknown."""
+    if device.type == "cuda":
+        torch = sys.modules["torch"]
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return read_kilobytes("/proc/meminfo", "MemAvailable:") + read_held_memory()
+
+
+def measure_peak_memory() -> dict[str, int]:
+    """Return this process's peak memory in bytes, on the CPU and, where used, on CUDA."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    found = {"peak_rss_bytes": read_peak_rss() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        found["peak_cuda_bytes"] = torch.cuda.max_memory_allocated()
+    return found
+
+
+def read_device_peak(memory: Mapping[str, int]) -> int:
+    """Return the training device's peak from the result of `measure_peak_memory`."""
+    return memory.get("peak_cuda_bytes", memory["peak_rss_bytes"])
+
+
+def read_kilobytes(file: str, key: str) -> int:
+    """Return a value of a /proc file, converted from kilobytes to bytes; 0 if the file or line is missing.
+
+    Args:
+        file: such as /proc/meminfo.
+        key: start of the line, such as `MemAvailable:`.
+    """
+    try:
+        lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
+
+
+def read_peak_rss(process: int | str = "self") -> int:
+    """Return a process's peak resident memory in bytes; 0 if unknown.
+
+    Unlike getrusage, this value does not start from the parent's peak.
+    """
+    return read_kilobytes(f"/proc/{process}/status", "VmHWM:")
+
+
+class HeapTrimmer:
+    """Returns freed memory to the system once too much of it lies idle in the heap of glibc.
+
+    glibc keeps what a training step frees, in pieces that the next, longer batch cannot use (its `memalign`, by which
+    PyTorch allocates, finds no piece of exactly the same size again), so that a run grows by GB. Returning everything
+    after every step would cost the time of mapping it again.
+    """
+
+    def __init__(self) -> None:
+        self._trim: Callable[[int], int] | None = None
+        with contextlib.suppress(AttributeError, OSError):  # not glibc
+            self._trim = ctypes.CDLL(None).malloc_trim
+        self._limit = 0
+
+    def trim_if_grown(self) -> None:
+        """Return freed memory where the process has grown by more than 1 GiB since the last time."""
+        if self._trim is None or (held := _read_private_memory()) <= self._limit:
+            return
+        if self._limit:
+            self._trim(0)
+            held = _read_private_memory()
+        self._limit = held + _IDLE_BYTES
+
+
+def _read_private_memory() -> int:
+    return read_kilobytes("/proc/self/status", "RssAnon:")
+
+
+class MemoryWatch:
+    """Measures the peak memory of the descendants that a process starts within the `with` block.
+
+    Uses the proportional set size, so pages shared by several processes of a server are counted once.
+
+    Args:
+        parent: the process whose new descendants are measured.
+        is_whole: measure the process itself and its earlier descendants as well.
+    """
+
+    def __init__(self, parent: int, *, is_whole: bool = False) -> None:
+        self._parent = parent
+        self._is_whole = is_whole
+        self._before: frozenset[int] = frozenset()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.peak_bytes: int | None = None
+
+    def __enter__(self) -> Self:
+        """Start measuring."""
+        if not self._is_whole:
+            self._before = frozenset(list_descendants(self._parent))
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop measuring."""
+        self._stop.set()
+        self._thread.join()
+        if self._is_whole:  # the block may have been shorter than the first interval
+            self._measure()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            self._measure()
+
+    def _measure(self) -> None:
+        ours = [process for process in list_descendants(self._parent) if process not in self._before]
+        held = sum(map(read_memory, [self._parent, *ours] if self._is_whole else ours))
+        if held:
+            self.peak_bytes = max(self.peak_bytes or 0, held)
+
+
+def read_memory(process: int) -> int:
+    """Return a process's proportional set size in bytes; 0 if it has ended."""
+    return read_kilobytes(f"/proc/{process}/smaps_rollup", "Pss:")

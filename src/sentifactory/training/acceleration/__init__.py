@@ -1,0 +1,1 @@
+"""Exact accelerations of a training step."""

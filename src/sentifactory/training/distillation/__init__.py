@@ -1,0 +1,1 @@
+"""Distillation: soft labels of a teacher model."""

@@ -1,0 +1,1 @@
+"""Estimates of the time and memory of a run."""

@@ -1,0 +1,1 @@
+"""The loss on label tokens, class weights, and label metrics in validation."""

@@ -1,0 +1,1 @@
+"""LLaMA-Factory's supervised fine-tuning, with our trainer."""

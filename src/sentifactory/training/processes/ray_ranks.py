@@ -1,0 +1,94 @@
+"""Trains on a Ray cluster, where LLaMA-Factory places one process on each GPU (`USE_RAY=1`, `ray_num_workers`).
+
+Placement, addresses and the end of the processes are LLaMA-Factory's; each process runs our training instead of its
+own. Ray shows what the main one writes. Not covered: saving a checkpoint on Ctrl-C, which ends the processes at once;
+the same command continues from the last one.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sentifactory.errors import ConfigError, SentiFactoryError
+from sentifactory.system.progress import say
+from sentifactory.training.recipe.recipe import Recipe
+from sentifactory.training.run.run_card import read_card
+from sentifactory.training.run.trainer_output import divert_stdout
+
+
+def train_on_ray(recipe: Recipe, overrides: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Train a recipe in the processes of a Ray cluster, and return the run card.
+
+    Args:
+        recipe: with `ray_num_workers` and `ray_init_kwargs`.
+        overrides: `key=value` settings that override the file.
+        options: of `train_recipe`.
+
+    Raises:
+        ConfigError: when Ray is missing or has too few devices.
+        SentiFactoryError: that a process raised.
+    """
+    from llamafactory.extras.packages import is_ray_available
+    from llamafactory.hparams import get_ray_args
+    from llamafactory.train import tuner
+
+    if not is_ray_available():
+        raise ConfigError("USE_RAY is set, and the package ray is missing", next_step="pip install ray, or unset it")
+    ray_arguments = get_ray_args(copy.deepcopy(recipe.settings))
+    job = {
+        "folder": str(Path.cwd()),
+        "recipe": str(recipe.path),
+        "overrides": list(overrides),
+        "options": dict(options),
+    }
+    say(f"Training in {ray_arguments.ray_num_workers} processes of a Ray cluster.")
+    stock = tuner.Worker, tuner.get_placement_group, tuner.get_ray_head_node_ip
+    tuner.Worker = _build_worker(tuner.Worker)
+    tuner.get_ray_head_node_ip = _find_head_address  # theirs asks Ray's dashboard, which few have installed
+    # LLaMA-Factory asks for a place on every device of the cluster, also for those that it does not use.
+    tuner.get_placement_group = lambda _: stock[1](ray_arguments.ray_num_workers)
+    try:
+        with divert_stdout(sys.stderr):
+            tuner._ray_training_function(ray_arguments, config=job)
+    except ValueError as error:
+        raise ConfigError(str(error).rstrip("."), where="ray_num_workers", next_step="lower it") from error
+    except Exception as error:
+        if isinstance(cause := getattr(error, "cause", None), SentiFactoryError):
+            raise cause from error
+        raise
+    finally:
+        tuner.Worker, tuner.get_placement_group, tuner.get_ray_head_node_ip = stock
+        tuner.ray.shutdown()
+    folder = Path(str(recipe.settings["output_dir"])).expanduser()
+    if (card := read_card(folder)) is None:
+        raise ConfigError("The run has ended, and its output is not on this machine", where=str(folder))
+    return card
+
+
+def _find_head_address() -> str:
+    """Return the address of the cluster's first machine."""
+    import ray
+
+    heads = (node for node in ray.nodes() if "node:__internal_head__" in node["Resources"])
+    return str(next(heads)["NodeManagerAddress"])
+
+
+def _build_worker(stock: Any) -> type:
+    """Return the class of the processes, which Ray sends to the cluster."""
+
+    class RankWorker(stock):
+        """Trains as one of several processes."""
+
+        def _training_function(self, config: dict[str, Any]) -> None:
+            from sentifactory.training.llamafactory.train_recipe import train_recipe
+
+            os.environ.pop("USE_RAY", None)  # it is in effect: this process shall start no others
+            os.chdir(config["folder"])
+            train_recipe(config["recipe"], config["overrides"], **config["options"])
+
+    return RankWorker

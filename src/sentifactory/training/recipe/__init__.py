@@ -1,0 +1,1 @@
+"""Training recipes: reading, checks, and the leak check."""

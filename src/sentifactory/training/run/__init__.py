@@ -1,0 +1,1 @@
+"""What every training run has: callbacks, checkpoints, run card, errors."""

@@ -1,0 +1,168 @@
+"""The set-up: what it chooses, when it does nothing, and that the locks can be trusted."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sentifactory.errors import ConfigError
+from sentifactory.system import environments
+
+LOCKS = ["bootstrap.txt", "train.txt", "vllm-cpu.txt", "torch-cpu.txt", "vllm-cuda.txt"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, repo_root: Path) -> Path:
+    """A checkout with the real locks and no environments."""
+    (tmp_path / "requirements").mkdir()
+    for lock in LOCKS:
+        (tmp_path / "requirements" / lock).write_bytes((repo_root / "requirements" / lock).read_bytes())
+    (tmp_path / "pyproject.toml").write_bytes((repo_root / "pyproject.toml").read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_of_a_lock_has_a_hash_and_no_address(repo_root: Path, lock: str) -> None:
+    text = (repo_root / "requirements" / lock).read_text()
+    pins = re.split(r"\n(?=\S)", re.sub(r"(?m)^#.*\n", "", text).strip())
+    assert pins
+    for pin in pins:
+        assert re.match(r"[A-Za-z0-9_.\-]+(\[[a-z,]+\])?==\S+", pin), pin
+        assert "--hash=sha256:" in pin, pin
+    assert "://" not in text
+    assert "--index-url" not in text
+
+
+def test_the_locks_pin_what_the_design_says(repo_root: Path) -> None:
+    train = (repo_root / "requirements" / "train.txt").read_text()
+    for name in ["llamafactory", "transformers", "peft", "bitsandbytes", "huggingface-hub", "pandas"]:
+        assert re.search(rf"(?m)^{name}==", train), name
+    assert not re.search(r"(?m)^vllm", train)
+    assert re.search(r"(?m)^vllm-cpu==", (repo_root / "requirements" / "vllm-cpu.txt").read_text())
+    assert re.search(r"(?m)^vllm==", (repo_root / "requirements" / "vllm-cuda.txt").read_text())
+
+
+@pytest.mark.parametrize(("wish", "expected"), [("cpu", False), ("cuda", True)])
+def test_the_device_can_be_chosen(monkeypatch: pytest.MonkeyPatch, wish: str, expected: bool) -> None:
+    monkeypatch.setenv("SENTIFACTORY_DEVICE", wish)
+    assert environments.has_nvidia_gpu() is expected
+
+
+def test_an_unknown_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTIFACTORY_DEVICE", "tpu")
+    with pytest.raises(ConfigError, match="tpu"):
+        environments.has_nvidia_gpu()
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [("echo 'GPU 0: NVIDIA T4'", True), ("echo 'No devices were found'; exit 6", False)],
+)
+def test_the_gpu_is_found_by_nvidia_smi(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, expected: bool
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.delenv("SENTIFACTORY_DEVICE", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert environments.has_nvidia_gpu() is expected
+
+
+def test_an_environment_with_its_stamp_is_left_alone(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "run_step", lambda *_, **__: pytest.fail("nothing was to be done"))
+    (checkout / ".venv").mkdir()
+    stamp = checkout / ".venv" / environments.STAMP_NAME
+    stamp.write_text(environments.compute_stamp("train", checkout))
+    environments.prepare_environment("train", checkout)
+    assert not (checkout / ".venv" / "bin").exists()
+
+
+def test_a_changed_lock_makes_the_stamp_stale(checkout: Path) -> None:
+    before = environments.compute_stamp("train", checkout)
+    with (checkout / "requirements" / "train.txt").open("a") as stream:
+        stream.write("# changed\n")
+    assert environments.compute_stamp("train", checkout) != before
+
+
+@pytest.mark.slow
+def test_an_interrupted_set_up_leaves_no_stamp_and_is_continued(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+
+    def interrupt(command: list[str], **_: object) -> None:
+        calls.append([str(word) for word in command])
+        if "sync" in calls[-1] and len(calls) < 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(environments, "run_step", interrupt)
+    monkeypatch.setattr(environments, "REQUIRED_GB", {"train": 0})
+    with pytest.raises(KeyboardInterrupt):
+        environments.prepare_environment("train", checkout)
+    stamp = checkout / ".venv" / environments.STAMP_NAME
+    assert not stamp.exists()
+    made_at = (checkout / ".venv" / "pyvenv.cfg").stat().st_mtime_ns
+    environments.prepare_environment("train", checkout)
+    assert stamp.read_text() == environments.compute_stamp("train", checkout)
+    assert (checkout / ".venv" / "pyvenv.cfg").stat().st_mtime_ns == made_at, "the environment was made anew"
+
+
+def test_a_full_disk_is_said_before_anything_is_written(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "REQUIRED_GB", {"train": 10**9})
+    with pytest.raises(ConfigError, match="GB are free"):
+        environments.prepare_environment("train", checkout)
+    assert not (checkout / ".venv").exists()
+
+
+def test_pip_settings_reach_the_installer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "pip.conf"
+    config.write_text(
+        "[global]\nindex-url = https://mirror.example/simple\n"
+        f"extra-index-url = https://second.example/simple file://{tmp_path} file:///not/there\n"
+        "find-links = /some/wheels\n"
+    )
+    for name in ["UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_STRATEGY", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+    settings = environments.read_pip_settings(Path(sys.executable))
+    assert settings["UV_DEFAULT_INDEX"] == "https://mirror.example/simple"
+    assert settings["UV_INDEX"] == f"https://second.example/simple file://{tmp_path}"
+    assert "UV_FIND_LINKS" not in settings
+
+
+def test_torch_comes_from_pytorchs_index_only_where_pip_has_none(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[list[str]] = []
+    monkeypatch.setattr(environments, "run_step", lambda command, **_: steps.append(list(command)))
+
+    def make_python(answer: str) -> Path:
+        python = tmp_path / "python"
+        python.write_text(f"#!/bin/sh\n{answer}\n")
+        python.chmod(0o755)
+        return python
+
+    environments.install_torch_cpu(make_python("exit 0"), checkout)
+    assert steps == []
+    environments.install_torch_cpu(make_python("echo 'ERROR: No matching distribution found' >&2; exit 1"), checkout)
+    assert steps[0][-2:] == ["--index-url", environments.PYTORCH_CPU_INDEX]
+    with pytest.raises(ConfigError, match="could not be installed"):
+        environments.install_torch_cpu(make_python("echo 'connection reset' >&2; exit 1"), checkout)
+    assert len(steps) == 1
+
+
+def test_the_module_runs_on_a_bare_python(repo_root: Path) -> None:
+    """`make` calls it before anything is installed: no site-packages may be needed."""
+    finished = subprocess.run(
+        [sys.executable, "-S", "-m", "sentifactory.system.environments", "--help"],
+        env={"PYTHONPATH": str(repo_root / "src"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "vllm" in finished.stdout

@@ -1,0 +1,1 @@
+"""Benchmarks; no test depends on their results."""

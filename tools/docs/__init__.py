@@ -1,0 +1,1 @@
+"""Writes `contexts/commands.md` and the generated tables of the guides."""

@@ -1,0 +1,1 @@
+"""Reliability tests: killed processes, attacks and broken files."""

@@ -1,0 +1,1 @@
+"""Measures the service and labelling under load, faults and kills."""
