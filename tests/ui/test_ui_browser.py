@@ -58,6 +58,8 @@ def test_the_road_of_a_person_without_python(page: Any, tmp_path: Path) -> None:
     page.get_by_role("tab", name="Train").click()
     page.locator("#train-file input[type=file]").set_input_files(str(tmp_path / "my_reviews.csv"))
     expect(page.locator("#train-file")).to_contain_text("my_reviews")
+    # The controls of the file move the button down when they appear: a press that they come into is no click.
+    expect(page.locator("#train-labels .sf-labels")).to_be_visible()
     page.get_by_role("button", name="1. Check and prepare the data").click()
     expect(page.frame_locator("#data-report iframe").locator("h1")).to_contain_text("my_reviews")
     page.get_by_label("Recipe").fill("quick")
