@@ -26,7 +26,9 @@ def wait_for(workspace: Workspace, state: str, steps: int = 0) -> Job:
     while True:
         job = find_job(workspace)
         assert job is not None
-        if job.state == state and int(job.card.get("steps") or 0) >= steps:
+        # The card and the file of progress are written one after the other, the latter at most twice a second.
+        done = min(int(job.card.get("steps") or 0), int((job.progress or {}).get("done") or 0)) if steps else 0
+        if job.state == state and done >= steps:
             return job
         assert time.monotonic() < deadline, (job.state, job.log)
         assert job.state == RUNNING or state == RUNNING, (job.state, job.log)
@@ -49,8 +51,7 @@ def test_a_training_is_alone_found_again_stopped_and_resumed(tmp_path: Path) -> 
         with pytest.raises(ConfigError, match="already running"):
             second.start(name, "quick", "")
         job = wait_for(second.workspace, RUNNING, steps=8)
-        assert job.progress is not None, "the command says what it does"
-        assert job.progress["done"] >= 8
+        assert job.progress is not None
         assert job.progress["total"] == job.card["max_steps"]
         assert [row for row in job.card["metrics"] if "loss" in row], "losses are there before the end"
         assert 'role="progressbar"' in second.show_progress()
