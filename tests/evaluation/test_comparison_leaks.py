@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_comparison import TEST_ROWS, Workplace, write_reviews
+from scripted_comparison import TEST_ROWS, Workplace, write_model, write_reviews
 
 from sentifactory.errors import LeakError
 from sentifactory.evaluation.report.report_console import print_report
@@ -19,7 +19,7 @@ NEARLY = "早餐很丰盛，房间也很干净，下回还会再来住！"
 CLEAN = [("运费太贵了，等了整整一个星期才到", 0), ("屏幕清晰，运行流畅，值得购买", 1)]
 
 
-def write_training(folder: Path, texts: list[tuple[str, int]], **recipe: Any) -> Path:
+def write_training(folder: Path, texts: list[tuple[str, int]], model: str = "tuned_model", **recipe: Any) -> Path:
     """Write training data and the run card of a model that was trained on them."""
     data = folder / "data"
     data.mkdir(exist_ok=True)
@@ -31,7 +31,7 @@ def write_training(folder: Path, texts: list[tuple[str, int]], **recipe: Any) ->
         "recipe": {"dataset": "mine", "dataset_dir": str(data), **recipe},
         "data": [{"dataset": "mine", "file": str(data / "mine.jsonl"), "sha256": hash_file(data / "mine.jsonl")}],
     }
-    (folder / "tuned_model" / "run.json").write_text(json.dumps(card))
+    (folder / model / "run.json").write_text(json.dumps(card))
     return data / "mine.jsonl"
 
 
@@ -105,3 +105,35 @@ def test_every_test_file_is_looked_at(leaky: Workplace) -> None:
     with pytest.raises(LeakError, match=r"test\.csv, line 7 duplicates"):
         leaky.run(csv_path=str(clean), more_csv_paths=(second,))
     assert leaky.journal == []
+
+
+def test_the_base_model_may_have_been_tuned_as_well(leaky: Workplace) -> None:
+    (leaky.folder / "tuned_model" / "run.json").rename(leaky.folder / "base_model" / "run.json")
+    with pytest.raises(LeakError, match=r"test\.csv, line 7 duplicates .*mine\.jsonl, line 3"):
+        leaky.run()
+    found = leaky.run(allow_leaks=True)["data"]["test"]["leak_check"]
+    assert "No training file is known" in found["summary"], "of the tuned model nothing is known"
+
+
+def test_a_model_that_was_trained_further_has_seen_what_its_start_has(leaky: Workplace) -> None:
+    (leaky.folder / "tuned_model").rename(leaky.folder / "earlier")
+    write_model(leaky.folder / "tuned_model")
+    further = leaky.folder / "further"
+    further.mkdir()
+    starts = {"model_name_or_path": str(leaky.folder / "base_model"), "adapter_name_or_path": "nowhere, earlier"}
+    for name in ("base_model", "earlier"):  # whichever it started from, and however often it goes round
+        start = {**starts, "model_name_or_path": str(leaky.folder / name)}
+        data = write_training(further, CLEAN, "../tuned_model", **start)
+        if name == "base_model":
+            assert leaky.run()["data"]["test"]["leak_check"]["train_files"] == [data.name]
+    with pytest.raises(LeakError, match=r"test\.csv, line 7 duplicates .*mine\.jsonl, line 3"):
+        leaky.run()
+
+
+def test_repeats_and_an_absent_label_are_the_first_that_is_said(workplace: Workplace) -> None:
+    rows = [(1, text) for _, text in TEST_ROWS[:5]] + [(1, f"{TEST_ROWS[0][1]}！")]
+    write_reviews(workplace.folder / "test.csv", rows)
+    first = [warning["en"] for warning in workplace.run()["warnings"]]
+    assert [words.partition(" test review")[0] for words in first[:2]] == ["1 of the 6", "No"]
+    write_reviews(workplace.folder / "test.csv", TEST_ROWS)
+    assert "repeat" not in str(workplace.run()["warnings"])

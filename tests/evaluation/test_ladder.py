@@ -41,6 +41,7 @@ from sentifactory.evaluation.ladder.ladder_resume import find_resume_folder, rem
 from sentifactory.records import Review
 from sentifactory.redaction import relate_paths
 from sentifactory.system.command_line import describe_command
+from sentifactory.system.fingerprint import hash_file
 from sentifactory.system.hardware import MemoryWatch, describe_machine, read_memory
 from sentifactory.system.supervisor import list_descendants
 from sentifactory.task.few_shot import add_examples, choose_examples
@@ -116,6 +117,22 @@ def test_the_ladder_in_all_its_forms(tmp_path: Path) -> None:
         assert words in text, words
     for words in ("--base_model FOLDER", "还可加入：", "123 MB", "模型阶梯"):
         assert words in page, words
+
+
+@pytest.mark.parametrize("option", ["base_model", "freeze_model", "lora_model", "stack_model", "encoder_models"])
+def test_test_reviews_that_any_of_the_models_was_trained_on_are_refused(tmp_path: Path, option: str) -> None:
+    lines = [json.dumps({"text": text, "label": label}, ensure_ascii=False) for label, text in make_rows(40, 2)]
+    data = tmp_path / "mine.jsonl"
+    data.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "dataset_info.json").write_text('{"mine": {"file_name": "mine.jsonl"}}')
+    card = {
+        "recipe": {"dataset": "mine", "dataset_dir": str(tmp_path)},
+        "data": [{"dataset": "mine", "file": str(data), "sha256": hash_file(data)}],
+    }
+    model = write_model(tmp_path / "model")
+    (model / "run.json").write_text(json.dumps(card))
+    with pytest.raises(LeakError):
+        run_small_ladder(tmp_path, **{option: (str(model),) if option == "encoder_models" else str(model)})
 
 
 def make_shifted(n: int, seed: int, share: float) -> list[tuple[int, str]]:

@@ -124,19 +124,25 @@ def test_the_headline_names_the_best_entry_without_a_note(ladder: dict[str, Any]
     best = describe_best(ladder)
     assert best.en == (
         "LLM has the highest accuracy: 87.5% of 200 reviews right. "
-        "It is shown to beat TF-IDF: +7.5 points, p = 0.012, corrected for 2 comparisons (Holm)."
+        "It is shown to beat TF-IDF: +7.5 points, p = 0.012, corrected for 2 comparisons (Holm). "
+        "Models that have seen test reviews are left out."
     )
     assert best.zh == (
         "准确率最高的是模型 LLM：200 条评论中 87.5%。"
-        "优于 TF-IDF 得到证明：+7.5 个百分点，p = 0.012，已对 2 次比较作 Holm 校正。"
+        "优于 TF-IDF 得到证明：+7.5 个百分点，p = 0.012，已对 2 次比较作 Holm 校正。见过测试评论的模型不参与比较。"
     )
     ladder["rungs"]["freeze"]["against_tfidf"]["is_shown_holm"] = False
     assert "It is not shown to beat TF-IDF: +7.5 points" in describe_best(ladder).en
     assert "优于 TF-IDF 未得到证明：" in describe_best(ladder).zh
     del ladder["rungs"]["freeze"]
     best = describe_best(ladder)
-    assert best.en == "TF-IDF has the highest accuracy: 80.0% of 200 reviews right. No other model is better."
-    assert best.zh == "准确率最高的是模型 TF-IDF：200 条评论中 80.0%。没有模型超过它。"
+    assert best.en == (
+        "TF-IDF has the highest accuracy: 80.0% of 200 reviews right. No other model is better. "
+        "Models that have seen test reviews are left out."
+    )
+    assert best.zh == "准确率最高的是模型 TF-IDF：200 条评论中 80.0%。没有模型超过它。见过测试评论的模型不参与比较。"
+    del ladder["rungs"]["snownlp"]
+    assert "left out" not in describe_best(ladder).en
     del ladder["rungs"]["tfidf"]
     ladder["rungs"]["majority"]["against_tfidf"] = None
     assert describe_best(ladder).en == "Majority has the highest accuracy: 50.0% of 200 reviews right."
@@ -149,7 +155,8 @@ def test_markdown_word_for_word(ladder: dict[str, Any]) -> None:
         "> **Warning:** A \\<b\\>warning",
         "",
         "**LLM has the highest accuracy: 87.5% of 200 reviews right. "
-        "It is shown to beat TF-IDF: +7.5 points, p = 0.012, corrected for 2 comparisons (Holm).**",
+        "It is shown to beat TF-IDF: +7.5 points, p = 0.012, corrected for 2 comparisons (Holm). "
+        "Models that have seen test reviews are left out.**",
         "",
         "200 of 1200 reviews of `data/te_st.csv`, sha256 0123456789ab",
         "",

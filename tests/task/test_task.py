@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentifactory.records import Review
+from sentifactory.task.few_shot import add_examples
 from sentifactory.task.task import BINARY_SENTIMENT, REFERENCE_SENTIMENT, TASKS, Task
 
 STARS = Task(
@@ -154,6 +156,16 @@ def test_an_echo_of_the_prompt_is_never_an_answer_wherever_it_is_cut(text: str, 
         prompt = task.render_prompt(text)
         assert task.parse_answer(prompt) is None
         assert task.parse_answer(prompt[: cut % len(prompt)]) is None
+
+
+def test_a_reply_that_goes_on_with_another_question_is_an_answer_where_there_are_examples() -> None:
+    shown = add_examples(BINARY_SENTIMENT, [Review("很好", 1), Review("太差", 0)])
+    question = BINARY_SENTIMENT.render_prompt("一般")
+    for cut in range(len(question)):
+        assert shown.parse_answer(f'{{"sentiment": 0}}\n\n{question[:cut]}') == 0
+    assert BINARY_SENTIMENT.parse_answer(f'{{"sentiment": 0}}\n\n{question}') is None
+    prompt = shown.render_prompt("一般")
+    assert [cut for cut in range(len(prompt)) if shown.parse_answer(prompt[:cut]) is not None] == []
 
 
 def test_an_echo_cut_at_any_character_is_no_answer() -> None:

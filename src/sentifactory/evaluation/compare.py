@@ -183,7 +183,7 @@ def name_reviews(options: CompareOptions) -> ReviewOptions:
         max_samples=options.max_samples,
         seed=options.seed,
         train_files=options.train_files,
-        tuned_model=options.finetuned_model,
+        models=(options.finetuned_model, options.base_model),
         allow_leaks=options.allow_leaks,
     )
 

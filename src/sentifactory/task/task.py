@@ -102,7 +102,8 @@ class Task:
 
         A reply states a label by a JSON object with the answer key and an answer value, with or without a code fence
         or text around it. Several such objects must agree; the reply is invalid if one of them has a value that is no
-        label (10, true, 1.0, "0 or 1") or is an echo of the prompt. Bare digits and words are never interpreted.
+        label (10, true, 1.0, "0 or 1") or is an echo of the prompt. Bare digits and words are never interpreted. Where
+        the prompt has examples, a further question that the reply goes on with is not part of the answer.
 
         Example:
             >>> BINARY_SENTIMENT.parse_answer('```json\n{"sentiment": 1}\n```')
@@ -111,12 +112,20 @@ class Task:
             True
         """
         stated: set[int | None] = set()
+        reply = self._cut_next_question(reply)
         for pairs, start, end in _find_json_objects(reply):
             found = {self._label_of(value) for key, value in pairs if key == self.answer_key}
             if found and self._is_echo(reply, start, end):
                 return None
             stated |= found
         return stated.pop() if len(stated) == 1 else None
+
+    def _cut_next_question(self, reply: str) -> str:
+        # After examples (`few_shot.add_examples`), models answer and go on with another question, or its beginning.
+        opening = self.prompt_template[:_ECHO_BEFORE]
+        answer, _, rest = reply.lstrip().partition("\n\n")
+        goes_on = rest.startswith(opening) or opening.startswith(rest)
+        return answer if goes_on and f"\n\n{opening}" in self.prompt_template else reply
 
     def _is_echo(self, reply: str, start: int, end: int) -> bool:
         # An echo of the whole prompt contains two answers, a truncated echo perhaps only the first.

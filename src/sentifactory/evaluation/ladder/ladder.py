@@ -88,7 +88,7 @@ def run_ladder(options: LadderOptions, keep_in: Path | None = None) -> dict[str,
         ReviewOptions(
             csv_paths=(options.csv_path,),
             train_csv=options.train_csv,
-            tuned_model=options.stack_model,
+            models=options.list_models(),
             train_samples=options.train_samples,
             max_samples=options.max_samples,
             seed=options.seed,
@@ -160,9 +160,7 @@ def find_task(options: LadderOptions) -> ChosenTask:
 
 def warn_of_unusable(options: LadderOptions) -> None:
     """Say before any work which of the models cannot be loaded: their entries will be missing from the ladder."""
-    prompted = (options.base_model, options.freeze_model, options.lora_model, options.stack_model)
-    folders = options.encoder_models + (() if is_address(options.engine) else prompted)
-    for model in filter(None, folders):
+    for model in options.encoder_models if is_address(options.engine) else options.list_models():
         try:
             check_model(model)
         except ConfigError as error:

@@ -75,6 +75,11 @@ class LadderOptions:
     adapt_prior: bool = False
     snownlp: bool = False
 
+    def list_models(self) -> tuple[str, ...]:
+        """Return the folders of all models that are named."""
+        named = (self.freeze_model, self.lora_model, self.stack_model, *self.encoder_models, self.base_model)
+        return tuple(filter(None, named))
+
 
 @dataclass(frozen=True, slots=True)
 class LadderInputs:

@@ -126,7 +126,10 @@ def list_columns(ladder: Mapping[str, Any]) -> list[int]:
 
 
 def describe_best(ladder: Mapping[str, Any]) -> Sentence:
-    """Return which entry has the highest accuracy, and whether it beats TF-IDF after Holm's correction."""
+    """Return which entry has the highest accuracy, and whether it beats TF-IDF after Holm's correction.
+
+    Entries with a note (they have seen test reviews) are left out, unless all have one; so it is said.
+    """
     answered = {key: entry for key, entry in ladder["rungs"].items() if "metrics" in entry}
     known = {key: entry for key, entry in answered.items() if not entry["note"]} or answered
     key, best = max(known.items(), key=lambda item: item[1]["metrics"]["accuracy"])
@@ -147,6 +150,8 @@ def describe_best(ladder: Mapping[str, Any]) -> Sentence:
         zh += f"{how_zh}：{points} 个百分点，{p_value}{corrected_zh}。"
     elif key == "tfidf":
         en, zh = f"{en} No other model is better.", f"{zh}没有模型超过它。"
+    if len(known) < len(answered):
+        en, zh = f"{en} Models that have seen test reviews are left out.", f"{zh}见过测试评论的模型不参与比较。"
     return Sentence.write(en, zh)
 
 

@@ -88,10 +88,14 @@ def is_like_guessing(figures: Metrics, n_labels: int) -> bool:
     """Return whether answers are not shown to be better than guessing.
 
     The accuracy must be shown to be above that of a coin, and the correlation with the true labels (MCC) above 0: a
-    model that always gives the commonest label has a high accuracy where that label is common, and an MCC of 0.
+    model that always gives the commonest label has a high accuracy where that label is common, and an MCC of 0. Where
+    all reviews have the same label, every model has an MCC of 0, and the accuracy alone decides.
 
     Args:
         figures: of the model.
         n_labels: number of labels of the task.
     """
-    return figures.accuracy_interval.low <= 1 / n_labels or figures.intervals["mcc"].low <= 0
+    if figures.accuracy_interval.low <= 1 / n_labels:
+        return True
+    has_labels = sum(scores.support > 0 for scores in figures.classes) > 1
+    return has_labels and figures.intervals["mcc"].low <= 0

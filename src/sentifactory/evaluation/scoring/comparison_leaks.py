@@ -1,6 +1,7 @@
 """Checks before a comparison whether training has seen the test reviews.
 
-The training files are those of the tuned model's run card and those that the user names.
+The training files are those of the run cards of all models that are compared, and those that the user names. A model
+that was trained further has those of the model that its training started from as well.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sentifactory.system.fingerprint import hash_file
 from sentifactory.system.progress import say
 from sentifactory.training.recipe.recipe import Recipe
 from sentifactory.training.recipe.recipe_leaks import list_train_files
-from sentifactory.training.run.run_card import CARD_NAME, read_card
+from sentifactory.training.run.run_card import CARD_NAME, MODEL_KEYS, read_card
 
 NO_TRAINING_FILE = (
     "No training file is known (the tuned model has no run card; --train_file names one), so nothing was compared."
@@ -38,13 +39,14 @@ class KnownTraining:
 
 
 def check_test_files(
-    test_files: Sequence[str], tuned_model: str | None, named: Sequence[str], *, allow_leaks: bool
+    test_files: Sequence[str], models: Sequence[str], named: Sequence[str], *, allow_leaks: bool
 ) -> tuple[list[LeakFinding], list[Sentence]]:
     """Refuse test files with reviews that training has seen.
 
     Args:
         test_files: files of test reviews.
-        tuned_model: folder of the tuned model, whose run card lists its training files; None where there is none.
+        models: folders of the models that are compared, whose run cards list their training files, the tuned one
+            first.
         named: training files that the user names.
         allow_leaks: warn and continue.
 
@@ -55,20 +57,22 @@ def check_test_files(
         LeakError: when there is a leak.
         DataError: when a file that the user names cannot be read as reviews.
     """
-    return _warn_or_refuse(compare_with_training(test_files, tuned_model, named), "train", allow_leaks)
+    return _warn_or_refuse(compare_with_training(test_files, models, named), "train", allow_leaks)
 
 
-def compare_with_training(
-    test_files: Sequence[str], tuned_model: str | None, named: Sequence[str]
-) -> list[LeakFinding]:
+def compare_with_training(test_files: Sequence[str], models: Sequence[str], named: Sequence[str]) -> list[LeakFinding]:
     """Return for each file what training has seen of it; arguments and errors are those of `check_test_files`."""
-    known = read_training(tuned_model) if tuned_model is not None else KnownTraining([])
-    train = list(dict.fromkeys([*known.files, *(TrainFile(Path(name)) for name in named)]))
-    found = [LeakFinding(test_files=(file,), problem=known.problem or NO_TRAINING_FILE) for file in test_files]
+    known = [read_training(model) for model in models]
+    # Of a base model from a hub nothing is known, and nothing is missed; of a tuned one there should be something.
+    missing = "" if named or (known and (known[0].files or known[0].problem)) else NO_TRAINING_FILE
+    missing = next((one.problem for one in known if one.problem), missing)
+    files = [file for one in known for file in one.files]
+    train = list(dict.fromkeys([*files, *(TrainFile(Path(name)) for name in named)]))
+    found = [LeakFinding(test_files=(file,), problem=missing) for file in test_files]
     if train:
         tests = [*map(Path, test_files)]
         compared, problem = (find_leaks_by_file(train, tests), "") if named else find_known_leaks(train, tests)
-        found = [replace(one, problem=problem or known.problem) for one in compared or found]
+        found = [replace(one, problem=problem or missing) for one in compared or found]
     return found
 
 
@@ -139,11 +143,30 @@ def describe_finding(finding: LeakFinding) -> Sentence:
 def read_training(model: str) -> KnownTraining:
     """Return the training files of a model, from the run card in its folder.
 
-    Of a stack, these are the files of its model, and those that TF-IDF and the combination were fitted on.
+    Of a model that was trained further, those of the model that training started from come after its own. Of a stack,
+    these are the files of its model, and those that TF-IDF and the combination were fitted on.
     """
+    models = [model]
+    for one in models:  # grows while it is walked through
+        models += [start for start in _list_starts(one) if start not in models]
+    known = [_read_own_training(one) for one in models]
+    files = [file for one in known for file in one.files]
+    return KnownTraining(list(dict.fromkeys(files)), next((one.problem for one in known if one.problem), ""))
+
+
+def _list_starts(model: str) -> list[str]:
+    """Return the models that the training of a model started from."""
     if is_stack(model):
-        own, inner = _read_stack_files(model), read_training(find_member(model))
-        return KnownTraining([*own.files, *inner.files], own.problem or inner.problem)
+        return [find_member(model)]
+    recipe = (read_card(model) or {}).get("recipe")
+    starts = [recipe.get(key) for key in MODEL_KEYS] if isinstance(recipe, dict) else []
+    return [name.strip() for one in starts if isinstance(one, str) for name in one.split(",")]
+
+
+def _read_own_training(model: str) -> KnownTraining:
+    """Return the training files of a model alone."""
+    if is_stack(model):
+        return _read_stack_files(model)
     card = read_card(model)
     if card is None or not isinstance(card.get("recipe"), dict):
         return KnownTraining([])

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sentifactory.bilingual import Sentence
+from sentifactory.bilingual import Sentence, list_labels
+from sentifactory.corpus.cleaning.text_keys import make_keys
 from sentifactory.corpus.dataset.dataset_files import read_labelled
 from sentifactory.corpus.dataset.manifest import count_labels
 from sentifactory.corpus.splitting.sampling import take_sample
@@ -17,6 +18,9 @@ from sentifactory.system.fingerprint import hash_file
 from sentifactory.task.model_folder import MANIFEST
 from sentifactory.task.task import Task
 
+# Fewer repeats than this share change no interval that anybody could see.
+_MANY_REPEATS = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class ReviewOptions:
@@ -26,8 +30,8 @@ class ReviewOptions:
         csv_paths: the test files; the verdict is about the first.
         val_path: validation reviews.
         train_csv: training reviews.
-        train_files: further training files, in addition to those of the tuned model's run card.
-        tuned_model: folder of the tuned model, whose run card lists its training files; None where there is none.
+        train_files: further training files, in addition to those of the models' run cards.
+        models: folders of the models that are compared, the tuned one first; run cards list their training files.
         train_samples: only the first rows of `train_csv` are used; all of it is checked for leaks.
         max_samples: most reviews to ask of each test file.
         seed: of the sample.
@@ -38,7 +42,7 @@ class ReviewOptions:
     val_path: str | None = None
     train_csv: str | None = None
     train_files: tuple[str, ...] = ()
-    tuned_model: str | None = None
+    models: tuple[str, ...] = ()
     train_samples: int | None = None
     max_samples: int | None = None
     seed: int = 42
@@ -99,6 +103,9 @@ def read_review_sets(options: ReviewOptions, task: Task) -> ReviewSets:
     tests = [read_test_set(name, options, task) for name in names]
     sets = ReviewSets(tests)
     check_leaks(sets, options)
+    for test in tests:
+        sets.warnings.extend(warn_of_repeats(test))
+        sets.warnings.extend(warn_of_absent_labels(test, task))
     if options.val_path is not None:
         val, _ = read_labelled(options.val_path, task)
         sets.val.extend(val)
@@ -132,6 +139,37 @@ def read_test_set(name: str, options: ReviewOptions, task: Task) -> TestSet:
     return TestSet(name, asked, everything, facts)
 
 
+def warn_of_repeats(test: TestSet) -> list[Sentence]:
+    """Return the warning that one review in a hundred, or more, repeats another one's text; else []."""
+    n = len(test.reviews)
+    n_repeats = n - len(set(make_keys([review.text for review in test.reviews])))
+    if n_repeats < _MANY_REPEATS * n:
+        return []
+    return [
+        Sentence.write(
+            f"{n_repeats} of the {n} test reviews repeat the text of another one ({test.name}): they say nothing new, "
+            "so the intervals are too narrow and the p-values too small. sentifactory data prepare leaves them out.",
+            f"{n} 条测试评论中有 {n_repeats} 条与其他评论文本相同（{test.name}）：它们不提供新的信息，"
+            "因此置信区间偏窄、p 值偏小。sentifactory data prepare 会去除重复评论。",
+        )
+    ]
+
+
+def warn_of_absent_labels(test: TestSet, task: Task) -> list[Sentence]:
+    """Return the warning that no test review has some label of the task; [] where all labels are there."""
+    absent = list_labels(name for name, n in count_labels(test.reviews, task).items() if not n)
+    if not absent.en:
+        return []
+    return [
+        Sentence.write(
+            f"No test review is {absent.en} ({test.name}): the accuracy says nothing about such reviews, and macro F1 "
+            "and MCC cannot be high, however good a model is.",
+            f"测试评论中没有{absent.zh}评论（{test.name}）：准确率不能说明模型在这类评论上的表现，"
+            "宏平均 F1 和 MCC 也必然偏低，与模型好坏无关。",
+        )
+    ]
+
+
 def describe_file(name: str, reviews: list[Review]) -> dict[str, Any]:
     """Return file, hash, number of reviews, and the hash of the manifest of a prepared file."""
     facts: dict[str, Any] = {"file": name, "sha256": hash_file(Path(name)), "reviews": len(reviews)}
@@ -149,7 +187,7 @@ def check_leaks(sets: ReviewSets, options: ReviewOptions) -> None:
     """
     names = [test.name for test in sets.tests]
     named = [*options.train_files, *([options.train_csv] if options.train_csv else [])]
-    found, warnings = check_test_files(names, options.tuned_model, named, allow_leaks=options.allow_leaks)
+    found, warnings = check_test_files(names, options.models, named, allow_leaks=options.allow_leaks)
     for test, finding in zip(sets.tests, found, strict=True):
         test.facts["leak_check"] = {**finding.to_json(), "sentence": asdict(describe_finding(finding))}
     sets.warnings.extend(warnings)

@@ -88,7 +88,7 @@ def make_stack(options: StackOptions) -> dict[str, Any]:
     """
     kind, chosen = check_options(options)
     task = chosen.announce().task
-    for finding in compare_with_training([options.val_path], options.model, [options.train_csv]):
+    for finding in compare_with_training([options.val_path], [options.model], [options.train_csv]):
         finding.refuse(
             next_step="take other validation reviews, or a copy of the file without these (sentifactory data check "
             "--unseen writes one)"

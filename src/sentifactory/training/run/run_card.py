@@ -42,7 +42,7 @@ _PACKAGES = (
 # Settings that do not affect what is learnt; secrets are left out as well.
 _NEUTRAL_SETTINGS = frozenset({"output_dir", "overwrite_cache", "overwrite_output_dir", "resume_from_checkpoint"})
 # Keys of the models that training starts from.
-_MODEL_KEYS = ("model_name_or_path", "adapter_name_or_path")
+MODEL_KEYS = ("model_name_or_path", "adapter_name_or_path")
 
 
 def describe_data(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def compute_fingerprint(
 
     The base model is identified by its content, because another one may be in the same folder now.
     """
-    bases = [settings[key] for key in _MODEL_KEYS if isinstance(settings.get(key), str)]
+    bases = [settings[key] for key in MODEL_KEYS if isinstance(settings.get(key), str)]
     essence: dict[str, Any] = {
         "models": [identify_checkpoint(base) for base in bases],
         "settings": {
