@@ -30,6 +30,7 @@ from process_family import Family, adopt_orphans, run_driver
 from small_training import review_data, small_gemma
 from tiny_models import build_tiny_gemma, build_tiny_qwen
 
+from sentifactory.engines.vllm.vllm_install import choose_language_engine
 from sentifactory.models.store import fetch_pretrained
 from sentifactory.system import atomic
 from sentifactory.system.hardware import list_usable_cores
@@ -44,6 +45,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # Seconds that a test may take without the mark `slow`.
 UNMARKED_S = 3.0
+
+# Whether there is a real vLLM, for the tests marked `vllm`; the others test what is done with one and without.
+HAS_VLLM = choose_language_engine() == "vllm"
+WITHOUT_VLLM = "they need vLLM, which is not installed"
+os.environ.pop("SENTIFACTORY_VLLM", None)
 
 # Settings of this project and of what it starts, by the beginnings of their names.
 SETTINGS = ("SENTIFACTORY_", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "OPENAI_", "VLLM_", "PYTHONPATH", "TMPDIR")
@@ -75,7 +81,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the longest begin there: vLLM, then the files with slow tests."""
+    """Pass over what needs vLLM where there is none; with workers, let the longest begin: vLLM, then slow files."""
+    for item in items:
+        if item.get_closest_marker("vllm") and not HAS_VLLM:
+            item.add_marker(pytest.mark.skip(reason=WITHOUT_VLLM))
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
@@ -221,7 +230,12 @@ def start_driver() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """List the tests that took long and are not marked `slow`; on a busy machine some of them are quick."""
+    """Say how many tests needed vLLM, and list those that took long and are not marked `slow`.
+
+    On a busy machine some of the latter are quick.
+    """
+    if n_without := sum(WITHOUT_VLLM in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+        terminalreporter.section(f"{n_without} tests were passed over: {WITHOUT_VLLM}")
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
     unmarked = [report for report in reports if report.duration > UNMARKED_S and "slow" not in report.keywords]
     if unmarked:

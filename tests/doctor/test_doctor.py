@@ -81,6 +81,8 @@ def test_without_vllm_the_command_is_named(tmp_path: Path, monkeypatch: pytest.M
     found = machine_checks.check_vllm(tmp_path)
     assert found.status == "missing"
     assert found.next_step
+    monkeypatch.setenv("SENTIFACTORY_VLLM", "none")
+    assert machine_checks.check_vllm(tmp_path).status == "note"
 
 
 def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,12 @@ from sentifactory.engines.vllm import start_vllm, vllm_install
 from sentifactory.engines.vllm.server_process import ServerProcess, choose_port, clean_log_line, pick_log_lines
 from sentifactory.engines.vllm.start_vllm import VllmOptions, build_command, build_environment, limit_model_len
 from sentifactory.engines.vllm.vllm_engine import VllmEngine
-from sentifactory.engines.vllm.vllm_install import VllmInstall, find_vllm_python, inspect_install
+from sentifactory.engines.vllm.vllm_install import (
+    VllmInstall,
+    choose_language_engine,
+    find_vllm_python,
+    inspect_install,
+)
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.records import Review
 from sentifactory.system.hardware import list_usable_cores
@@ -130,6 +135,25 @@ def test_missing_environment_says_what_to_run(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv(vllm_install.PYTHON_VARIABLE, str(tmp_path / "nothing"))
     with pytest.raises(ConfigError, match="SENTIFACTORY_VLLM_PYTHON is"):
         find_vllm_python()
+
+
+def test_language_models_do_without_vllm(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(vllm_install.PYTHON_VARIABLE, sys.executable)
+    assert choose_language_engine() == "vllm"
+    monkeypatch.delenv(vllm_install.PYTHON_VARIABLE)
+    monkeypatch.setattr(vllm_install, "__file__", str(tmp_path / "a" / "b" / "c" / "d" / "e.py"))
+    monkeypatch.chdir(tmp_path)
+    assert choose_language_engine() == "transformers"
+    python = tmp_path / ".venv-vllm" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    assert choose_language_engine() == "vllm"
+    monkeypatch.setenv(vllm_install.VARIABLE, "none")
+    assert choose_language_engine() == "transformers"
+    monkeypatch.setenv(vllm_install.VARIABLE, "no")
+    with pytest.raises(ConfigError) as refused:
+        choose_language_engine()
+    assert refused.value.code == "option-value"
 
 
 def test_python_without_vllm_is_refused() -> None:

@@ -71,11 +71,15 @@ def test_a_model_is_called_by_its_folder_and_no_path_is_told(model_folder: Path)
     assert name_model("Qwen/Qwen2.5-Coder-1.5B-Instruct") == "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 
 
-def test_the_engine_follows_from_the_model(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("fake_vllm")
+def test_the_engine_follows_from_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
     assert choose_kind(str(tmp_path)) == "encoder"
     (tmp_path / "config.json").write_text('{"architectures": ["Gemma3ForCausalLM"]}')
-    assert choose_kind(str(tmp_path)) == "vllm"
+    assert (choose_kind(str(tmp_path)), choose_kind("org/model")) == ("vllm", "vllm")
+    with monkeypatch.context() as without:
+        without.setenv("SENTIFACTORY_VLLM", "none")
+        assert (choose_kind(str(tmp_path)), choose_kind("org/model")) == ("transformers", "transformers")
     (tmp_path / EXPORT_NAME).write_text("{}")
     assert choose_kind(str(tmp_path)) == "onnx"
     # A labelling that was begun in other numbers is not continued; where a server stands says nothing.

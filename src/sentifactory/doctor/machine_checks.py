@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from sentifactory.engines.vllm.vllm_install import find_vllm_python, inspect_install
+from sentifactory.engines.vllm.vllm_install import NO_VLLM, VARIABLE, find_vllm_python, inspect_install
 from sentifactory.errors import ConfigError
 from sentifactory.system.environments import REQUIRED_GB, STAMP_NAME, compute_stamp, wants_modelscope
 from sentifactory.system.hardware import BF16_INSTRUCTIONS, describe_machine, read_processor_flags
@@ -150,6 +150,8 @@ def check_others() -> Finding:
 
 def check_vllm(root: Path) -> Finding:
     """Check the environment of vLLM."""
+    if os.environ.get(VARIABLE) == NO_VLLM:
+        return Finding("vllm", "note", f"Left out ({VARIABLE}={NO_VLLM}): transformers is used", f"unset {VARIABLE}")
     try:
         install = inspect_install(find_vllm_python())
     except ConfigError as error:

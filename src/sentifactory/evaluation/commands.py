@@ -47,12 +47,13 @@ def compare_models(
         ),
     ] = None,
     engine: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--engine",
-            help="vllm, transformers, encoder, auto (by the model), or the address of an OpenAI-compatible server.",
+            help="vllm, transformers, encoder, auto (by the model), or the address of an OpenAI-compatible server.  "
+            "[vllm, without it transformers]",
         ),
-    ] = "vllm",
+    ] = None,
     base_url: Annotated[
         str | None, typer.Option("--base_url", help="Address that serves the base model, instead of --engine.")
     ] = None,
@@ -126,6 +127,7 @@ def compare_models(
     parsed counts as wrong. Every prediction is in report.json; report.html shows which model wins and how significant
     that is. After an interruption the same command continues.
     """
+    from sentifactory.engines.vllm.vllm_install import choose_language_engine
     from sentifactory.evaluation.compare import run_comparison
     from sentifactory.evaluation.compare_options import CompareOptions
     from sentifactory.evaluation.next_use import suggest_after_comparison
@@ -143,7 +145,7 @@ def compare_models(
         finetuned_model=finetuned_model,
         output_file=output_file or str(find_model_reports(finetuned_model) / "report.json"),
         max_samples=max_samples,
-        engine=engine,
+        engine=engine or ("vllm" if base_url and tuned_url else choose_language_engine()),
         base_url=base_url,
         tuned_url=tuned_url,
         mode=cast(Mode, mode),

@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sentifactory.engines.vllm.vllm_install import choose_language_engine
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.compare import find_task, run_comparison
 from sentifactory.evaluation.compare_options import SIDES, CompareOptions, check_count, describe_settings
@@ -65,7 +66,7 @@ class DemoPlan:
     batch_size: int = 16
     recipe: Path = Path("examples/train_freeze/gemma3_270m_freeze_demo.yaml")
     report_file: str = REPORT_FILE
-    engine: str = "vllm"
+    engine: str = field(default_factory=choose_language_engine)
     shots: int = 4
     written_samples: int = 300
 

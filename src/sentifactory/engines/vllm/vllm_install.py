@@ -1,4 +1,4 @@
-"""Finds the installed vLLM: its Python, build and version, without importing it."""
+"""Finds the installed vLLM (its Python, build and version) without importing it, or does without."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from sentifactory.errors import ConfigError
+from sentifactory.system.progress import say
 
+VARIABLE = "SENTIFACTORY_VLLM"
+NO_VLLM = "none"  # its only value: do without vLLM
 PYTHON_VARIABLE = "SENTIFACTORY_VLLM_PYTHON"
 ENVIRONMENT_FOLDER = ".venv-vllm"
 
@@ -40,6 +44,42 @@ class VllmInstall:
     version: str
 
 
+def choose_language_engine() -> str:
+    """Return the engine of a language model where none is named: vllm, and transformers where that is not installed.
+
+    Raises:
+        ConfigError: when SENTIFACTORY_VLLM has a value other than `none`.
+    """
+    wish = os.environ.get(VARIABLE, "")
+    if wish not in ("", NO_VLLM):
+        raise ConfigError(
+            f"{VARIABLE} is {wish!r}",
+            expected=f"{NO_VLLM} (do without vLLM), or nothing",
+            next_step=f"unset it; {PYTHON_VARIABLE} names the Python of another vLLM",
+            code="option-value",
+        )
+    if wish == NO_VLLM:
+        _announce(f"{VARIABLE}={NO_VLLM}: language models are asked through transformers.")
+        return "transformers"
+    if not os.environ.get(PYTHON_VARIABLE) and not any(map(_has_python, _list_folders())):
+        _announce("vLLM is not installed: language models are asked through transformers, which is slower.")
+        return "transformers"
+    return "vllm"
+
+
+@cache
+def _announce(line: str) -> None:
+    say(line)
+
+
+def _list_folders() -> list[Path]:
+    return [Path.cwd() / ENVIRONMENT_FOLDER, Path(__file__).parents[4] / ENVIRONMENT_FOLDER]
+
+
+def _has_python(folder: Path) -> bool:
+    return (folder / "bin" / "python").exists()
+
+
 def find_vllm_python() -> Path:
     """Return the interpreter of the environment that holds vLLM.
 
@@ -59,9 +99,9 @@ def find_vllm_python() -> Path:
                 code="vllm-missing",
             )
         return python
-    folders = [Path.cwd() / ENVIRONMENT_FOLDER, Path(__file__).parents[4] / ENVIRONMENT_FOLDER]
+    folders = _list_folders()
     for folder in folders:
-        if (folder / "bin" / "python").exists():
+        if _has_python(folder):
             return folder / "bin" / "python"
     raise ConfigError(
         f"The vLLM environment {ENVIRONMENT_FOLDER} does not exist",

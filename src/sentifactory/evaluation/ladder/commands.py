@@ -35,8 +35,12 @@ def compare_on_ladder(
         str | None, typer.Option("--stack_model", help="Folder that `sentifactory model stack` has made.")
     ] = None,
     engine: Annotated[
-        str, typer.Option("--engine", help="Engine of the language models: vllm, transformers, or an address.")
-    ] = "vllm",
+        str | None,
+        typer.Option(
+            "--engine",
+            help="Engine of the language models: vllm, transformers, or an address.  [vllm, without it transformers]",
+        ),
+    ] = None,
     mode: Annotated[
         Mode, typer.Option("--mode", help="Mode of the language models: generate, constrain or score.")
     ] = "score",
@@ -84,6 +88,7 @@ def compare_on_ladder(
     are not available on this machine are listed as missing. After an interruption the same command continues and does
     not ask a model again that had answered everything.
     """
+    from sentifactory.engines.vllm.vllm_install import choose_language_engine
     from sentifactory.evaluation.ladder.ladder import LadderOptions, run_ladder
     from sentifactory.evaluation.ladder.ladder_report import TITLE, print_ladder, write_ladder
     from sentifactory.evaluation.ladder.ladder_resume import find_resume_folder, remove_finished
@@ -105,7 +110,7 @@ def compare_on_ladder(
         lora_model=lora_model,
         encoder_models=tuple(encoder_model or ()),
         stack_model=stack_model,
-        engine=engine,
+        engine=engine or choose_language_engine(),
         mode=mode,
         shots=shots,
         task=task,

