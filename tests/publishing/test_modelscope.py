@@ -71,6 +71,10 @@ class ScriptedApi:
     def upload_folder(self, repo_id: str, kind: str, folder: Path, **settings: Any) -> None:
         self.files.update({path.name: hash_file(path) for path in folder.iterdir()})
 
+    def delete_files(self, repo_id: str, kind: str, names: list[str], **settings: Any) -> None:
+        for name in names:
+            del self.files[name]
+
     def list_repo_files(self, repo_id: str, kind: str) -> list[SimpleNamespace]:
         return [SimpleNamespace(path=name, sha256=sha) for name, sha in self.files.items()]
 
@@ -88,6 +92,18 @@ def test_it_is_private_and_whole(workshop: Workshop, scripted: type[ScriptedApi]
     assert result["url"].endswith("/models/me/reviews")
     assert scripted.created == {"visibility": "private", "license": "gemma"}
     assert scripted.files["model.safetensors"] == hash_file(workshop.run / "model.safetensors")
+
+
+def test_nothing_of_a_former_version_stays(workshop: Workshop, scripted: type[ScriptedApi]) -> None:
+    scripted.there = SimpleNamespace(private=True)
+    own = {"examples/model.onnx": "1", "notes.md": "2"}
+    names = ["model-00001-of-00002.safetensors", "added_tokens.json", "export.json", "config.json"]
+    former = dict.fromkeys(names, "3")
+    scripted.files.update(own | former)
+    publish_model(workshop.options(hub="modelscope"))
+    assert own.items() <= scripted.files.items()
+    assert former.keys() & scripted.files.keys() == {"config.json"}
+    assert scripted.files["config.json"] == hash_file(workshop.run / "config.json")
 
 
 def test_a_public_one_and_a_damaged_file_are_told(workshop: Workshop, scripted: type[ScriptedApi]) -> None:

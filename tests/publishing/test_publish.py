@@ -73,10 +73,14 @@ def test_a_second_time_sends_no_weights_again_and_changes_nothing(workshop: Work
 
 
 def test_weights_of_an_earlier_upload_are_taken_away(workshop: Workshop, hub: FakeHub) -> None:
-    hub.repos["me/reviews"] = Repo(True, {"model-00001-of-00002.safetensors": b"old", "notes.md": b"mine"})
+    own = {"notes.md": b"mine", "onnx/model.onnx": b"mine as well"}
+    former = ("model-00001-of-00002.safetensors", "export.json", "added_tokens.json", "chat_template.jinja")
+    hub.repos["me/reviews"] = Repo(True, own | dict.fromkeys(former, b"old"))
     publish_model(workshop.options())
-    assert "model-00001-of-00002.safetensors" not in hub.repos["me/reviews"].files
-    assert hub.repos["me/reviews"].files["notes.md"] == b"mine"
+    there = hub.repos["me/reviews"].files
+    assert own.items() <= there.items()
+    assert [name for name in former if there.get(name) == b"old"] == []
+    assert "model-00001-of-00002.safetensors" not in there
 
 
 @pytest.mark.slow

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
-from sentifactory.errors import ConfigError
+from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.ui.actions import PageActions
 from sentifactory.ui.error_sentences import PageError
 from sentifactory.ui.logins import LoginThrottle
@@ -113,11 +117,11 @@ def test_recipes_are_offered_that_can_run_here(tmp_path: Path) -> None:
 
 
 def test_names_lead_nowhere_else_and_replace_nothing(tmp_path: Path) -> None:
-    assert choose_name(tmp_path, "../../etc/passwd.csv") == "passwd"
-    assert choose_name(tmp_path, "我的评论.csv") == "我的评论"
+    assert choose_name(tmp_path, "../../etc/passwd") == "passwd"
+    assert choose_name(tmp_path, "我的评论v1.5") == "我的评论v1_5"
     assert choose_name(tmp_path, "....") == "reviews"
     (tmp_path / "mine").mkdir()
-    assert choose_name(tmp_path, "mine.csv") == "mine_2"
+    assert choose_name(tmp_path, "mine") == "mine_2"
 
 
 def make_actions(folder: Path) -> PageActions:
@@ -144,6 +148,59 @@ def test_only_what_is_in_the_lists_is_opened(tmp_path: Path) -> None:
         with pytest.raises(PageError) as caught:
             action()
         assert caught.value.code == "no-training"
+
+
+def write_opinions(file: Path, n: int) -> Path:
+    dice = random.Random(n)
+    rows = [f"{row % 2},{''.join(chr(dice.randrange(0x4E00, 0x9000)) for _ in range(12))}#{n}" for row in range(n)]
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("\n".join(["label,text", *rows, ""]), encoding="utf-8")
+    return file
+
+
+def test_two_pages_on_a_workspace_replace_nothing_of_each_other(tmp_path: Path) -> None:
+    files = [write_opinions(tmp_path / str(n) / "reviews.csv", n) for n in (60, 90)]
+    start = threading.Barrier(2)
+
+    def prepare(file: Path) -> str:
+        actions = make_actions(tmp_path)
+        start.wait()
+        return actions.prepare(str(file), file.name)[0]
+
+    with ThreadPoolExecutor(2) as pool:
+        names = [*pool.map(prepare, files)]
+    assert sorted(names) == ["reviews", "reviews_2"]
+    data = tmp_path / "space" / "data"
+    for name, file in zip(names, files, strict=True):
+        kept = "".join((data / name / f"{part}.csv").read_text(encoding="utf-8") for part in ("train", "val", "test"))
+        assert kept.count("#") == kept.count(f"#{len(file.read_text(encoding='utf-8').split()) - 1}") > 50
+
+
+def test_what_fails_leaves_no_name_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    actions = make_actions(tmp_path)
+    broken = tmp_path / "reviews.csv"
+    broken.write_text("label,text\n")
+    with pytest.raises(SentiFactoryError):
+        actions.prepare(str(broken), "reviews.csv")
+    assert list((tmp_path / "space" / "data").iterdir()) == []
+
+    def fill_disk(source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr("sentifactory.ui.workspace.shutil.copyfile", fill_disk)
+    with pytest.raises(ConfigError) as refused:
+        actions.prepare(str(write_opinions(broken, 60)), "reviews.csv")
+    assert refused.value.code == "disk-full"
+    assert [*(tmp_path / "space" / "data").iterdir(), *(tmp_path / "space" / "uploads").iterdir()] == []
+
+
+def test_a_comparison_is_offered_once_it_has_a_report(tmp_path: Path) -> None:
+    actions = make_actions(tmp_path)
+    for name in ("running", "done"):
+        (tmp_path / "space" / "reports" / name).mkdir()
+    (tmp_path / "space" / "reports" / "done" / "report.html").write_text("")
+    assert actions.list_reports() == ["done"]
 
 
 def test_texts_are_taken_line_by_line_and_not_without_end() -> None:

@@ -92,6 +92,11 @@ def is_of_model(path: Path) -> bool:
     return _fits(path.name, (*WEIGHTS, *SETTINGS, *ours))
 
 
+def is_replaced(name: str) -> bool:
+    """Return whether an upload replaces a file of the former version by this name, or removes it."""
+    return _fits(name, (*WEIGHTS, "*.bin", *SETTINGS, *WRITTEN_ANEW))
+
+
 def _find_kind(name: str) -> Sentence | None:
     return next((kind for kind, patterns in _KINDS if _fits(name, patterns)), None)
 

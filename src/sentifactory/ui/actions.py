@@ -28,7 +28,7 @@ from sentifactory.ui.pasted_texts import split_texts
 from sentifactory.ui.prepared_data import convert_test_file, find_data, find_missing_part, keep_upload, prepare_upload
 from sentifactory.ui.training_settings import build_settings
 from sentifactory.ui.uploaded_file import FileChoices, UploadedFile, inspect_upload
-from sentifactory.ui.workspace import Workspace, choose_name
+from sentifactory.ui.workspace import Workspace, choose_name, keep_if_filled, list_newest, reserve_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class PageActions:
         return None if folder is None else read_model_task(folder)
 
     def list_reports(self) -> list[str]:
-        """Return the comparisons, the newest first."""
-        return self.workspace.list_names(self.workspace.reports)
+        """Return the finished comparisons, the newest first."""
+        return [folder.name for folder in list_newest(self.workspace.reports, "report.html")]
 
     def predict(self, texts: str, base_model: str | None, tuned_model: str | None) -> str:
         """Return the predictions of two models for texts, one per line; either model may be left out.
@@ -108,10 +108,12 @@ class PageActions:
         from sentifactory.corpus.inspection.loaded_data import load_inspected
 
         check_language(language)
-        name = choose_name(self.workspace.data, file_name)
-        source = keep_upload(self.workspace, file, name)
-        with self.workspace.keep_if_used(source):
-            prepare_upload(self.workspace, source, name, choices or FileChoices(), self.find_tasks())
+        folder = reserve_folder(self.workspace.data, Path(file_name).stem)
+        name = folder.name
+        with keep_if_filled(folder):
+            source = keep_upload(self.workspace, file, name)
+            with self.workspace.keep_if_used(source):
+                prepare_upload(self.workspace, source, name, choices or FileChoices(), self.find_tasks())
         data = load_inspected(name, dataset_dir=self.workspace.data)
         write_data_page(data, self.workspace.data_reports / f"{name}.html", ProfileOptions())
         return name, self.show_data(name, language)
@@ -184,18 +186,19 @@ class PageActions:
         if (max_samples or 0) < 0:
             raise PageError(*WORDS["negative_number"], code="option-value")
         test, train = self._find_test(file, data, [base, tuned], choices or FileChoices())
-        name = choose_name(self.workspace.reports, f"{Path(str(tuned_model)).name}-{test.stem}")
+        folder = reserve_folder(self.workspace.reports, f"{Path(str(tuned_model)).name}-{test.stem}")
+        name = folder.name
         options = CompareOptions(
             csv_path=str(test),
             base_model=base,
             finetuned_model=tuned,
-            output_file=str(self.workspace.reports / name / "report.json"),
+            output_file=str(folder / "report.json"),
             max_samples=max_samples or None,
             engine="auto",
             mode="score",
             train_csv=str(train) if train else None,
         )
-        with self.workspace.keep_if_used(test) if file else contextlib.nullcontext():
+        with keep_if_filled(folder), self.workspace.keep_if_used(test) if file else contextlib.nullcontext():
             reviews, chosen = read_inputs(options)  # however long that takes, predictions go on
             with self.models_lock:
                 compare_in_own_process(reviews, chosen, options)

@@ -107,7 +107,7 @@ class Uploads:
         folder = self._folder / token
         folder.mkdir(parents=True)
         self._tokens.add(token)
-        name = f"{choose_name(folder, given.name)}{suffix}"
+        name = f"{choose_name(folder, given.stem)}{suffix}"
         try:
             with (folder / name).open("xb") as target:
                 shutil.copyfileobj(file.file, target, _BLOCK_BYTES)

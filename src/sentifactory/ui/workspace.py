@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sentifactory.errors import ConfigError
+from sentifactory.system.atomic import explain_os_errors
 from sentifactory.ui.error_sentences import PageError
 from sentifactory.ui.page_words import WORDS
 
@@ -86,10 +87,9 @@ class Workspace:
             n_bytes += source.stat().st_size
             if n_files >= MAX_KEPT_FILES or n_bytes > MAX_KEPT_BYTES:
                 raise PageError(*WORDS["too_many_kept"], code="uploads-full")
-            folder = self.uploads / choose_name(self.uploads, name)
-            folder.mkdir(parents=True)
+            folder = reserve_folder(self.uploads, name)
             target = folder / f"{folder.name}{source.suffix.lower()}"
-            with self.keep_if_used(target):
+            with self.keep_if_used(target), explain_os_errors(target):
                 shutil.copyfile(source, target)
         except FileNotFoundError as error:
             raise PageError(*WORDS["no_such_upload"], code="upload-gone") from error
@@ -161,14 +161,40 @@ def measure_folder(folder: Path) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
+def reserve_folder(parent: Path, wish: str) -> Path:
+    """Create a folder of a name that nobody has, also where another page chooses one at the same time.
+
+    Raises:
+        ConfigError: when it cannot be created.
+    """
+    with explain_os_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = parent / choose_name(parent, wish)
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+
+
+@contextlib.contextmanager
+def keep_if_filled(folder: Path) -> Iterator[None]:
+    """Remove a folder that was reserved where what follows fails and leaves it empty."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
+
+
 def choose_name(folder: Path, wish: str) -> str:
     """Return a valid file name that does not exist in a folder.
 
     Example:
-        >>> choose_name(Path("/nowhere"), "../My reviews (2).csv")
-        'My_reviews_2'
+        >>> choose_name(Path("/nowhere"), "../My reviews (v1.5)")
+        'My_reviews_v1_5'
     """
-    stem = re.sub(r"[^\w-]+", "_", Path(wish).stem).strip("_-")[:_NAME_CHARS] or "reviews"
+    stem = re.sub(r"[^\w-]+", "_", Path(wish).name).strip("_-")[:_NAME_CHARS] or "reviews"
     name, number = stem, 1
     while (folder / name).exists():
         number += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,11 @@ from typing import Any
 
 from sentifactory.errors import ConfigError
 from sentifactory.models.hub import HUGGING_FACE, LOGIN, MODELSCOPE, explain_hub_errors
+from sentifactory.publishing.model_files import is_replaced
 from sentifactory.redaction import list_environment_secrets
 from sentifactory.system.fingerprint import hash_file
 from sentifactory.system.progress import say, show_progress
 
-# Deleted on the hub first: old weights under other names would be loaded together with the new ones.
-_REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.bin", "*.onnx", "*.onnx.data"]
 _PRIVATE = 1  # ModelScope's code
 
 
@@ -86,9 +86,19 @@ def _send_to_hugging_face(folder: Path, destination: Destination, message: str) 
         _refuse_public(repo_id, api.repo_info(repo_id))
     size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     with show_progress(f"Uploading {size_mb:.0f} MB to {repo_id}"):
-        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message, delete_patterns=_REPLACED)
+        stale = find_stale(api.list_repo_files(repo_id), folder)
+        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message, delete_patterns=stale)
     _compare_with_hub(api, repo_id, folder)
     return str(url)
+
+
+def find_stale(there: Iterable[str], folder: Path) -> list[str]:
+    """Return the files of a former version on the hub that the new one does not have.
+
+    Old weights, templates or tokenizer files beside the new ones would be loaded with them. What is in subfolders, or
+    none of our files, is the owner's and stays.
+    """
+    return [name for name in there if is_replaced(name) and "/" not in name and not (folder / name).is_file()]
 
 
 def _compare_with_hub(api: Any, repo_id: str, folder: Path) -> None:
@@ -142,7 +152,11 @@ def _send_to_modelscope(folder: Path, destination: Destination, licence: str, me
     with show_progress(f"Uploading to {repo_id}"):
         api.upload_folder(repo_id, kind, folder, commit_message=message, disable_tqdm=not sys.stderr.isatty())
     there = {file.path: file.sha256 for file in api.list_repo_files(repo_id, kind)}
-    wrong = [
+    if stale := find_stale(there, folder):
+        api.delete_files(repo_id, kind, stale, commit_message=message)
+        there = {file.path: file.sha256 for file in api.list_repo_files(repo_id, kind)}
+    wrong = find_stale(there, folder)
+    wrong += [
         path.name
         for path in folder.iterdir()
         if path.name not in there or there[path.name] not in (None, hash_file(path))
