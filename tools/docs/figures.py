@@ -25,6 +25,7 @@ from tools.docs.serve_part import write_serve_part
 from tools.docs.training_parts import write_methods_part, write_speed_part
 from tools.gpu_check.gpu_check_report import write_report
 from tools.gpu_check.wheels import write_table
+from tools.service_bench.replicas import write_replicas_table
 
 SUFFIXES = {"en": "", "zh": "_zh"}
 
@@ -52,15 +53,18 @@ def write_figures(
     scaling: Annotated[
         Path | None, typer.Option("--scaling", help="The process_scaling.json of tools.benches.process_scaling.")
     ] = None,
+    replicas: Annotated[
+        Path | None, typer.Option("--replicas", help="The replicas.json of tools.service_bench.replicas.")
+    ] = None,
     contexts: Annotated[Path, typer.Option("--contexts", help="Folder of the guides.")] = Path("contexts"),
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Where memory.json goes.")] = Path("saves/bench"),
 ) -> None:
     """Write measured figures into the guides, in both languages."""
-    files = (ladder, serve, methods, train_step, seeds, gpu_check, wheels, scaling)
+    files = (ladder, serve, methods, train_step, seeds, gpu_check, wheels, scaling, replicas)
     if not memory and all(file is None for file in files):
         options = (
             "--memory, or the FILE of --ladder, --serve, --methods, --train_step, --seeds, --gpu_check, --wheels, "
-            "--scaling"
+            "--scaling, --replicas"
         )
         raise ConfigError("There is nothing to write", expected=options)
     if methods is not None:
@@ -82,6 +86,9 @@ def write_figures(
         bench = read_report(scaling, {"samples_per_s", "recipes", "machine"}, "run tools.benches.process_scaling")
         fill_part(contexts, "scaling_out", "growth", {one: write_growth_table(bench, one) for one in SUFFIXES})
         fill_part(contexts, "scaling_out", "reduce", {one: write_reduce_table(bench, one) for one in SUFFIXES})
+    if replicas is not None:
+        bench = read_report(replicas, {"cases", "rows", "machine"}, "run tools.service_bench.replicas")
+        fill_part(contexts, "scaling_out", "replicas", {one: write_replicas_table(bench, one) for one in SUFFIXES})
     if serve is not None:
         bench = read_report(serve, {"machine", "load", "overload"}, "make one with `make bench-serve`")
         fill_part(contexts, "serving", "load", {one: write_serve_part(bench, one) for one in SUFFIXES})

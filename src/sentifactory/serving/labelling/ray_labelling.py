@@ -1,7 +1,8 @@
 """Labels with Ray Data: replicas of an engine, on this machine or in a cluster, predict batches in parallel.
 
 A replica is an engine of its own (such as a vLLM process) or a client of one of several vLLM servers. Rows are
-streamed in order; when a replica dies, Ray restarts it and repeats the batch. Meanwhile the texts are in a folder next
+streamed in order; when a replica dies, Ray restarts it and repeats the batch; while a server does not answer, its
+replica asks the others. Meanwhile the texts are in a folder next
 to the output, which all machines of a cluster must be able to read.
 """
 
@@ -11,13 +12,14 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sentifactory.engines.base import Engine
+from sentifactory.engines.registry import is_address
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
 from sentifactory.serving.backends.model_loading import ModelChoice, open_engine
@@ -31,6 +33,13 @@ from sentifactory.task.task import Task
 BATCH_TEXTS = 128  # per call of an engine
 BLOCK_TEXTS = 512  # per replica at a time; small enough to spread a small file over the replicas
 SHARD_ROWS = 8192
+BLOCKS_IN_HAND = 2  # of a replica: with more, a slow one would still have work when the others have none
+# A server that has failed is asked again after so many seconds; where none has answered for longer, labelling ends.
+ASK_AGAIN_S = 30.0
+GIVE_UP_S = 300.0
+_PAUSE_S = 2.0
+# Codes of errors that pass, as opposed to a wrong key, model or address.
+_PASSING = ("server-unreachable", "server-answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +60,60 @@ class Replicas:
     number: int
     urls: tuple[str, ...] = ()
 
-    def get_choice(self, replica: int) -> ModelChoice:
-        """Return the model and engine of the replica with this number."""
-        return replace(self.choice, vllm_url=self.urls[replica % len(self.urls)]) if self.urls else self.choice
+    def list_choices(self, replica: int = 0) -> list[ModelChoice]:
+        """Return the model with each engine that the replica of a number may ask, its own first."""
+        own = replica % len(self.urls) if self.urls else 0
+        urls = [*self.urls[own:], *self.urls[:own]]
+        return [replace(self.choice, vllm_url=url) for url in urls] or [self.choice]
+
+
+class ReplicaEngine:
+    """What a replica asks: its own engine or server, and the servers of the others while that one fails.
+
+    Args:
+        choices: the model with each engine, its own first.
+        task: prompt and answer.
+        name: of the model.
+    """
+
+    def __init__(self, choices: Sequence[ModelChoice], task: Task, name: str) -> None:
+        self._choices = choices
+        self._task = task
+        self._name = name
+        self._engines: dict[int, Engine] = {}
+        self._failed_at: dict[int, float] = {}
+
+    def predict(self, reviews: Sequence[Review]) -> list[Prediction]:
+        """Return one prediction per review, in the order of the reviews.
+
+        Raises:
+            EngineError: when no engine can be asked: at once for a reason that stays, else after `GIVE_UP_S`.
+        """
+        began_at = time.monotonic()
+        while True:
+            for place in self._list_places():
+                try:
+                    return self._open(place).predict(reviews)
+                except EngineError as error:
+                    if not is_address(self._choices[place].engine_kind) or error.code not in _PASSING:
+                        raise
+                    self._failed_at[place] = time.monotonic()
+                    self._engines.pop(place, None)
+                    failure = error
+            if time.monotonic() - began_at > GIVE_UP_S:
+                raise failure
+            time.sleep(_PAUSE_S)
+
+    def _list_places(self) -> list[int]:
+        """Return the engines to try in turn: without those that have just failed, unless all have."""
+        now, places = time.monotonic(), range(len(self._choices))
+        rested = [one for one in places if now - self._failed_at.get(one, -ASK_AGAIN_S) >= ASK_AGAIN_S]
+        return rested or [*places]
+
+    def _open(self, place: int) -> Engine:
+        if place not in self._engines:
+            self._engines[place] = open_engine(self._choices[place], self._task, self._name).__enter__()
+        return self._engines[place]
 
 
 class _Replica:
@@ -63,8 +123,8 @@ class _Replica:
         import ray
 
         self._n_labels = len(replicas.task.labels)
-        choice = replicas.get_choice(ray.get(counter.next.remote()))
-        self._engine: Engine = open_engine(choice, replicas.task, replicas.name).__enter__()
+        choices = replicas.list_choices(ray.get(counter.next.remote()))
+        self._engine = ReplicaEngine(choices, replicas.task, replicas.name)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         import numpy
@@ -119,6 +179,8 @@ class RayRowPredictor:
         import ray
         from ray.exceptions import RayError
 
+        for choice in self._replicas.list_choices() if self._replicas.urls else ():
+            open_engine(choice, self._replicas.task, self._replicas.name).close()  # refused here, not by a replica
         is_ours = not ray.is_initialized()
         if is_ours:
             start_ray(self._replicas.number)
@@ -145,7 +207,9 @@ class RayRowPredictor:
             _Replica,
             fn_constructor_args=(self._replicas, counter),
             batch_size=BATCH_TEXTS,
-            compute=ray.data.ActorPoolStrategy(size=self._replicas.number),
+            compute=ray.data.ActorPoolStrategy(
+                size=self._replicas.number, max_tasks_in_flight_per_actor=BLOCKS_IN_HAND
+            ),
             num_cpus=0 if is_client else 1,
             num_gpus=1 if has_nvidia_gpu() and not is_client else 0,
         )
