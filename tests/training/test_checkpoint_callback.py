@@ -131,7 +131,9 @@ def test_a_resumed_run_keeps_the_learning_rate_of_its_checkpoint_and_says_so(
     run_recipe(DEMO, small_gemma, *WORDS, "max_steps=2", "save_steps=2", output="former")
     resume = [*WORDS, "max_steps=3", f"resume_from_checkpoint={tmp_path / 'former' / 'checkpoint-2'}"]
     capfd.readouterr()
-    run_recipe(DEMO, small_gemma, *resume, output="same")
+    recorder = GradientRecorder()
+    card = run_recipe(DEMO, small_gemma, *resume, output="same", callbacks=[recorder])
+    assert (len(recorder.steps), card["steps"]) == (1, 3), "the former run was over after two steps, this one is not"
     assert "learning_rate" not in capfd.readouterr().err
     card = run_recipe(DEMO, small_gemma, *resume, "learning_rate=0.002", output="other")
     found = [line for line in capfd.readouterr().err.splitlines() if line.startswith("learning_rate")]
