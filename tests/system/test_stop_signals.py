@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 import weakref
 from collections.abc import Callable
 
 import pytest
 
-from sentifactory.system.stop_signals import CtrlCError, StoppedError, raise_on_signals
+from sentifactory.system.stop_signals import ONE_REQUEST_S, CtrlCError, StoppedError, raise_on_signals
 
 
 class Finalized:
@@ -48,3 +50,21 @@ def test_a_signal_that_python_ignores_is_sent_again(
         be_interrupted()
     assert heard == [number, number]
     assert signal.getsignal(number) == former
+
+
+def test_a_second_sigterm_ends_the_process_at_once_unless_it_belongs_to_the_first() -> None:
+    code = f"""
+import signal, time
+from sentifactory.system.stop_signals import StoppedError, raise_on_signals
+with raise_on_signals():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except StoppedError:
+        signal.raise_signal(signal.SIGTERM)
+        print("one request", flush=True)
+        time.sleep({1.1 * ONE_REQUEST_S})
+        signal.raise_signal(signal.SIGTERM)
+        print("still there")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "one request\n"), done.stderr

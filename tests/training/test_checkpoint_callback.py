@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from recorded_runs import GradientRecorder, read_weights
 
 from sentifactory.errors import ConfigError
 from sentifactory.models.complete_folder import list_checkpoints
-from sentifactory.system.stop_signals import StoppedError
+from sentifactory.system.stop_signals import ONE_REQUEST_S, StoppedError, describe_kept, note_kept_places
 
 pytestmark = pytest.mark.slow
 
@@ -31,10 +34,13 @@ WORDS = (
 class Interrupter(GradientRecorder):
     """Sends signals in the middle of a step, or Ctrl-C when training is over and nothing is written yet."""
 
-    def __init__(self, *numbers: int, signals_at: int = 0, stop_at_end: bool = False) -> None:
+    def __init__(
+        self, *numbers: int, signals_at: int = 0, pause_s: float = 0.0, stop_at_end: bool = False
+    ) -> None:  # fmt: skip
         super().__init__()
         self.numbers = numbers
         self.signals_at = signals_at
+        self.pause_s = pause_s
         self.stop_at_end = stop_at_end
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -42,6 +48,7 @@ class Interrupter(GradientRecorder):
         if state.global_step + 1 == self.signals_at:
             for number in self.numbers:
                 os.kill(os.getpid(), number)
+                time.sleep(self.pause_s)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.stop_at_end:
@@ -97,11 +104,43 @@ def test_the_last_checkpoint_is_kept_until_the_weights_of_the_best_are_saved(
 
 
 def test_a_second_ctrl_c_ends_the_run_at_once(run_recipe: Run, small_gemma: Path, tmp_path: Path) -> None:
-    twice = Interrupter(signal.SIGINT, signal.SIGINT, signals_at=2)
-    with pytest.raises(KeyboardInterrupt):
-        run_recipe(DEMO, small_gemma, *WORDS, output="cut", callbacks=[twice])
+    twice = Interrupter(signal.SIGINT, signal.SIGINT, signals_at=3, pause_s=1.1 * ONE_REQUEST_S)
+    with note_kept_places():
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(DEMO, small_gemma, *WORDS, "save_steps=2", output="cut", callbacks=[twice])
+        what, continues = describe_kept()
     assert json.loads((tmp_path / "cut" / "run.json").read_text())["status"] == "interrupted"
-    assert list_checkpoints(tmp_path / "cut") == []
+    assert [folder.name for folder in list_checkpoints(tmp_path / "cut")] == ["checkpoint-2"]
+    assert (what, continues) == (f"Stopped. Kept: checkpoint-2 ({tmp_path / 'cut'}).", True)
+
+
+def test_signals_within_a_second_are_one_request(run_recipe: Run, small_gemma: Path, tmp_path: Path) -> None:
+    """As when a process group is signalled, and the parent sends its signal on."""
+    thrice = Interrupter(signal.SIGINT, signal.SIGINT, signal.SIGTERM, signals_at=2)
+    with pytest.raises(StoppedError) as caught:
+        run_recipe(DEMO, small_gemma, *WORDS, output="cut", callbacks=[thrice])
+    assert caught.value.code == 128 + signal.SIGINT
+    assert [folder.name for folder in list_checkpoints(tmp_path / "cut")] == ["checkpoint-2"]
+
+
+def test_a_second_sigterm_ends_the_run_at_once() -> None:
+    code = f"""
+import signal, time
+from contextlib import ExitStack
+from types import SimpleNamespace
+from sentifactory.training.run.checkpoint_callback import CheckpointCallback
+stack = ExitStack()
+arguments = SimpleNamespace(resume_from_checkpoint=None, save_total_limit=None)
+CheckpointCallback({{}}, "", stack, None).on_train_begin(arguments, None, None)
+for _ in range(2):
+    signal.raise_signal(signal.SIGTERM)
+print("one request", flush=True)
+time.sleep({1.1 * ONE_REQUEST_S})
+signal.raise_signal(signal.SIGTERM)
+print("still there")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "one request\n"), done.stderr
 
 
 def test_a_run_that_saves_nothing_says_so_when_it_is_stopped(
@@ -131,7 +170,9 @@ def test_a_resumed_run_keeps_the_learning_rate_of_its_checkpoint_and_says_so(
     run_recipe(DEMO, small_gemma, *WORDS, "max_steps=2", "save_steps=2", output="former")
     resume = [*WORDS, "max_steps=3", f"resume_from_checkpoint={tmp_path / 'former' / 'checkpoint-2'}"]
     capfd.readouterr()
-    run_recipe(DEMO, small_gemma, *resume, output="same")
+    recorder = GradientRecorder()
+    card = run_recipe(DEMO, small_gemma, *resume, output="same", callbacks=[recorder])
+    assert (len(recorder.steps), card["steps"]) == (1, 3), "the former run was over after two steps, this one is not"
     assert "learning_rate" not in capfd.readouterr().err
     card = run_recipe(DEMO, small_gemma, *resume, "learning_rate=0.002", output="other")
     found = [line for line in capfd.readouterr().err.splitlines() if line.startswith("learning_rate")]

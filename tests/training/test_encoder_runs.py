@@ -151,6 +151,19 @@ def test_our_own_checkpoint_gets_a_new_head_for_other_labels(train: Train, tmp_p
     assert len(config["id2label"]) == 3
 
 
+class Ender(BaseCallback):
+    """Counts the steps, and ends the run as Ctrl-C does, when training is over and nothing is written yet."""
+
+    def __init__(self) -> None:
+        self.n_steps = 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.n_steps += 1
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+
 class Killer(BaseCallback):
     """Ends the run as Ctrl-C does, at a step."""
 
@@ -185,6 +198,22 @@ def test_it_stops_early_and_keeps_the_best(train: Train) -> None:
     assert len(scores) < 50
     assert card["result"]["eval_macro_f1"] == max(scores)
     assert max(scores) not in scores[-2:]
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [{"max_steps": 5}, {"num_train_epochs": 50, "learning_rate": 0.05, "early_stopping_patience": 2}],
+    ids=["max_steps", "early"],
+)
+def test_a_run_that_is_over_trains_no_further_step(ending: dict[str, Any], train: Train) -> None:
+    settings = {"finetuning_type": "head", "pooling": "mean", "eval_strategy": "steps", "eval_steps": 5, **ending}
+    ender = Ender()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(callbacks=(ender,), **settings)
+    card = train(**settings)
+    assert (card["status"], card["steps"]) == ("finished", ender.n_steps)
+    assert card["continued_from"].endswith(f"checkpoint-{ender.n_steps}")
 
 
 def test_a_leak_is_refused_before_training(train: Train, files: tuple[Path, Path], tmp_path: Path) -> None:

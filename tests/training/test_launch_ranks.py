@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +15,16 @@ import pytest
 
 from sentifactory.errors import ConfigError, LeakError
 from sentifactory.system.ranks import LAUNCHER_VARIABLE
-from sentifactory.system.stop_signals import StoppedError
+from sentifactory.system.stop_signals import StoppedError, note_kept, note_kept_places
 from sentifactory.training.processes import launch_plan, launch_ranks, rank_report
 from sentifactory.training.processes.launch_plan import LaunchPlan, plan_launch
-from sentifactory.training.processes.rank_report import RankDefectError, describe_end, raise_cause, report_to_launcher
+from sentifactory.training.processes.rank_report import (
+    RankDefectError,
+    describe_end,
+    is_stopped,
+    raise_cause,
+    report_to_launcher,
+)
 
 CPU = {"use_cpu": True}
 
@@ -100,8 +107,6 @@ def test_the_first_cause_is_raised_again() -> None:
     assert "Process 2 of 2 was ended by SIGKILL" in stop.value.what
     with pytest.raises(StoppedError, match="another machine"):
         raise_cause(fail(lost), 4, read_tail)
-    with pytest.raises(KeyboardInterrupt):
-        raise_cause(fail(describe_end(KeyboardInterrupt())), 2, read_tail)
     try:
         raise TypeError("a defect")
     except TypeError as error:
@@ -112,6 +117,40 @@ def test_the_first_cause_is_raised_again() -> None:
     with pytest.raises(RankDefectError) as defect:
         raise_cause(fail({}, rank=1, exitcode=1), 2, read_tail)
     assert defect.value.__notes__ == ["the last words of 1"]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), StoppedError(number=signal.SIGINT)])
+def test_a_stop_before_the_first_step_says_what_is_kept(end: BaseException, tmp_path: Path) -> None:
+    lost = {"kind": rank_report.LOST, "what": "gloo", "traceback": "", "exit_code": 70}
+    with note_kept_places():
+        nothing = describe_end(end)
+        note_kept(tmp_path, "checkpoint-8")
+        kept = describe_end(end)
+    for reports, continues in ((nothing, False), (kept, True)):
+        with pytest.raises(StoppedError) as stop:
+            raise_cause({**fail(lost, timestamp=1), **fail(reports, rank=1)}, 2, read_tail)
+        assert (stop.value.code, stop.value.continues) == (130, continues)
+    with pytest.raises(StoppedError) as stop:  # the main process writes, and knows
+        raise_cause({**fail(kept, timestamp=6), **fail(nothing, rank=1)}, 2, read_tail)
+    assert stop.value.continues
+
+
+def test_a_stop_that_saves_nothing_starts_again() -> None:
+    report = describe_end(StoppedError("Stopped after step 2.", signal.SIGTERM, continues=False))
+    with pytest.raises(StoppedError) as stop:
+        raise_cause(fail(report), 2, read_tail)
+    assert (stop.value.code, stop.value.what, stop.value.continues) == (143, "Stopped after step 2.", False)
+
+
+def test_a_process_that_is_stopped_after_another_died_is_no_cause() -> None:
+    stopped = describe_end(StoppedError(number=signal.SIGTERM))
+    died = {**fail(stopped), **fail({}, rank=1, exitcode=-9)}  # in the same second
+    assert not is_stopped(died)
+    assert not is_stopped({})
+    assert is_stopped(fail(stopped))
+    with pytest.raises(StoppedError) as stop:
+        raise_cause(died, 2, read_tail)
+    assert stop.value.code == 137
 
 
 def test_a_process_reports_its_end(

@@ -6,10 +6,12 @@ folders by `atomic`, answers by the journals. So the last line of a stopped comm
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+ONE_REQUEST_S = 1.0
 _SHOWN_PLACES = 3
 _AGAIN_AFTER_S = 0.05
 # Place of what is kept, and what it is: "" for a file or folder that is written. None outside of `note_kept_places`.
@@ -48,6 +51,35 @@ class StoppedError(SystemExit):
         return self.what or "Stopped."
 
 
+class StopRequests:
+    """Counts the requests to stop. Signals within `ONE_REQUEST_S` of one belong to it.
+
+    A signal to a process group reaches a child directly, and again through its parent, which sends it on.
+
+    Attributes:
+        count: of the requests.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._asked_s = -math.inf
+
+    def add(self) -> bool:
+        """Return whether a signal that has just come is a new request, and count it."""
+        now_s = time.monotonic()
+        if now_s - self._asked_s < ONE_REQUEST_S:
+            return False
+        self._asked_s = now_s
+        self.count += 1
+        return True
+
+
+def end_by(number: int) -> None:
+    """End this process by a signal as if it had no handler; Ctrl-C raises a KeyboardInterrupt."""
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
 class CtrlCError(KeyboardInterrupt):
     """Ctrl-C, as an exception of which one can see whether it was lost."""
 
@@ -60,8 +92,9 @@ def raise_on_signals() -> Iterator[list[int]]:
 
     Gives the signals that were raised: an event loop may turn them into errors of its own.
 
-    A second SIGTERM ends the process at once. Without effect outside the main thread, and in forked processes, which
-    SIGTERM ends as usual. Ctrl-C stays ignored where it is, as in a script's background jobs.
+    A second SIGTERM, `ONE_REQUEST_S` or more after the first, ends the process at once. Without effect outside the
+    main thread, and in forked processes, which SIGTERM ends as usual. Ctrl-C stays ignored where it is, as in a
+    script's background jobs.
 
     Modules in C may clear an exception while they are imported, and Python ignores one that is raised in a finalizer
     or in a callback of a weak reference. Then the signal is sent again, until it is heard.
@@ -69,7 +102,7 @@ def raise_on_signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield []
         return
-    owner, is_over = os.getpid(), threading.Event()
+    owner, is_over, requests = os.getpid(), threading.Event(), StopRequests()
     heard: list[int] = []
     sent: list[int] = []
 
@@ -78,16 +111,20 @@ def raise_on_signals() -> Iterator[list[int]]:
             sent.append(number)
             threading.Timer(_AGAIN_AFTER_S, os.kill, (owner, number)).start()
 
+    def end_at_once(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner or requests.add():
+            end_by(number)
+
     def raise_stopped(number: int, frame: FrameType | None) -> NoReturn:
         if os.getpid() != owner and number == signal.SIGTERM:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            end_by(number)
+        requests.add()
         heard.append(number)
         stop = CtrlCError() if number == signal.SIGINT else StoppedError(number=number)
         if os.getpid() == owner and _is_importing(frame):
             weakref.finalize(stop, send_again, number).atexit = False
         elif number == signal.SIGTERM:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, end_at_once)
         try:
             raise stop
         finally:

@@ -9,6 +9,7 @@ from typing import Any
 from sentifactory.training.distillation.soft_labels import compute_distill_loss
 from sentifactory.training.encoder.encoder_data import BatchCollator, ReviewSampler
 from sentifactory.training.encoder.encoder_recipe import EncoderSettings
+from sentifactory.training.run.finished_run import FinishedRunGuard
 
 
 @lru_cache(maxsize=1)
@@ -38,7 +39,7 @@ def define_trainer() -> Any:
     from torch.nn.functional import cross_entropy
     from transformers import Trainer
 
-    class EncoderTrainer(Trainer):
+    class EncoderTrainer(FinishedRunGuard, Trainer):
         """Trains with class weights, label smoothing and soft labels, in the order of our sampler."""
 
         def __init__(

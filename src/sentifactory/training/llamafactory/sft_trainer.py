@@ -23,6 +23,7 @@ from sentifactory.training.acceleration.answer_logits import find_obstacle_in_mo
 from sentifactory.training.label_loss.class_weights import install_label_weights
 from sentifactory.training.label_loss.label_answers import read_answers
 from sentifactory.training.label_loss.label_scores import LabelScores, find_obstacle_to_labels
+from sentifactory.training.run.finished_run import FinishedRunGuard
 from sentifactory.training.run.progress_callback import LABEL_ACCURACY, MACRO_F1
 
 
@@ -107,8 +108,13 @@ def build_label_scores(
 def _build_class(stock: Any, settings: Mapping[str, Any], card: dict[str, Any], task: Task) -> type:
     """Return the subclass of LLaMA-Factory's trainer for one run."""
 
-    class SentimentTrainer(stock):
+    class SentimentTrainer(FinishedRunGuard, stock):
         """See the module docstring."""
+
+        # Not where the user names the checkpoint: `choose_start` sets both for a run of ours.
+        continues_own_run = bool(
+            settings.get("restore_callback_states_from_checkpoint") or settings.get("resume_from_checkpoint") is None
+        )
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -138,17 +144,5 @@ def _build_class(stock: Any, settings: Mapping[str, Any], card: dict[str, Any], 
             output = super().evaluation_loop(*args, **kwargs)
             output.metrics.update(self.label_scores.compute_metrics(kwargs.get("metric_key_prefix", "eval")))
             return output
-
-        def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-            """Train an epoch, unless the run is over: the stock trainer would run one more step."""
-            if self._is_over():
-                self.control.should_training_stop = True
-                return
-            super()._run_epoch(*args, **kwargs)
-
-        def _is_over(self) -> bool:
-            """Return whether the loaded checkpoint is the last one of its run."""
-            saved = self.state.stateful_callbacks.get("TrainerControl") or {}
-            return bool(saved.get("args", {}).get("should_training_stop"))
 
     return SentimentTrainer

@@ -1,9 +1,10 @@
 """Starts the command again in several processes, with torch.distributed.elastic, and ends all of them together.
 
 The launcher is this process: it forwards Ctrl-C and SIGTERM to the processes of its machine, which save a checkpoint
-and stop; a second one stops them at once. When a process dies, the others get SIGTERM, and after 30 seconds SIGKILL.
-When the launcher dies, the kernel ends its processes. The main one has the terminal; what the others write is shown
-only if they fail without a report. Not covered: starting the launchers of other machines.
+and stop; a second one stops them at once. They are not started again then, whatever MAX_RESTARTS is. When a process
+dies, the others get SIGTERM, and after 30 seconds SIGKILL. When the launcher dies, the kernel ends its processes. The
+main one has the terminal; what the others write is shown only if they fail without a report. Not covered: starting the
+launchers of other machines.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from sentifactory.errors import ConfigError
 from sentifactory.system.hardware import list_usable_cores
 from sentifactory.system.progress import say
 from sentifactory.system.ranks import LAUNCHER_VARIABLE, is_set
+from sentifactory.system.stop_signals import StopRequests
 from sentifactory.system.supervisor import list_children, send_signal
 from sentifactory.training.processes.launch_plan import LaunchPlan
-from sentifactory.training.processes.rank_report import raise_cause
+from sentifactory.training.processes.rank_report import is_stopped, raise_cause
 
 # All machines must find each other within this time, and processes end this long after one of them has died.
 MEETING_S = 60
@@ -69,7 +71,7 @@ def launch_ranks(plan: LaunchPlan, words: Sequence[str]) -> None:
     )
     say(_describe(plan))
     try:
-        with _set_environment(plan), _forward_signals(), _silence_launcher():
+        with _set_environment(plan), _forward_signals() as requests, _forbid_restarts(requests), _silence_launcher():
             python = os.environ.get("PYTHON_EXEC", sys.executable)  # as torchrun has it
             elastic_launch(config, python)("-m", "sentifactory.cli", *words)
     except ChildFailedError as error:
@@ -111,16 +113,20 @@ def _set_environment(plan: LaunchPlan) -> Iterator[None]:
 
 
 @contextmanager
-def _forward_signals() -> Iterator[None]:
-    """Forward Ctrl-C and SIGTERM to the processes within the block; the third one ends this process as well."""
+def _forward_signals() -> Iterator[StopRequests]:
+    """Forward Ctrl-C and SIGTERM to the processes within the block; the third one ends this process as well.
+
+    Gives the requests to stop.
+    """
+    requests = StopRequests()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield requests
         return
-    counts = dict.fromkeys(_OUR_SIGNALS, 0)
 
     def forward(number: int, frame: Any) -> None:
-        counts[signal.Signals(number)] += 1
-        if sum(counts.values()) == 1:
+        if not requests.add():
+            return
+        if requests.count == 1:
             name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
             with suppress(RuntimeError):  # the handler may have interrupted another line
                 say(
@@ -129,7 +135,7 @@ def _forward_signals() -> Iterator[None]:
                 )
         for child in list_children(os.getpid()):
             send_signal(child, number)
-        if sum(counts.values()) > 2:
+        if requests.count > 2:
             raise KeyboardInterrupt
 
     previous = {number: signal.getsignal(number) for number in (*_OUR_SIGNALS, *_THEIR_SIGNALS)}
@@ -137,10 +143,33 @@ def _forward_signals() -> Iterator[None]:
         for number in _OUR_SIGNALS:
             if previous[number] != signal.SIG_IGN:
                 signal.signal(number, forward)
-        yield
+        yield requests
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _forbid_restarts(requests: StopRequests) -> Iterator[None]:
+    """Keep torch within the block from starting the processes again once they were asked to stop.
+
+    To torch they have failed. It forbids restarts itself in the same way, for processes that cannot be killed.
+    """
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+
+    stock = LocalElasticAgent._monitor_workers
+
+    def monitor(agent: Any, group: Any) -> Any:
+        result = stock(agent, group)
+        if requests.count or is_stopped(result.failures):  # the latter where another machine was asked
+            agent._remaining_restarts = 0
+        return result
+
+    LocalElasticAgent._monitor_workers = monitor
+    try:
+        yield
+    finally:
+        LocalElasticAgent._monitor_workers = stock
 
 
 @contextmanager

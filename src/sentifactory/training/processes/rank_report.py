@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sentifactory import errors
-from sentifactory.errors import EXIT_DEFECT, EXIT_INTERRUPTED, ConfigError, SentiFactoryError
+from sentifactory.errors import EXIT_DEFECT, ConfigError, SentiFactoryError
 from sentifactory.system.ranks import has_launcher, is_main_process, is_rank
-from sentifactory.system.stop_signals import StoppedError
+from sentifactory.system.stop_signals import StoppedError, describe_kept
 from sentifactory.system.supervisor import PR_SET_PDEATHSIG, call_prctl
 from sentifactory.training.run.collectives import is_lost_connection
 
@@ -28,7 +28,7 @@ _KEY = "sentifactory"
 # The main process writes the run card; when another one ends, the launcher ends all of them.
 _MAIN_ENDS_WITHIN_S = 30.0
 
-ERROR, STOPPED, INTERRUPTED, LOST, DEFECT = "error", "stopped", "interrupted", "lost connection", "defect"
+ERROR, STOPPED, LOST, DEFECT = "error", "stopped", "lost connection", "defect"
 
 
 class RankDefectError(Exception):
@@ -48,7 +48,9 @@ def report_to_launcher() -> Iterator[None]:
     except BaseException as error:
         report = describe_end(error)
         _write(report, error)
-        is_agreed = report["kind"] == STOPPED or getattr(error, "is_reported_by_main", False)
+        # What a signal interrupts is not agreed: the main process may be waiting for this one.
+        is_agreed = bool(isinstance(error, StoppedError) and error.what)
+        is_agreed = is_agreed or getattr(error, "is_reported_by_main", False)
         if is_agreed and not is_main_process():
             time.sleep(_MAIN_ENDS_WITHIN_S)
         if has_launcher():
@@ -61,10 +63,12 @@ def describe_end(error: BaseException) -> dict[str, Any]:
     if isinstance(error, SentiFactoryError):
         fields = {name: getattr(error, name) for name in ("what", "where", "expected", "next_step", "code")}
         return {"kind": ERROR, "class": type(error).__name__, "fields": fields, "exit_code": error.exit_code}
-    if isinstance(error, StoppedError):
-        return {"kind": STOPPED, "what": error.what, "number": error.number, "exit_code": error.code}
     if isinstance(error, KeyboardInterrupt | SystemExit):
-        return {"kind": INTERRUPTED, "exit_code": EXIT_INTERRUPTED}
+        stop = error if isinstance(error, StoppedError) else StoppedError()
+        what, continues = (stop.what, stop.continues) if stop.what else describe_kept()
+        return {
+            "kind": STOPPED, "what": what, "continues": continues, "number": stop.number, "exit_code": stop.code
+        }  # fmt: skip
     kind = LOST if is_lost_connection(error) else DEFECT
     text = f"{type(error).__name__}: {error}"
     return {"kind": kind, "what": text, "traceback": traceback.format_exc(), "exit_code": EXIT_DEFECT}
@@ -79,6 +83,30 @@ def _write(report: Mapping[str, Any], error: BaseException) -> None:
         Path(file).write_text(json.dumps({"message": {"message": str(error), "extraInfo": extra, _KEY: report}}))
 
 
+def is_stopped(failures: Mapping[int, Any]) -> bool:
+    """Return whether the run ended because it was asked to stop.
+
+    Args:
+        failures: torch's ProcessFailure by rank; empty while all processes run.
+    """
+    return bool(failures) and _read_report(failures[_find_cause(failures)]).get("kind") == STOPPED
+
+
+def _read_report(failure: Any) -> dict[str, Any]:
+    message = failure.message
+    return dict(message.get(_KEY) or {}) if isinstance(message, dict) else {}
+
+
+def _find_cause(failures: Mapping[int, Any]) -> int:
+    """Return the rank of the process that ended the run; torch then loses or stops the others, in the same second."""
+
+    def sort_key(rank: int) -> tuple[Any, ...]:
+        kind = _read_report(failures[rank]).get("kind")
+        return kind == LOST, failures[rank].timestamp, kind == STOPPED, rank
+
+    return min(failures, key=sort_key)
+
+
 def raise_cause(failures: Mapping[int, Any], total: int, read_tail: Any) -> NoReturn:
     """Raise the error that ended a run.
 
@@ -89,25 +117,18 @@ def raise_cause(failures: Mapping[int, Any], total: int, read_tail: Any) -> NoRe
 
     Raises:
         SentiFactoryError: that a process reported.
-        StoppedError: when the run was stopped, or a process was killed.
-        KeyboardInterrupt: when it was interrupted before the first step.
+        StoppedError: when the run was stopped, or a process was killed; its code is 130 after Ctrl-C.
         RankDefectError: for an unexpected error.
     """
-
-    def read_report(rank: int) -> dict[str, Any]:
-        message = failures[rank].message
-        return dict(message.get(_KEY) or {}) if isinstance(message, dict) else {}
-
-    reports = {rank: read_report(rank) for rank in failures}
-    rank = min(failures, key=lambda one: (reports[one].get("kind") == LOST, failures[one].timestamp, one))
+    reports = {rank: _read_report(failure) for rank, failure in failures.items()}
+    rank = _find_cause(failures)
     report, code = reports[rank], failures[rank].exitcode
     kind = report.get("kind")
     if kind == ERROR:
         raise getattr(errors, report["class"], ConfigError)(**report["fields"])
-    if kind == STOPPED:
-        raise StoppedError(report["what"], report["number"])
-    if kind == INTERRUPTED:
-        raise KeyboardInterrupt
+    if kind == STOPPED:  # the main process, the first that has stopped, knows what it has written
+        report = reports[min(one for one in reports if reports[one].get("kind") == STOPPED)]
+        raise StoppedError(report["what"], report["number"], continues=report["continues"])
     if kind == LOST:
         raise StoppedError("A process on another machine has ended, and those of this one with it.", signal.SIGTERM)
     name = f"process {rank + 1} of {total}"

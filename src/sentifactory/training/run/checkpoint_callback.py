@@ -19,7 +19,7 @@ from sentifactory.errors import ConfigError
 from sentifactory.models.complete_folder import list_checkpoints
 from sentifactory.system.progress import say
 from sentifactory.system.ranks import has_launcher
-from sentifactory.system.stop_signals import StoppedError
+from sentifactory.system.stop_signals import StoppedError, StopRequests, end_by, note_kept
 from sentifactory.task.model_folder import TASK_NAME, write_model_task
 from sentifactory.task.task import Task
 from sentifactory.training.run.checkpoints import (
@@ -47,6 +47,7 @@ class CheckpointCallback(BaseCallback):
         self._settings = settings
         self._fingerprint = fingerprint
         self._stack = stack
+        self._stop_requests = StopRequests()
         self._stop_signal: int | None = None  # that this process has got
         self._agreed_stop: int | None = None  # that any process has got, known to all of them
         self._process = os.getpid()
@@ -138,6 +139,7 @@ class CheckpointCallback(BaseCallback):
                 self._write_task(folder)
                 mark_complete(folder, self._fingerprint, order_generator=start)
                 remove_older(Path(args.output_dir), self._limit, state.best_model_checkpoint)
+                note_kept(args.output_dir, folder.name)
         if self._agreed_stop is not None:
             wait_for_ranks(args.device)  # the main process has marked the checkpoint
             place = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -177,13 +179,14 @@ class CheckpointCallback(BaseCallback):
     def _request_stop(self, number: int, frame: Any) -> None:
         if os.getpid() != self._process:  # a worker of the data loader, which inherits the handlers
             if number == signal.SIGTERM:  # the trainer ends it
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
+                end_by(number)
             return  # Ctrl-C reaches every process of the terminal, and the last step still needs its workers
+        if not self._stop_requests.add():
+            return
+        if self._stop_requests.count > 1:
+            end_by(number)
+            return
         self._stop_signal = number
-        # A second signal ends the run at once.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if has_launcher():
             return
         name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"

@@ -180,7 +180,7 @@ def choose_start(settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any
             )
         if settings.get("save_only_model"):
             say("With save_only_model the optimizer starts from scratch, so the weights will not be the same.")
-        note_kept(ours[-1], "the last checkpoint")
+        note_kept(output_dir, ours[-1].name)
         chosen["resume_from_checkpoint"] = str(ours[-1])
         chosen["overwrite_output_dir"] = False
         # The patience counter of early stopping is continued.
