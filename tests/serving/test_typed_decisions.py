@@ -1,4 +1,4 @@
-"""Typed decisions have the probabilities of /predict where the model was taught the question, else they are refused."""
+"""Typed decisions: the probabilities of /predict where the model was taught the question, else a refusal."""
 
 from __future__ import annotations
 

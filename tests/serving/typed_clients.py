@@ -1,8 +1,8 @@
 """Asks a service with clients that are not ours, in the environment of vLLM; see `test_typed_decisions`.
 
-Arguments: address, key. The questions come as JSON on the standard input; the last line of the standard output holds the
-answers. vLLM's own models build the requests to `/v1/systemone` and check the answers; `/v1/decisions` is asked by OpenAI's
-client.
+Arguments: address, key. The questions come as JSON on the standard input; the last line of the standard output holds
+the answers. vLLM's own models build the requests to `/v1/systemone` and check the answers; OpenAI's client asks
+`/v1/decisions`.
 """
 
 from __future__ import annotations
