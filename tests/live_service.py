@@ -18,14 +18,19 @@ from sentifactory.serving.http.api import build_app
 from sentifactory.serving.http.prediction_service import PredictionService
 from sentifactory.serving.http.server import build_config
 from sentifactory.serving.service_settings import Access, Limits
-from sentifactory.task.task import BINARY_SENTIMENT
+from sentifactory.task.task import BINARY_SENTIMENT, Task
 
 KEY = "a-key-of-the-tests"
 
 
-def build_service(engine: Engine, limits: Limits, threshold: float | None = None) -> PredictionService:
-    backend = BatchingBackend(engine, limits.batch_items, limits.batch_wait_s)
-    return PredictionService(backend, AnswerFormatter(BINARY_SENTIMENT, "scripted", None, threshold), limits)
+def build_service(
+    engine: Engine, limits: Limits, threshold: float | None = None, task: Task = BINARY_SENTIMENT
+) -> PredictionService:
+    return serve_engine(engine, AnswerFormatter(task, "scripted", None, threshold), limits)
+
+
+def serve_engine(engine: Engine, formatter: AnswerFormatter, limits: Limits) -> PredictionService:
+    return PredictionService(BatchingBackend(engine, limits.batch_items, limits.batch_wait_s), formatter, limits)
 
 
 def build_upstream_service(backend: Backend, limits: Limits) -> PredictionService:

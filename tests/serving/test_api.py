@@ -23,6 +23,20 @@ from sentifactory.task.task import BINARY_SENTIMENT
 from tools.service_bench.scripted_engine import ScriptedEngine, script_answer
 
 LIMITS = Limits(text_chars=50, list_items=5, body_bytes=2000, body_s=0.5, queue_items=8, request_s=1.0)
+ASKED = {
+    "/predict": {"text": "好"},
+    "/v1/systemone": {
+        "state": "好",
+        "questions": {"a": {"type": "choice", "criteria": {"negative": None, "positive": None}}},
+    },
+    "/v1/decisions": {
+        "model": "",
+        "input": "好",
+        "questions": [
+            {"type": "choice", "instructions": "", "choices": [{"value": "negative"}, {"value": "positive"}]}
+        ],
+    },
+}
 BROKEN, SILENT, SECRET = "坏", "无", "/home/secret/model on 10.0.0.7"
 
 
@@ -222,7 +236,7 @@ def test_every_route_asks_for_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong += [{"Authorization": KEY}, {"Authorization": f"Basic {KEY}"}]
     with serve_live(service, access) as address, httpx.Client(base_url=address, trust_env=False) as client:
         for path, method in table:
-            body = {"json": {"text": "好"}} if method == "POST" else {}
+            body = {"json": ASKED[path]} if method == "POST" else {}
             for headers in wrong:
                 response = client.request(method, path, headers=headers, **body)
                 if path in OPEN_ROUTES:

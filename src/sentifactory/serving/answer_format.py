@@ -15,7 +15,7 @@ from sentifactory.task.task import Task
 # By label; other labels have none.
 EMOJI = {"positive": "\U0001f60a", "negative": "\U0001f61e", "neutral": "\U0001f610"}
 CALIBRATED = "calibrated"
-_DIGITS = 6
+PROBABILITY_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,13 @@ class AnswerFormatter:
             "text": text,
             "label": name,
             "emoji": EMOJI.get(name) if name is not None else None,
-            "score": None if decision.score is None else round(decision.score, _DIGITS),
+            "score": None if decision.score is None else round(decision.score, PROBABILITY_DIGITS),
             "probabilities": None
             if probabilities is None
-            else {label: round(value, _DIGITS) for label, value in zip(self.task.labels, probabilities, strict=True)},
+            else {
+                label: round(value, PROBABILITY_DIGITS)
+                for label, value in zip(self.task.labels, probabilities, strict=True)
+            },
             "unsure": decision.is_unsure,
             "model": self.model,
             "latency_ms": round(1000 * latency_s, 2),

@@ -53,7 +53,7 @@ def serve(
     vllm_log: Annotated[str | None, typer.Option("--vllm_log", help=LOG_HELP)] = None,
     vllm_dtype: Annotated[str | None, typer.Option("--vllm_dtype", help=DTYPE_HELP)] = None,
 ) -> None:
-    """Serve a model over REST: POST /predict, GET /health, /metrics and /docs.
+    """Serve a model over REST: POST /predict, /v1/systemone and /v1/decisions, GET /health, /metrics and /docs.
 
     If the environment variable SENTIFACTORY_SERVE_KEY is set, every request but /health and /docs must carry that key
     (Authorization: Bearer KEY). On SIGTERM or Ctrl-C the service answers open requests and exits.

@@ -1,9 +1,14 @@
-"""The HTTP interface: POST /predict, GET /health, /health/ready, /metrics, /openapi.json and /docs."""
+"""The HTTP interface.
+
+POST /predict, /v1/systemone, /v1/decisions; GET /health, /health/ready, /metrics, /openapi.json, /docs.
+"""
+
 # Annotations are not postponed here: FastAPI reads them, and its types are imported within the function.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sentifactory
@@ -13,11 +18,20 @@ from sentifactory.serving.http.openapi import API_SUMMARY, describe_routes
 from sentifactory.serving.http.prediction_service import PredictionService
 from sentifactory.serving.http.problems import Problem
 from sentifactory.serving.http.request_body import BodyReader, ClientGoneError
+from sentifactory.serving.http.typed_decisions import (
+    DECISIONS_ROUTE,
+    SYSTEM_ONE_ROUTE,
+    DecisionProtocol,
+    OpenAiDecisions,
+    SystemOne,
+)
 from sentifactory.serving.service_settings import Access
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.requests import Request
+
+Answer = Callable[[Any], Coroutine[Any, Any, Any]]  # from the JSON of a body to that of its answer
 
 _CLIENT_GONE_STATUS = 499  # for the metrics; it is never sent
 
@@ -67,12 +81,18 @@ def add_routes(app: "FastAPI", service: PredictionService, *, has_key: bool) -> 
 
     bodies = BodyReader(service.limits)
 
-    async def predict(request: Request) -> Response:
-        try:
-            return JSONResponse(await predict_while_connected(service, bodies, request))
-        except ClientGoneError:
-            service.metrics.disconnects.inc()
-            return Response(status_code=_CLIENT_GONE_STATUS)
+    def answer_with(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+        async def respond(request: Request) -> Response:
+            try:
+                return JSONResponse(await answer_while_connected(answer, bodies, request))
+            except ClientGoneError:
+                service.metrics.disconnects.inc()
+                return Response(status_code=_CLIENT_GONE_STATUS)
+
+        return respond
+
+    def answer_typed(protocol: DecisionProtocol) -> Callable[[Request], Awaitable[Response]]:
+        return answer_with(partial(service.answer_questions, protocol=protocol))
 
     async def get_health(request: Request) -> dict[str, Any]:
         formatter = service.formatter
@@ -88,7 +108,9 @@ def add_routes(app: "FastAPI", service: PredictionService, *, has_key: bool) -> 
 
     described = describe_routes(service.formatter.task, service.limits, has_key=has_key)
     for path, method, endpoint, operation in (
-        ("/predict", "POST", predict, "predict"),
+        ("/predict", "POST", answer_with(service.predict), "predict"),
+        (SYSTEM_ONE_ROUTE, "POST", answer_typed(SystemOne(service.formatter)), "systemone"),
+        (DECISIONS_ROUTE, "POST", answer_typed(OpenAiDecisions(service.formatter)), "decisions"),
         ("/health", "GET", get_health, "health"),
         ("/health/ready", "GET", get_ready, "ready"),
         ("/metrics", "GET", get_metrics, "metrics"),
@@ -125,14 +147,14 @@ def add_error_handlers(app: "FastAPI", service: PredictionService) -> None:
     app.add_exception_handler(HTTPException, answer_http)
 
 
-async def predict_while_connected(service: PredictionService, bodies: BodyReader, request: "Request") -> Any:
+async def answer_while_connected(answer: Answer, bodies: BodyReader, request: "Request") -> Any:
     """Return the answer to a request; cancel it as soon as the client disconnects.
 
     Raises:
         Problem: when there is no result.
         ClientGoneError: when the client has disconnected.
     """
-    work = asyncio.ensure_future(service.predict(await bodies.read(request)))
+    work = asyncio.ensure_future(answer(await bodies.read(request)))
     disconnect = asyncio.ensure_future(request.receive())  # after the body, nothing else can come
     try:
         await asyncio.wait({work, disconnect}, return_when=asyncio.FIRST_COMPLETED)

@@ -4,7 +4,9 @@
 from typing import Annotated, Any
 
 from sentifactory.clean_text import VISIBLE
+from sentifactory.serving.http.decision_forms import build_forms, describe_form
 from sentifactory.serving.http.problems import CODES
+from sentifactory.serving.http.typed_decisions import DECISIONS_ROUTE, SYSTEM_ONE_ROUTE, has_stars
 from sentifactory.serving.service_settings import Limits
 from sentifactory.task.task import Task
 
@@ -20,7 +22,7 @@ _ERRORS = {
     413: "Body, list or text is too long.",
     415: "The body is not sent as application/json.",
     421: "Without a key the service answers only under the host names that it knows.",
-    422: "The JSON does not match the schema, or the model gave no label.",
+    422: "The JSON does not match the schema, the model was not taught the question, or it gave no label.",
     429: "The service is busy; Retry-After says when to try again.",
     431: "The head of the request is too large.",
     500: "Internal error of the service.",
@@ -84,7 +86,31 @@ def describe_routes(task: Task, limits: Limits, *, has_key: bool) -> dict[str, d
     errors = {status: {"description": words, "model": Error} for status, words in _ERRORS.items()}
     # Only describes the key: `AuthMiddleware` checks it.
     access = {"dependencies": [Depends(HTTPBearer(scheme_name="key", auto_error=False))] if has_key else []}
+    forms = build_forms()
+    not_found = {404: {"description": "The service has another model.", "model": Error}}
+
+    def describe_typed(summary: str, request: type[Any], answer: type[Any], example: dict[str, Any]) -> dict[str, Any]:
+        content = {"application/json": {"schema": describe_form(request), "example": example}}
+        return {
+            "summary": summary,
+            "openapi_extra": {"requestBody": {"required": True, "content": content}},
+            "responses": {200: {"description": "The answers.", "model": answer}, **errors, **not_found},
+            **access,
+        }
+
     return {
+        SYSTEM_ONE_ROUTE: describe_typed(
+            "Answer what the model was taught, as vLLM's typed decisions",
+            forms.system_one,
+            forms.system_one_answer,
+            _show_system_one(task),
+        ),
+        DECISIONS_ROUTE: describe_typed(
+            "Answer what the model was taught, as OpenAI's decisions",
+            forms.decisions,
+            forms.decisions_answer,
+            _show_decisions(task),
+        ),
         "/predict": {
             "summary": "Label a text or a list of texts",
             "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}},
@@ -115,3 +141,22 @@ def describe_routes(task: Task, limits: Limits, *, has_key: bool) -> dict[str, d
             **access,
         },
     }
+
+
+def _show_system_one(task: Task) -> dict[str, Any]:
+    question = (
+        {"type": "score", "criteria": list(task.labels)}
+        if has_stars(task)
+        else {"type": "choice", "criteria": dict.fromkeys(task.labels, "")}  # FastAPI leaves out null
+    )
+    return {"state": _EXAMPLE, "questions": {task.answer_key: question}}
+
+
+def _show_decisions(task: Task) -> dict[str, Any]:
+    asked = {"name": task.answer_key, "instructions": ""}
+    question = (
+        {"type": "score", **asked, "levels": [{"label": label} for label in task.labels]}
+        if has_stars(task)
+        else {"type": "choice", **asked, "choices": [{"value": label} for label in task.labels]}
+    )
+    return {"model": "", "input": _EXAMPLE, "questions": [question]}

@@ -11,11 +11,12 @@ from sentifactory.clean_text import clean_text
 from sentifactory.engines.openai.request_errors import ReviewRefusedError
 from sentifactory.errors import EngineError
 from sentifactory.records import Review
-from sentifactory.serving.answer_format import AnswerFormatter
+from sentifactory.serving.answer_format import AnswerFormatter, Decision
 from sentifactory.serving.backends.backend import Backend
 from sentifactory.serving.http.admission import AdmissionQueue
 from sentifactory.serving.http.problems import Problem
 from sentifactory.serving.http.prometheus_metrics import Metrics
+from sentifactory.serving.http.typed_decisions import DecisionProtocol
 from sentifactory.serving.service_settings import Limits
 from sentifactory.system.progress import say
 
@@ -60,6 +61,22 @@ class PredictionService:
         with self.admission.admit(1) as count_answered:
             return await self._answer(text, count_answered)
 
+    async def answer_questions(self, body: Any, protocol: DecisionProtocol) -> dict[str, Any]:
+        """Return the answers to typed questions about one text; the model is asked once for all of them.
+
+        Args:
+            body: of the request.
+            protocol: its form, and that of the answer.
+
+        Raises:
+            Problem: when there is no result.
+        """
+        request = protocol.read(body)
+        text = check_text({TEXT_KEY: request.text}, self.limits)
+        self.check_ready()
+        with self.admission.admit(1) as count_answered:
+            return protocol.write(request, await self._decide(text, count_answered))
+
     async def _predict_list(self, items: list[Any]) -> list[dict[str, Any]]:
         if len(items) > self.limits.list_items:
             raise Problem("list_too_long", f"the list holds {len(items)} texts; {self.limits.list_items} are allowed")
@@ -90,6 +107,10 @@ class PredictionService:
 
     async def _answer(self, text: str, count_answered: Callable[[int], None]) -> dict[str, Any]:
         start = time.monotonic()
+        decision = await self._decide(text, count_answered)
+        return self.formatter.to_dict(text, decision, time.monotonic() - start)
+
+    async def _decide(self, text: str, count_answered: Callable[[int], None]) -> Decision:
         try:
             async with asyncio.timeout(self.limits.request_s):
                 prediction = await self.backend.ask(Review(clean_text(text)[0]))  # cleaned like training texts
@@ -110,7 +131,7 @@ class PredictionService:
         if decision is None:
             raise Problem("no_label", "the model gave no label for this text")
         self.metrics.count_answer(decision.label, decision.is_unsure)
-        return self.formatter.to_dict(text, decision, time.monotonic() - start)
+        return decision
 
 
 def check_text(body: Any, limits: Limits) -> str:

@@ -25,6 +25,7 @@ CODES: dict[str, int] = {
     "wrong_host": 421,
     "wrong_form": 422,
     "no_label": 422,
+    "not_taught": 422,
     "queue_full": 429,
     "too_many_behind": 429,
     "head_too_large": 431,
