@@ -63,7 +63,7 @@ class MeddlingEngine(ScriptedEngine):
         return super().predict(reviews, on_answer)
 
 
-def label(source: Path, engine: ScriptedEngine, meddle: Callable[[], None] = lambda: None) -> None:
+def label(source: Path, engine: ScriptedEngine, meddle: Callable[[], object] = lambda: None) -> None:
     """Label the file, and meddle while the model loads."""
 
     def open_predictor() -> EngineRowPredictor:
