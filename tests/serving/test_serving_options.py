@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from pathlib import Path
 
 import pytest
-from live_service import KEY
+from live_service import KEY, build_service
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
@@ -19,9 +20,11 @@ from sentifactory.models.weights import hash_weights
 from sentifactory.records import Prediction
 from sentifactory.serving.answer_format import build_formatter, name_model
 from sentifactory.serving.backends.model_loading import ModelChoice, choose_kind
-from sentifactory.serving.http.server import bind_socket, describe_calls
+from sentifactory.serving.http.api import build_app as build_api
+from sentifactory.serving.http.server import bind_socket, describe_calls, run_server
 from sentifactory.serving.service_settings import KEY_VARIABLE, Access, Limits, read_key
 from sentifactory.task.task import BINARY_SENTIMENT
+from tools.service_bench.scripted_engine import ScriptedEngine
 
 
 def calibrate(folder: Path, threshold: float | None) -> None:
@@ -158,6 +161,19 @@ def test_the_socket_is_known_for_tcp_so_that_answers_do_not_wait() -> None:
             return await accepted
 
     assert asyncio.run(accept()) == 1
+
+
+def test_of_two_services_on_one_port_the_second_to_listen_is_refused() -> None:
+    """Both are bound while their models load; uvloop alone would let both say that they are ready."""
+    with bind_socket(Access(port=0)) as first:
+        port = first.getsockname()[1]
+        with bind_socket(Access(port=port)) as second:
+            first.listen()
+            service = build_service(ScriptedEngine(BINARY_SENTIMENT), Limits())
+            with pytest.raises(ConfigError) as refused:
+                run_server(build_api(service, Access()), service, second, lambda: signal.raise_signal(signal.SIGTERM))
+    assert (refused.value.code, refused.value.exit_code) == ("address-unusable", 2)
+    assert str(port) in refused.value.where
 
 
 def test_limits_as_they_stand_are_sound() -> None:

@@ -83,6 +83,49 @@ def test_a_review_on_which_the_engine_breaks_spoils_no_other_answer() -> None:
     assert isinstance(broken, EngineError)
 
 
+class PanicError(BaseException):
+    """As PyO3 raises it where code in Rust panics."""
+
+
+class PanickingEngine(ScriptedEngine):
+    """Panics at some texts."""
+
+    def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
+        if any("坏" in review.text for review in reviews):
+            raise PanicError("called unwrap on None")
+        return super().predict(reviews, on_answer)
+
+
+def test_a_panic_of_the_engine_is_the_error_of_its_review_alone() -> None:
+    async def run() -> list[object]:
+        backend = BatchingBackend(PanickingEngine(BINARY_SENTIMENT), batch_items=8, batch_wait_s=0.0)
+        await backend.open()
+        asked = [asyncio.wait_for(backend.ask(Review(text)), 10) for text in ("坏", "好")]
+        answers: list[object] = [*(await asyncio.gather(*asked, return_exceptions=True)), backend.is_ready()]
+        await backend.close()
+        return answers
+
+    broken, answer, is_ready = asyncio.run(run())
+    assert isinstance(broken, EngineError)
+    assert answer == script_answer("好", 2)
+    assert is_ready
+
+
+def test_without_its_thread_the_engine_is_not_ready() -> None:
+    async def run() -> None:
+        backend = BatchingBackend(ScriptedEngine(BINARY_SENTIMENT), batch_items=8, batch_wait_s=0.0)
+        await backend.open()
+        assert backend.is_ready()
+        assert backend._thread is not None
+        await backend._thread.close()
+        assert not backend.is_ready()
+        with pytest.raises(NotReadyError):
+            await backend.ask(Review("好"))
+        await backend.close()
+
+    asyncio.run(run())
+
+
 def test_whoever_waits_when_it_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "CLOSE_WAIT_S", 0.01)
 
@@ -141,6 +184,19 @@ def test_all_places_are_given_away_once_the_pace_is_known() -> None:
     with queue.admit(60), queue.admit(40), pytest.raises(Problem) as full:
         queue.admit(1).__enter__()
     assert full.value.retry_after_s == 1.0
+
+
+def test_the_estimate_takes_no_longer_the_more_has_been_answered() -> None:
+    now = 0.0
+    queue = AdmissionQueue(100, max_wait_s=5.0, clock=lambda: now)
+    with queue.admit(1) as tell:
+        for _ in range(100_000):
+            now += 1e-4
+            tell(1)
+        started_s = time.thread_time()
+        waits_s = {queue.estimate_wait_s(9) for _ in range(200)}
+        assert time.thread_time() - started_s < 0.1
+    assert list(waits_s) == [pytest.approx(1e-3, rel=1e-3)]
 
 
 def test_overload_is_answered_at_once_with_429_and_everybody_is_answered() -> None:

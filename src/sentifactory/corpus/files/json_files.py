@@ -80,8 +80,13 @@ def open_json_lines(text: TextFile) -> Table:
     return Table("jsonl", text.encoding, header, str(text.path), False, text.sha256, iter_rows)
 
 
-def iter_objects(stream: TextIO) -> Iterator[NumberedObject]:
-    """Yield the object of each line with its line number, from 1; blank lines are skipped."""
+def iter_objects(stream: TextIO, lines: list[str] | None = None) -> Iterator[NumberedObject]:
+    """Yield the object of each line with its line number, from 1; blank lines are skipped.
+
+    Args:
+        stream: the file.
+        lines: is updated to the line of the object that was yielded last, as it is in the file.
+    """
     for number, line in enumerate(iter_lines(stream), start=1):
         if line.isspace():
             continue
@@ -94,6 +99,8 @@ def iter_objects(stream: TextIO) -> Iterator[NumberedObject]:
             yield BrokenRow(number, _describe_fault(error), shorten(line.rstrip("\r\n")))
             continue
         if isinstance(found, dict):
+            if lines is not None:
+                lines[:] = [line]
             yield number, found
         else:
             fault = f"the line is a JSON {type(found).__name__}, not an object"

@@ -43,6 +43,10 @@ class EngineThread:
         self._jobs.put((reviews, outcome, loop))
         return await outcome
 
+    def is_alive(self) -> bool:
+        """Return whether it can still answer."""
+        return self._thread.is_alive()
+
     async def close(self) -> None:
         """Let the thread finish its batch and end; wait for it up to `CLOSE_WAIT_S`."""
         self._jobs.put(None)
@@ -66,7 +70,7 @@ def predict_safely(engine: Engine, reviews: Sequence[Review]) -> list[Answer]:
     try:
         with hide_progress():
             return list(engine.predict(reviews))
-    except Exception as error:  # a tokenizer or a kernel may raise anything
+    except BaseException as error:  # a tokenizer or a kernel may raise anything; a panic in Rust is no Exception
         if len(reviews) == 1:
             return [error if isinstance(error, EngineError) else EngineError(f"{type(error).__name__}: {error}")]
     return [answer for review in reviews for answer in predict_safely(engine, [review])]
@@ -96,8 +100,13 @@ class BatchingBackend:
         self._collector: asyncio.Task[None] | None = None
 
     def is_ready(self) -> bool:
-        """Return whether it is open."""
-        return self._collector is not None and not self._collector.done()
+        """Return whether it is open, and its thread and its collector run."""
+        return (
+            self._thread is not None
+            and self._thread.is_alive()
+            and self._collector is not None
+            and not self._collector.done()
+        )
 
     async def open(self) -> None:
         """Start the engine's thread and the collector."""

@@ -36,6 +36,7 @@ class AdmissionQueue:
         self._busy_s = 0.0
         self._updated_at = clock()
         self._answered: deque[tuple[float, int]] = deque()  # (busy time, number of texts answered then)
+        self._n_answered = 0  # their sum: it is needed for every request
 
     @contextmanager
     def admit(self, n_texts: int) -> Iterator[Callable[[int], None]]:
@@ -64,15 +65,15 @@ class AdmissionQueue:
 
     def estimate_wait_s(self, n_more: int) -> float:
         """Return the seconds in which further texts would be answered; 0 while the throughput is unknown."""
-        n_answered = sum(number for _, number in self._answered)
-        if not n_answered:
+        if not self._n_answered:
             return 0.0
         span_s = min(WINDOW_S, self._busy_s)
-        return (self.n_texts + n_more) * span_s / n_answered
+        return (self.n_texts + n_more) * span_s / self._n_answered
 
     def _count(self, n_answered: int) -> None:
         self._advance()
         self._answered.append((self._busy_s, n_answered))
+        self._n_answered += n_answered
 
     def _advance(self) -> None:
         now = self._clock()
@@ -80,4 +81,4 @@ class AdmissionQueue:
             self._busy_s += now - self._updated_at
         self._updated_at = now
         while self._answered and self._answered[0][0] < self._busy_s - WINDOW_S:
-            self._answered.popleft()
+            self._n_answered -= self._answered.popleft()[1]

@@ -37,7 +37,7 @@ def bind_socket(access: Access) -> socket.socket:
     Raises:
         ConfigError: when the address cannot be bound.
     """
-    try:
+    with _explain_address(f"{access.host}:{access.port}"):
         if not 0 <= access.port <= HIGHEST_PORT:  # the resolver would take the remainder
             raise OverflowError(f"there is no port {access.port}")
         family, _, _, _, address = socket.getaddrinfo(access.host, access.port, type=socket.SOCK_STREAM)[0]
@@ -50,13 +50,20 @@ def bind_socket(access: Access) -> socket.socket:
         except BaseException:
             bound.close()
             raise
+    return bound
+
+
+@contextlib.contextmanager
+def _explain_address(where: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, OverflowError, UnicodeError) as error:
         raise ConfigError(
             f"This address cannot be used ({getattr(error, 'strerror', None) or error})",
-            where=f"{access.host}:{access.port}",
+            where=where,
             next_step="choose another --port, or --port 0 for a free one",
+            code="address-unusable",
         ) from error
-    return bound
 
 
 def format_address(host: str, port: int) -> str:
@@ -109,6 +116,9 @@ def run_server(
         service: its limits and metrics.
         bound: from `bind_socket`.
         on_listening: called when the server accepts requests.
+
+    Raises:
+        ConfigError: when another process has listened on the address since it was bound.
     """
     import uvicorn
 
@@ -135,4 +145,9 @@ def run_server(
                 for number, handler in before.items():
                     signal.signal(number, handler)
 
-    DrainingServer(build_config(app, service)).run(sockets=[bound])
+    config = build_config(app, service)
+    # Two sockets can be bound to one address until one of them listens, and uvloop ignores that the other cannot. Not
+    # earlier: while the model loads, a refused connection tells proxies and clients to go elsewhere.
+    with _explain_address(":".join(map(str, bound.getsockname()[:2]))):
+        bound.listen(config.backlog)
+    DrainingServer(config).run(sockets=[bound])

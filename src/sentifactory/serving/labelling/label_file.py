@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from sentifactory.corpus.files.encodings import show_undecodable
 from sentifactory.corpus.files.garbled_text import GarbledCount, word_garbled
@@ -22,6 +22,7 @@ from sentifactory.engines.model_identity import KNOWN_BY_NAME, is_known_by_name
 from sentifactory.errors import ConfigError
 from sentifactory.records import Prediction, Review, Source
 from sentifactory.serving.answer_format import AnswerFormatter
+from sentifactory.serving.labelling.input_guard import InputGuard
 from sentifactory.serving.labelling.prior_adaptation import (
     KEPT_PROBABILITIES,
     decide_adaptation,
@@ -106,7 +107,7 @@ def label_file(
         open_predictor: called only when there are rows left.
 
     Raises:
-        DataError: when the file cannot be used.
+        DataError: when the file cannot be used, or changes meanwhile: no row is kept that was read after that.
         ConfigError: when the output cannot be written, exists, or belongs to another run; or when answers cannot be
             adapted: the evidence for the shares of the labels is too thin.
         EngineError: when the engine fails; the same command resumes.
@@ -126,14 +127,16 @@ def label_file(
             where="--name",
             next_step="choose another --name",
         )
-    rows = open_rows(
-        source,
-        options.text_column,
-        options.encoding,
-        is_excel_safe=options.is_excel_safe,
-        is_adapted=options.adapt_prior,
-    )
-    n_rows = _count_rows(rows, source)
+    guard = InputGuard(source)
+    with guard.explain_failures():
+        rows = open_rows(
+            source,
+            options.text_column,
+            options.encoding,
+            is_excel_safe=options.is_excel_safe,
+            is_adapted=options.adapt_prior,
+        )
+        n_rows = _count_rows(rows, source)
     if options.adapt_prior:
         refuse_early(formatter, n_rows)
     is_kept = options.adapt_prior or (not options.overwrite and keeps_probabilities(out))
@@ -143,6 +146,7 @@ def label_file(
     with (
         _say_what_is_done(out, n_rows),
         ResumableOutput(out, settings, head, overwrite=options.overwrite) as output,
+        guard.explain_failures(),
     ):
         if output.n_rows > n_rows:
             raise ConfigError(
@@ -158,13 +162,21 @@ def label_file(
             with show_progress(f"Labelling {source.name}", total=n_rows, unit="rows") as progress:
                 progress.advance(output.n_rows)
                 n_done = output.n_rows
-                write = _make_writer(rows, formatter, output, progress, is_kept=is_kept)
+                write = _make_writer(rows, guard, formatter, output, progress, is_kept=is_kept)
                 predict(lambda: islice(rows.iter_rows(), n_done, None), write)
+        guard.check(rows.sha256)
+        if output.n_rows != n_rows:
+            raise guard.explain_change()
         counts, shift = output.counts, None
         if is_kept:
             adaptation = decide_adaptation(output, formatter, adapt_prior=options.adapt_prior)
             counts, shift = adaptation.counts, adaptation.describe(formatter.task)
-            output.complete(lambda kept, whole: write_adapted(kept, whole, rows, adaptation, out.parent))
+
+            def write_whole(kept: IO[bytes], whole: IO[bytes]) -> None:
+                write_adapted(kept, whole, rows, adaptation, out.parent)
+                guard.check(rows.sha256)  # its rows were read once more
+
+            output.complete(write_whole)
         else:
             output.complete(rows.complete)
     return {
@@ -224,12 +236,19 @@ def describe_settings(rows: RowFile, formatter: AnswerFormatter, identity: Mappi
 
 
 def _make_writer(
-    rows: RowFile, formatter: AnswerFormatter, output: ResumableOutput, progress: Progress, *, is_kept: bool
+    rows: RowFile,
+    guard: InputGuard,
+    formatter: AnswerFormatter,
+    output: ResumableOutput,
+    progress: Progress,
+    *,
+    is_kept: bool,
 ) -> WriteRows:
     """Return what writes rows with their answers, or (`is_kept`) the probabilities of their labels alone."""
     n_labels = len(formatter.task.labels)
 
     def write(done: Sequence[Row], predictions: Sequence[Prediction | None]) -> None:
+        guard.check()  # the journal says that these rows are of the input as it was
         good: list[WholeRow] = []
         answers: list[Answer] = []
         bad: list[BrokenRow] = []

@@ -1,7 +1,7 @@
 """Reads and writes files to label: every row is written out unchanged, with its label, probability and model added.
 
-Rows of CSV and TSV keep their separator, quotes and line ends; objects of JSON lines keep their keys; Parquet keeps
-its types. Text files become UTF-8, with a byte order mark where the input has one. The three added columns are called
+Rows of CSV and TSV keep their separator, quotes and line ends, objects of JSON lines their spelling, and Parquet its
+types. Text files become UTF-8, with a byte order mark where the input has one. The three added columns are called
 label, probability and model, or predicted_label and so on where the file has such a column already. With answers that
 are adapted to other shares of the labels there are two more: unadapted_label and unadapted_probability.
 """
@@ -13,7 +13,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
@@ -192,7 +192,7 @@ def open_rows(
     )
 
 
-def name_added(header: Sequence[str], where: str, names: Sequence[str] = ADDED) -> tuple[str, ...]:
+def name_added(header: Collection[str], where: str, names: Sequence[str] = ADDED) -> tuple[str, ...]:
     """Return the names of the added columns.
 
     Args:
@@ -273,37 +273,38 @@ def _spell(answer: Answer) -> list[str]:
 
 
 def _open_json_lines(text: TextFile, text_column: str | None, names: Sequence[str]) -> RowFile:
+    reserved = {*names, *(_PREFIX + name for name in names)}
     with text.open(newline="\n") as stream:
-        header = collect_keys(islice(iter_objects(stream), HEADER_ROWS))
+        objects = iter_objects(stream)
+        header = collect_keys(islice(objects, HEADER_ROWS))
+        # No object may have an added key already: it would be replaced.
+        taken = {key for row in objects if not isinstance(row, BrokenRow) for key in reserved.intersection(row[1])}
     if not header:
         raise DataError(
             "The lines are not JSON objects", where=str(text.path), expected='one object per line: {"text": "很好"}'
         )
     key = header[find_columns(header, str(text.path), text=text_column, needs_label=False, can_name=True).text]
-    added = name_added(header, str(text.path), names)
-    line_end = _read_line_end(text).encode()
+    added = name_added({*header, *taken}, str(text.path), names)
+    line_end = _read_line_end(text)
 
     def iter_rows() -> Iterator[Row]:
+        lines: list[str] = []
         with text.open(newline="\n") as stream:
-            for record in iter_objects(stream):
+            for record in iter_objects(stream, lines):
                 if isinstance(record, BrokenRow):
                     yield record
                     continue
                 line, found = record
                 value = found.get(key)
                 review = value if isinstance(value, str) else None
-                yield _check_text(line, review, partial(json.dumps, found), False, found)
+                whole = lines[0].strip()
+                yield _check_text(line, review, partial(str, whole), False, whole)
 
     def encode(rows: Sequence[WholeRow], answers: Sequence[Answer]) -> bytes:
-        lines = []
-        for row, answer in zip(rows, answers, strict=True):
-            whole = {**row.content, **dict(zip(added, answer, strict=False))}
-            line = json.dumps(whole, ensure_ascii=False)
-            try:
-                lines.append(line.encode())
-            except UnicodeEncodeError:  # a lone surrogate in another field
-                lines.append(json.dumps(whole).encode())
-        return b"".join(line + line_end for line in lines)
+        # Spliced in: written anew, 1e400 would become Infinity, and long decimals would be rounded.
+        more = (json.dumps(dict(zip(added, answer, strict=False)), ensure_ascii=False) for answer in answers)
+        lines = (f"{row.content[:-1]}, {own[1:]}{line_end}" for row, own in zip(rows, more, strict=True))
+        return "".join(lines).encode(errors="backslashreplace")  # bytes that are no text become escapes of JSON
 
     mark = codecs.BOM_UTF8 if text.has_marker else b""
     return RowFile(text.path, text.sha256, key, text.encoding, added, mark, iter_rows, encode, None)
