@@ -14,7 +14,8 @@ with signal 9). Two nested supervisors ensure that any single `kill -9` is notic
 The server gets SIGTERM and time for a graceful shutdown; remaining processes get SIGTERM, then SIGKILL until none is
 left. Shared memory of a killed server (about 400 MB for vLLM) is freed. Not covered: a kill -9 of comparison, guard
 and supervisor at the same instant, and one that comes before the guard runs, which leaves a temporary folder without
-processes. Systems without /proc (macOS) use the pipe and the process group only.
+processes. Systems without /proc (macOS) have neither subreapers nor a signal at the parent's death: there `ps` lists
+the descendants, and the pipes and the process group end them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def call_prctl(option: int, value: int) -> None:
 
 
 def list_descendants(ancestor: int) -> list[int]:
-    """Return the ids of all descendants of a process, breadth first; empty without /proc.
+    """Return the ids of all descendants of a process, breadth first.
 
     Zombies are included: a process whose main thread has ended looks like one while its other threads still run, and
     the children of a killed server with many threads stay below such a zombie until it is gone.
@@ -63,13 +64,19 @@ def list_descendants(ancestor: int) -> list[int]:
 
 
 def list_children(parent: int) -> list[int]:
-    """Return the ids of the processes that a process started; empty without /proc."""
+    """Return the ids of the processes that a process started."""
     return _read_children().get(parent, [])
 
 
 def _read_children() -> dict[int, list[int]]:
     """Return the ids of the children of every process that has any."""
     children: dict[int, list[int]] = {}
+    if not has_proc():
+        # The listing contains `ps` itself, a child of ours, which has ended when it is read.
+        for line in read_ps("-A", "-o", "pid=,ppid=").splitlines():
+            process, started_by = map(int, line.split())
+            children.setdefault(started_by, []).append(process)
+        return children
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             text = entry.read_text(encoding="utf-8", errors="replace")
@@ -79,6 +86,31 @@ def _read_children() -> dict[int, list[int]]:
         parent = text.rpartition(")")[2].split()[1]
         children.setdefault(int(parent), []).append(int(entry.parent.name))
     return children
+
+
+def has_proc() -> bool:
+    """Return whether the system describes its processes as files (Linux)."""
+    return Path("/proc/self/stat").exists()
+
+
+def read_ps(*arguments: str) -> str:
+    """Return what the command `ps` of POSIX lists; "" where it cannot."""
+    try:
+        listing = subprocess.run(["ps", *arguments], capture_output=True, errors="replace", check=False)
+    except OSError:
+        return ""
+    return listing.stdout
+
+
+def has_argument(pid: int, argument: str) -> bool:
+    """Return whether a process is running that was started with an argument."""
+    if not has_proc():
+        return argument in read_ps("-ww", "-o", "args=", "-p", str(pid))
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return os.fsencode(argument) in words
 
 
 def list_shared_memory(pids: list[int]) -> set[Path]:
@@ -185,7 +217,7 @@ class Supervisor:
         """Send a signal to all descendants; return whether none is left in time."""
         for pid in list_descendants(os.getpid()):
             send_signal(pid, number)
-        if not Path("/proc").is_dir() and not self._has_exited():
+        if not has_proc() and not self._has_exited():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, number)
         return self._wait_until(self._is_childless, wait_s)
