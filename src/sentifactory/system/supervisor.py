@@ -15,7 +15,7 @@ The server gets SIGTERM and time for a graceful shutdown; remaining processes ge
 left. Shared memory of a killed server (about 400 MB for vLLM) is freed. Not covered: a kill -9 of comparison, guard
 and supervisor at the same instant, and one that comes before the guard runs, which leaves a temporary folder without
 processes. Systems without /proc (macOS) have neither subreapers nor a signal at the parent's death: there `ps` lists
-the descendants, and the pipes and the process group end them.
+the descendants before the server ends, because its orphans are no longer ours.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ class Supervisor:
         self._grace_s = grace_s
         self._guarded = guarded
         self._exit_code: int | None = None
+        self._orphans: list[int] = []  # processes that may not be below this one any more
 
     def run(self) -> int:
         """Run the child until it ends or the parent is gone, end all descendants, and return the child's exit code."""
@@ -199,7 +200,9 @@ class Supervisor:
                 self._exit_code = code if code >= 0 else 128 - code
 
     def _end_all(self) -> None:
-        shared_memory = list_shared_memory(list_descendants(os.getpid()))
+        below = list_descendants(os.getpid())
+        shared_memory = list_shared_memory(below)
+        self._orphans = [] if has_proc() else below
         if not self._has_exited():
             if self._child.stdin is not None:
                 self._child.stdin.close()
@@ -215,12 +218,14 @@ class Supervisor:
 
     def _signal_and_wait(self, number: int, wait_s: float) -> bool:
         """Send a signal to all descendants; return whether none is left in time."""
-        for pid in list_descendants(os.getpid()):
+        for pid in {*list_descendants(os.getpid()), *self._orphans}:
             send_signal(pid, number)
-        if not has_proc() and not self._has_exited():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._child.pid, number)
-        return self._wait_until(self._is_childless, wait_s)
+        return self._wait_until(self._is_alone, wait_s)
+
+    def _is_alone(self) -> bool:
+        """Return whether no child and no orphan is left."""
+        self._orphans = [pid for pid in self._orphans if read_ps("-o", "stat=", "-p", str(pid)).strip()[:1] not in ("", "Z")]
+        return self._is_childless() and not self._orphans
 
     def _wait_until(self, is_done: Callable[[], bool], wait_s: float) -> bool:
         deadline = time.monotonic() + wait_s
