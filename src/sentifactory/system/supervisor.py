@@ -224,7 +224,7 @@ class Supervisor:
 
     def _is_alone(self) -> bool:
         """Return whether no child and no orphan is left."""
-        self._orphans = [pid for pid in self._orphans if read_ps("-o", "stat=", "-p", str(pid)).strip()[:1] not in ("", "Z")]
+        self._orphans = [pid for pid in self._orphans if _read_state(pid) not in ("", "Z")]
         return self._is_childless() and not self._orphans
 
     def _wait_until(self, is_done: Callable[[], bool], wait_s: float) -> bool:
@@ -234,6 +234,11 @@ class Supervisor:
                 return False
             time.sleep(POLL_S)
         return True
+
+
+def _read_state(pid: int) -> str:
+    """Return the letter of a process's state, `Z` for a zombie; "" when it is gone."""
+    return read_ps("-o", "stat=", "-p", str(pid)).strip()[:1]
 
 
 def watch_signals() -> int:
