@@ -10,8 +10,9 @@ export PYTHONUNBUFFERED := 1
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
+# WITHOUT=vllm leaves .venv-vllm out (SENTIFACTORY_VLLM=none does so for every command).
 setup:  ## create .venv and .venv-vllm, or do nothing when they are up to date
-	@PYTHONPATH=src $(PYTHON) -m sentifactory.system.environments train vllm
+	@PYTHONPATH=src $(PYTHON) -m sentifactory.system.environments train vllm $(addprefix --without ,$(WITHOUT))
 
 demo: setup  ## reviews -> freeze-training -> base against tuned -> report, on this machine
 	$(BIN)/sentifactory demo

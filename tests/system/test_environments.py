@@ -73,13 +73,16 @@ def test_the_gpu_is_found_by_nvidia_smi(
     assert environments.has_nvidia_gpu() is expected
 
 
-def test_an_environment_with_its_stamp_is_left_alone(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_with_its_stamp_is_left_alone(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(environments, "run_step", lambda *_, **__: pytest.fail("nothing was to be done"))
     (checkout / ".venv").mkdir()
     stamp = checkout / ".venv" / environments.STAMP_NAME
     stamp.write_text(environments.compute_stamp("train", checkout))
-    environments.prepare_environment("train", checkout)
+    environments.prepare_environments(["train"], checkout)
     assert not (checkout / ".venv" / "bin").exists()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_changed_lock_makes_the_stamp_stale(checkout: Path) -> None:
@@ -101,7 +104,6 @@ def test_an_interrupted_set_up_leaves_no_stamp_and_is_continued(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(environments, "run_step", interrupt)
-    monkeypatch.setattr(environments, "REQUIRED_GB", {"train": 0})
     with pytest.raises(KeyboardInterrupt):
         environments.prepare_environment("train", checkout)
     stamp = checkout / ".venv" / environments.STAMP_NAME
@@ -112,10 +114,95 @@ def test_an_interrupted_set_up_leaves_no_stamp_and_is_continued(
     assert (checkout / ".venv" / "pyvenv.cfg").stat().st_mtime_ns == made_at, "the environment was made anew"
 
 
+@pytest.mark.parametrize(
+    ("platform_of", "without", "variable", "expected"),
+    [
+        (("linux", "x86_64"), [], None, ["train", "vllm"]),
+        (("linux", "x86_64"), ["vllm"], None, ["train"]),
+        (("linux", "x86_64"), [], "none", ["train"]),
+        (("linux", "aarch64"), [], None, ["train"]),
+        (("darwin", "arm64"), [], None, ["train"]),
+    ],
+)
+def test_vllm_is_left_out_where_it_is_unwanted_or_not_locked(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    platform_of: tuple[str, str],
+    without: list[str],
+    variable: str | None,
+    expected: list[str],
+) -> None:
+    use_platform(monkeypatch, *platform_of)
+    monkeypatch.delenv(environments.VLLM_VARIABLE, raising=False)
+    if variable:
+        monkeypatch.setenv(environments.VLLM_VARIABLE, variable)
+    assert environments.choose_kinds(["train", "vllm"], without=without) == expected
+    assert len(capsys.readouterr().err.splitlines()) == (0 if "vllm" in expected else 1)
+    assert environments.choose_kinds(["train"], without=without) == ["train"]
+
+
+def test_an_unknown_wish_about_vllm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(environments.VLLM_VARIABLE, "off")
+    with pytest.raises(ConfigError) as found:
+        environments.choose_kinds(["vllm"])
+    assert found.value.code == "option-value"
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "release", "is_fit"),
+    [
+        ("linux", "x86_64", "", True),
+        ("linux", "aarch64", "", True),
+        ("linux", "riscv64", "", False),
+        ("darwin", "arm64", "14.7.1", True),
+        ("darwin", "arm64", "13.6", False),
+        ("darwin", "x86_64", "14.7.1", False),
+    ],
+)
+def test_a_machine_without_packages_is_refused(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine: str, release: str, is_fit: bool
+) -> None:
+    use_platform(monkeypatch, system, machine)
+    monkeypatch.setattr(environments.platform, "mac_ver", lambda: (release, ("", "", ""), machine))
+    if is_fit:
+        environments.check_machine()
+    else:
+        with pytest.raises(ConfigError) as found:
+            environments.check_machine()
+        assert found.value.code == "platform"
+
+
+def test_the_costs_are_said_before_anything_is_fetched(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setenv("SENTIFACTORY_DEVICE", "cpu")
+    monkeypatch.setattr(environments, "check_disk_space", lambda *_: None)
+    monkeypatch.setattr(environments, "prepare_environment", lambda *_: said.append(capsys.readouterr().err))
+    environments.prepare_environments(["train", "vllm"], checkout)
+    train, vllm = environments.COSTS["train"], environments.COSTS["vllm-cpu"]
+    for cost in (train.download_gb, train.room_gb, train.cuda_gb, vllm.download_gb, vllm.room_gb):
+        assert f"{cost:g} GB" in said[0]
+    assert "WITHOUT=vllm" in said[0]
+    assert said[1] == "", "after the first fetch it is too late"
+
+
+def test_a_mac_downloads_no_cuda(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    use_platform(monkeypatch, "darwin", "arm64")
+    environments.announce_costs([environments.name_environment("train")])
+    assert "CUDA" not in capsys.readouterr().err
+
+
+def use_platform(monkeypatch: pytest.MonkeyPatch, system: str, machine: str) -> None:
+    monkeypatch.setattr(environments.sys, "platform", system)
+    monkeypatch.setattr(environments.platform, "machine", lambda: machine)
+
+
 def test_a_full_disk_is_said_before_anything_is_written(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments, "REQUIRED_GB", {"train": 10**9})
-    with pytest.raises(ConfigError, match="GB are free"):
-        environments.prepare_environment("train", checkout)
+    monkeypatch.setattr(environments, "COSTS", dict.fromkeys(environments.COSTS, environments.Cost(1, 10**9)))
+    with pytest.raises(ConfigError) as found:
+        environments.prepare_environments(["train"], checkout)
+    assert found.value.code == "disk-full"
     assert not (checkout / ".venv").exists()
 
 

@@ -10,10 +10,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from sentifactory.engines.vllm.vllm_install import NO_VLLM, VARIABLE, find_vllm_python, inspect_install
+from sentifactory.engines.vllm.vllm_install import PYTHON_VARIABLE, find_vllm_python, inspect_install
 from sentifactory.errors import ConfigError
-from sentifactory.system.environments import REQUIRED_GB, STAMP_NAME, compute_stamp, wants_modelscope
-from sentifactory.system.hardware import BF16_INSTRUCTIONS, describe_machine, read_processor_flags
+from sentifactory.system.environments import (
+    COSTS,
+    STAMP_NAME,
+    compute_stamp,
+    explain_left_out_vllm,
+    is_vllm_unwanted,
+    name_environment,
+    wants_modelscope,
+)
+from sentifactory.system.hardware import BF16_INSTRUCTIONS, describe_machine, find_device, read_processor_flags
 from sentifactory.system.network_settings import find_network_fault, mask_address
 
 Status = Literal["ok", "note", "missing"]
@@ -69,15 +77,18 @@ def check_machine(folder: Path) -> Finding:
     if facts["memory_gib"] < MINIMUM_MEMORY_GIB:
         step = "train with a smaller batch, or use a machine with more memory"
         return Finding("machine", "note", f"{summary}; the demo needs {MINIMUM_MEMORY_GIB:g} GiB", step, facts)
-    needed = REQUIRED_GB["train"] + REQUIRED_GB["vllm-cpu"]
-    if facts["free_gb"] < REQUIRED_GB["vllm-cpu"]:
-        return Finding("machine", "note", f"{summary}; a first set-up takes {needed} GB", "free some disk", facts)
+    needed = COSTS[name_environment("train")].room_gb + COSTS["vllm-cpu"].room_gb
+    if facts["free_gb"] < COSTS["vllm-cpu"].room_gb:
+        return Finding("machine", "note", f"{summary}; a first set-up takes {needed:.0f} GB", "free some disk", facts)
     return Finding("machine", "ok", summary, facts=facts)
 
 
 def check_gpu() -> Finding:
     """Check the GPU without loading torch: its memory, and whether it computes in bfloat16."""
     gpus = list_gpus()
+    if not gpus and find_device() == "mps":
+        summary = "That of the Apple chip (MPS): recipes with use_cpu: true leave it idle"
+        return Finding("gpu", "note", summary, "sentifactory train FILE.yaml use_cpu=false", {"gpus": []})
     if not gpus:
         summary = "None: training runs on the CPU in float32, vLLM in its CPU build"
         return Finding("gpu", "note", summary, facts={"gpus": []})
@@ -132,7 +143,7 @@ def check_training(root: Path) -> Finding:
     if missing:
         return Finding("training", "missing", f"Not installed: {', '.join(missing)}", "make setup", facts)
     summary = ", ".join(f"{name} {version}" for name, version in versions.items())
-    if not is_stamped(root, "train", ".venv"):
+    if not is_stamped(root, name_environment("train"), ".venv"):
         return Finding("training", "note", f"{summary}; other versions than in the lock", "make setup", facts)
     return Finding("training", "ok", summary, facts=facts)
 
@@ -150,9 +161,10 @@ def check_others() -> Finding:
 
 def check_vllm(root: Path) -> Finding:
     """Check the environment of vLLM."""
-    if os.environ.get(VARIABLE) == NO_VLLM:
-        return Finding("vllm", "note", f"Left out ({VARIABLE}={NO_VLLM}): transformers is used", f"unset {VARIABLE}")
     try:
+        reason = explain_left_out_vllm()
+        if reason and (is_vllm_unwanted() or not os.environ.get(PYTHON_VARIABLE)):
+            return Finding("vllm", "note", f"Left out ({reason}): transformers is used")
         install = inspect_install(find_vllm_python())
     except ConfigError as error:
         return Finding("vllm", "missing", error.what, error.next_step)

@@ -8,6 +8,7 @@ from typing import Any
 from sentifactory.errors import EngineError, SentiFactoryError
 from sentifactory.models.folder_checks import describe_load_error, find_unsafe_content, is_load_error
 from sentifactory.models.weights import ADAPTER_CONFIG
+from sentifactory.system.hardware import is_device_full
 from sentifactory.system.progress import hide_transformers_bars
 
 
@@ -17,7 +18,6 @@ def load_model(model_path: str, device: str, dtype: str) -> tuple[Any, Any]:
     Raises:
         EngineError: when one of them cannot be loaded, or the tokenizer has no chat template.
     """
-    import torch
     from transformers import AutoTokenizer
 
     try:
@@ -27,7 +27,7 @@ def load_model(model_path: str, device: str, dtype: str) -> tuple[Any, Any]:
     except Exception as error:
         if isinstance(error, SentiFactoryError) or not is_load_error(error):
             raise
-        is_memory = isinstance(error, torch.cuda.OutOfMemoryError)
+        is_memory = is_device_full(error)
         raise EngineError(
             f"The model cannot be loaded ({describe_load_error(error)})",
             where=model_path,

@@ -2,8 +2,9 @@
 
 `.venv` holds data, training, evaluation and the page; `.venv-vllm` holds vLLM alone, because LLaMA-Factory and vLLM
 need incompatible versions of transformers and starlette. This module uses the standard library only: `make` runs it
-before anything is installed. A stamp file, written last, holds the hash of everything that an environment is built
-from: if it matches, there is nothing to do; after an interrupted set-up it is missing, and the same command continues.
+before anything is installed. It says what an installation costs before it fetches anything. A stamp file, written
+last, holds the hash of everything that an environment is built from: if it matches, there is nothing to do; after an
+interrupted set-up it is missing, and the same command continues.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from sentifactory.errors import EXIT_BAD_INPUT, ConfigError, SentiFactoryError
@@ -26,8 +29,38 @@ from sentifactory.system.hardware import has_nvidia_gpu
 STAMP_NAME = ".sentifactory-stamp"
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 MINIMUM_PYTHON = (3, 11)
-# Disk space that an environment needs, with a margin; uv's cache shares its files through hard links.
-REQUIRED_GB = {"train": 8, "vllm-cpu": 4, "vllm-cuda": 14}
+MINIMUM_MACOS = 14  # wheels of av, which LLaMA-Factory imports, are for no older one
+# What the lock files can be installed on: `sys.platform` and `platform.machine()`.
+PLATFORMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
+VLLM_PLATFORM = ("linux", "x86_64")
+VLLM_VARIABLE = "SENTIFACTORY_VLLM"
+NO_VLLM = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an environment costs.
+
+    Attributes:
+        download_gb: wheels that are fetched, if none of them is in uv's cache.
+        room_gb: disk space; uv's cache shares its files through hard links.
+        cuda_gb: the part of download_gb that only a CUDA GPU needs.
+    """
+
+    download_gb: float
+    room_gb: float
+    cuda_gb: float = 0.0
+
+
+# Downloads are the sizes of the locked wheels for Python 3.11, as the registry states them. The room of `train` and
+# `vllm-cpu` was measured on Linux x86-64 with `du`; that of the others is computed from it and from the downloads.
+COSTS = {
+    "train": Cost(3.9, 7.5, cuda_gb=2.2),
+    "train-macos": Cost(1.1, 3.1),
+    "vllm-cpu": Cost(0.9, 3.2),
+    "vllm-cuda": Cost(4.0, 12.0),
+}
+_ROOM_MARGIN = 1.15
 
 
 def say(text: str) -> None:
@@ -40,10 +73,53 @@ def wants_modelscope() -> bool:
     return os.environ.get("USE_MODELSCOPE_HUB", "").lower() in ("1", "true", "yes", "on")
 
 
+def describe_platform() -> str:
+    """Return the system and the processor of this machine, such as `Linux on x86_64`."""
+    return f"{platform.system()} on {platform.machine()}"
+
+
+def is_vllm_unwanted() -> bool:
+    """Return whether the user does without vLLM: SENTIFACTORY_VLLM=none.
+
+    Raises:
+        ConfigError: when the variable has another value.
+    """
+    wish = os.environ.get(VLLM_VARIABLE, "")
+    if wish not in ("", NO_VLLM):
+        raise ConfigError(
+            f"{VLLM_VARIABLE} is {wish!r}",
+            expected=f"{NO_VLLM} (do without vLLM), or nothing",
+            next_step="correct it or unset it",
+            code="option-value",
+        )
+    return wish == NO_VLLM
+
+
+def explain_left_out_vllm() -> str | None:
+    """Return why the set-up leaves vLLM out on this machine, as a clause; None if it does not.
+
+    Raises:
+        ConfigError: when SENTIFACTORY_VLLM has an unknown value.
+    """
+    if is_vllm_unwanted():
+        return f"{VLLM_VARIABLE}={NO_VLLM}"
+    if (sys.platform, platform.machine()) != VLLM_PLATFORM:
+        return f"it is locked for Linux on x86_64, and this is {describe_platform()}"
+    return None
+
+
+def name_environment(kind: str) -> str:
+    """Return the name in `COSTS` of an environment (kind `train` or `vllm`) on this machine."""
+    if kind == "train":
+        return "train-macos" if sys.platform == "darwin" else "train"
+    return "vllm-cuda" if has_nvidia_gpu() else "vllm-cpu"
+
+
 def list_lock_files(name: str, root: Path) -> list[Path]:
-    """Return the lock files that make up an environment (`train`, `vllm-cpu` or `vllm-cuda`)."""
+    """Return the lock files that make up an environment of `COSTS`."""
     files = {
         "train": ["bootstrap.txt", "train.txt"],
+        "train-macos": ["bootstrap.txt", "train.txt"],
         "vllm-cpu": ["vllm-cpu.txt", "torch-cpu.txt"],
         "vllm-cuda": ["vllm-cuda.txt"],
     }
@@ -51,9 +127,9 @@ def list_lock_files(name: str, root: Path) -> list[Path]:
 
 
 def compute_stamp(name: str, root: Path) -> str:
-    """Return a hash of an environment's sources: lock files, Python, and for `train` our pyproject.toml."""
+    """Return a hash of an environment's sources: lock files, Python, and for training our pyproject.toml."""
     digest = hashlib.sha256(os.fsencode(f"{name} {sys.version} {root}"))
-    for file in list_lock_files(name, root) + ([root / "pyproject.toml"] if name == "train" else []):
+    for file in list_lock_files(name, root) + ([root / "pyproject.toml"] if name.startswith("train") else []):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -137,18 +213,67 @@ def install_torch_cpu(python: Path, root: Path) -> None:
     run_step([*wanted, "--index-url", PYTORCH_CPU_INDEX])
 
 
-def check_disk_space(name: str, root: Path) -> None:
+def check_machine() -> None:
+    """Refuse a Python or a system that the lock files have no packages for.
+
+    Raises:
+        ConfigError: when it is one.
+    """
+    if sys.version_info < MINIMUM_PYTHON:
+        raise ConfigError(
+            f"This is Python {sys.version.split()[0]}",
+            expected="Python 3.11 or newer",
+            next_step="run make PYTHON=/path/to/python3.11",
+            code="python-old",
+        )
+    if (sys.platform, platform.machine()) not in PLATFORMS:
+        raise ConfigError(
+            f"PyTorch has no build for {describe_platform()}",
+            expected="Linux on x86_64 or aarch64, or macOS on an Apple chip (on Windows: WSL2)",
+            next_step="run it on such a machine",
+            code="platform",
+        )
+    if sys.platform == "darwin" and int(platform.mac_ver()[0].partition(".")[0] or MINIMUM_MACOS) < MINIMUM_MACOS:
+        raise ConfigError(
+            f"This is macOS {platform.mac_ver()[0]}",
+            expected=f"macOS {MINIMUM_MACOS} or newer",
+            next_step="update the system",
+            code="platform",
+        )
+
+
+def check_disk_space(names: Sequence[str], root: Path) -> None:
     """Refuse to start when the disk would run full.
 
     Raises:
-        ConfigError: when less space is free than the environment needs.
+        ConfigError: when less space is free than the environments need.
     """
     free_gb = shutil.disk_usage(root).free / 1e9
-    if free_gb < REQUIRED_GB[name]:
+    needed_gb = sum(COSTS[name].room_gb for name in names) * _ROOM_MARGIN
+    if free_gb < needed_gb:
         raise ConfigError(
-            f"{free_gb:.1f} GB are free, but the environment {name} needs up to {REQUIRED_GB[name]} GB",
+            f"{free_gb:.1f} GB are free, but {' and '.join(names)} may need {needed_gb:.1f} GB",
             where=str(root),
-            next_step="free some space and run the same command",
+            next_step="free some space and run the same command"
+            + (", or leave vLLM out with --without vllm" if any(name.startswith("vllm") for name in names) else ""),
+            code="disk-full",
+        )
+
+
+def announce_costs(names: Sequence[str]) -> None:
+    """Print about how much is downloaded for environments and how much room they take, and how to do with less."""
+    for name in names:
+        say(f"{name}: downloads about {COSTS[name].download_gb:g} GB, takes about {COSTS[name].room_gb:g} GB of disk")
+    cuda_gb = sum(COSTS[name].cuda_gb for name in names)
+    if cuda_gb and not has_nvidia_gpu():
+        say(
+            f"{cuda_gb:g} GB of the download are CUDA libraries, although there is no NVIDIA GPU: the torchaudio of "
+            "the package registry, which LLaMA-Factory imports, does not load without them"
+        )
+    if any(name.startswith("vllm") for name in names):
+        say(
+            f"to do with less: make setup WITHOUT=vllm, or {VLLM_VARIABLE}={NO_VLLM} for all commands; language "
+            "models are then asked through transformers, which is slower"
         )
 
 
@@ -164,38 +289,70 @@ def hold_lock(root: Path) -> Iterator[None]:
         yield
 
 
-def prepare_environment(kind: str, root: Path) -> None:
-    """Bring `.venv` (kind `train`) or `.venv-vllm` (kind `vllm`) up to date with its lock files.
+def choose_kinds(kinds: Sequence[str], *, without: Sequence[str] = ()) -> list[str]:
+    """Return the kinds of environments that this machine gets, and say why one is left out.
+
+    Args:
+        kinds: `train` and `vllm`.
+        without: kinds that the user does without.
 
     Raises:
-        ConfigError: when Python is too old, the disk is too full, or a step fails.
+        ConfigError: when SENTIFACTORY_VLLM has an unknown value.
     """
-    if sys.version_info < MINIMUM_PYTHON:
-        raise ConfigError(
-            f"This is Python {sys.version.split()[0]}",
-            expected="Python 3.11 or newer",
-            next_step="run make PYTHON=/path/to/python3.11",
-        )
-    name = "train" if kind == "train" else "vllm-cuda" if has_nvidia_gpu() else "vllm-cpu"
-    folder = root / (".venv" if kind == "train" else ".venv-vllm")
-    stamp_file = folder / STAMP_NAME
-    stamp = compute_stamp(name, root)
-    if stamp_file.exists() and stamp_file.read_text() == stamp:
-        return
-    check_disk_space(name, root)
+    reason = "--without vllm" if "vllm" in without else explain_left_out_vllm()
+    if "vllm" not in kinds or reason is None:
+        return list(kinds)
+    say(f"vLLM is left out ({reason}): language models are asked through transformers")
+    return [kind for kind in kinds if kind != "vllm"]
+
+
+def prepare_environments(kinds: Sequence[str], root: Path) -> None:
+    """Bring `.venv` (kind `train`) and `.venv-vllm` (kind `vllm`) up to date with their lock files.
+
+    Raises:
+        ConfigError: when the machine is unfit, the disk is too full, or a step fails.
+    """
+    check_machine()
+    names = [name_environment(kind) for kind in kinds]
+    if outdated := [name for name in names if not is_current(name, root)]:
+        announce_costs(outdated)
+        check_disk_space(outdated, root)
+    for name in outdated:
+        prepare_environment(name, root)
+
+
+def find_folder(name: str, root: Path) -> Path:
+    """Return the folder of an environment of `COSTS`."""
+    return root / (".venv" if name.startswith("train") else ".venv-vllm")
+
+
+def is_current(name: str, root: Path) -> bool:
+    """Return whether an environment was built from what is there now."""
+    stamp_file = find_folder(name, root) / STAMP_NAME
+    return stamp_file.exists() and stamp_file.read_text() == compute_stamp(name, root)
+
+
+def prepare_environment(name: str, root: Path) -> None:
+    """Build an environment of `COSTS`, or continue to.
+
+    Raises:
+        ConfigError: when a step fails.
+    """
+    folder, is_train = find_folder(name, root), name.startswith("train")
+    stamp_file, stamp = folder / STAMP_NAME, compute_stamp(name, root)
     start = time.monotonic()
     stamp_file.unlink(missing_ok=True)
     python = create_environment(folder)
     settings = {**read_pip_settings(python), "VIRTUAL_ENV": str(folder)}
     uv = root / ".venv" / "bin" / "uv"
-    if kind == "train":
+    if is_train:
         say("installing the installer (uv)")
         bootstrap = root / "requirements" / "bootstrap.txt"
         run_step([python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", bootstrap])
     locks = [lock for lock in list_lock_files(name, root) if lock.name != "torch-cpu.txt"]
     say(f"installing {name} into {folder.name} from {', '.join(lock.name for lock in locks)}")
     run_step([uv, "pip", "sync", "--require-hashes", *locks], environment=settings)
-    if kind == "train":
+    if is_train:
         # Built with the locked setuptools: an isolated build would download one that no hash verifies.
         run_step(
             [uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", root],
@@ -211,11 +368,13 @@ def main() -> None:
     """Prepare the environments named on the command line."""
     parser = argparse.ArgumentParser(description="Create .venv and .venv-vllm from their locks.")
     parser.add_argument("kinds", nargs="+", choices=["train", "vllm"])
+    parser.add_argument("--without", action="append", default=[], choices=["vllm"], help="leave this environment out")
+    options = parser.parse_args()
     root = Path(__file__).resolve().parents[3]
     try:
+        kinds = choose_kinds(options.kinds, without=options.without)
         with hold_lock(root):
-            for kind in parser.parse_args().kinds:
-                prepare_environment(kind, root)
+            prepare_environments(kinds, root)
     except SentiFactoryError as error:
         print(f"Error: {error.describe()}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)

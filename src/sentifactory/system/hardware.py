@@ -1,6 +1,7 @@
 """Processor, memory and GPU of this machine, and the memory that processes use.
 
-Standard library only, because the set-up runs before anything is installed. Reads /proc where it exists.
+Standard library only, because the set-up runs before anything is installed. Reads /proc where it exists; elsewhere
+psutil, which comes with accelerate, gives the memory.
 """
 
 from __future__ import annotations
@@ -21,30 +22,73 @@ from types import TracebackType
 from typing import Any, Self
 
 from sentifactory.errors import ConfigError
-from sentifactory.system.supervisor import list_descendants
+from sentifactory.system.supervisor import has_proc, list_descendants
 
 EVERY_S = 0.25
+DEVICES = ("cpu", "cuda", "mps")
 _IDLE_BYTES = 1 << 30
 # Instruction sets that multiply bf16 matrices faster than float32 ones, the fastest first.
 BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
 
 
 def has_nvidia_gpu() -> bool:
-    """Return whether `nvidia-smi` lists a GPU; SENTIFACTORY_DEVICE=cpu or cuda overrides it."""
-    wish = os.environ.get("SENTIFACTORY_DEVICE", "")
-    if wish:
-        if wish not in ("cpu", "cuda"):
-            raise ConfigError(
-                f"SENTIFACTORY_DEVICE is {wish!r}",
-                expected="cpu or cuda",
-                next_step="set it or unset it",
-                code="device",
-            )
+    """Return whether `nvidia-smi` lists a GPU; SENTIFACTORY_DEVICE overrides it."""
+    if wish := read_wished_device():
         return wish == "cuda"
     if shutil.which("nvidia-smi") is None:
         return False
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, errors="replace", check=False)
     return listing.returncode == 0 and "GPU " in listing.stdout
+
+
+def read_wished_device() -> str | None:
+    """Return SENTIFACTORY_DEVICE, by which a user chooses the device; None where it is not set.
+
+    Raises:
+        ConfigError: when it is no device.
+    """
+    wish = os.environ.get("SENTIFACTORY_DEVICE") or None
+    if wish not in (None, *DEVICES):
+        raise ConfigError(
+            f"SENTIFACTORY_DEVICE is {wish!r}",
+            expected=f"{', '.join(DEVICES[:-1])} or {DEVICES[-1]}",
+            next_step="set it or unset it",
+            code="device",
+        )
+    return wish
+
+
+def find_device() -> str:
+    """Return the device of this machine, without loading torch: `cuda`, `mps` (the GPU of an Apple chip) or `cpu`."""
+    if wish := read_wished_device():
+        return wish
+    if has_nvidia_gpu():
+        return "cuda"
+    return "mps" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "cpu"
+
+
+def choose_torch_device() -> str:
+    """Return the device for a model in this process: that of SENTIFACTORY_DEVICE, or the fastest that torch offers."""
+    import torch
+
+    if wish := read_wished_device():
+        return wish
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def is_device_full(error: BaseException) -> bool:
+    """Return whether an error of torch says that a GPU has too little memory; Apple's has no class of its own."""
+    return type(error).__name__ == "OutOfMemoryError" or "MPS backend out of memory" in str(error)
+
+
+def empty_device_cache(device: str) -> None:
+    """Give memory that torch keeps on a GPU for later back to the system; does nothing for the CPU."""
+    import torch
+
+    if device != "cpu":
+        torch.get_device_module(device).empty_cache()
 
 
 def list_usable_cores() -> list[int]:
@@ -75,9 +119,9 @@ def _read_processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return platform.processor()
+        lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def read_processor_flags() -> frozenset[str]:
@@ -97,7 +141,9 @@ def find_bf16_instructions() -> str | None:
 
 def read_held_memory() -> int:
     """Return this process's resident memory in bytes; 0 if unknown."""
-    return read_kilobytes("/proc/self/status", "VmRSS:")
+    return read_kilobytes("/proc/self/status", "VmRSS:") or _ask_psutil(
+        lambda psutil: psutil.Process().memory_info().rss
+    )
 
 
 def count_unread_bytes(suffix: str) -> int:
@@ -125,7 +171,26 @@ def read_free_memory(device: Any) -> int:
     if device.type == "cuda":
         torch = sys.modules["torch"]
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    return read_kilobytes("/proc/meminfo", "MemAvailable:") + read_held_memory()
+    # The GPU of an Apple chip has no memory of its own.
+    return read_available_memory() + read_held_memory()
+
+
+def read_available_memory() -> int:
+    """Return the bytes of memory that programs can still get without swapping; 0 if unknown."""
+    found = read_kilobytes("/proc/meminfo", "MemAvailable:")
+    return found or _ask_psutil(lambda psutil: psutil.virtual_memory().available)
+
+
+def _ask_psutil(question: Callable[[Any], int]) -> int:
+    """Return what psutil answers; 0 where it is not installed, or where there is no such process."""
+    try:
+        import psutil
+    except ImportError:
+        return 0
+    try:
+        return int(question(psutil))
+    except psutil.Error:
+        return 0
 
 
 def measure_peak_memory() -> dict[str, int]:
@@ -239,5 +304,10 @@ class MemoryWatch:
 
 
 def read_memory(process: int) -> int:
-    """Return a process's proportional set size in bytes; 0 if it has ended."""
-    return read_kilobytes(f"/proc/{process}/smaps_rollup", "Pss:")
+    """Return a process's memory in bytes, 0 if it has ended.
+
+    Pages that processes share are divided among them on Linux, and counted for each of them elsewhere.
+    """
+    if has_proc():
+        return read_kilobytes(f"/proc/{process}/smaps_rollup", "Pss:")
+    return _ask_psutil(lambda psutil: psutil.Process(process).memory_info().rss)

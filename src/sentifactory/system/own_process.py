@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +16,7 @@ from sentifactory.errors import EngineError, SentiFactoryError
 from sentifactory.system.supervisor import PR_SET_PDEATHSIG, call_prctl
 
 _END_S = 10.0
+_POLL_S = 1.0
 
 
 def call_in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -67,8 +72,17 @@ def end_process(process: Any, pipe: Any) -> None:
 
 def end_with_parent() -> None:
     """Make this process end when its parent does, and leave Ctrl-C to the parent."""
-    call_prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform.startswith("linux"):
+        call_prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL_S)
+    os._exit(1)
 
 
 def _send_result(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -14,7 +14,8 @@ with signal 9). Two nested supervisors ensure that any single `kill -9` is notic
 The server gets SIGTERM and time for a graceful shutdown; remaining processes get SIGTERM, then SIGKILL until none is
 left. Shared memory of a killed server (about 400 MB for vLLM) is freed. Not covered: a kill -9 of comparison, guard
 and supervisor at the same instant, and one that comes before the guard runs, which leaves a temporary folder without
-processes. Systems without /proc (macOS) use the pipe and the process group only.
+processes. Systems without /proc (macOS) have neither subreapers nor a signal at the parent's death: there `ps` lists
+the descendants before the server ends, because its orphans are no longer ours.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def call_prctl(option: int, value: int) -> None:
 
 
 def list_descendants(ancestor: int) -> list[int]:
-    """Return the ids of all descendants of a process, breadth first; empty without /proc.
+    """Return the ids of all descendants of a process, breadth first.
 
     Zombies are included: a process whose main thread has ended looks like one while its other threads still run, and
     the children of a killed server with many threads stay below such a zombie until it is gone.
@@ -63,13 +64,19 @@ def list_descendants(ancestor: int) -> list[int]:
 
 
 def list_children(parent: int) -> list[int]:
-    """Return the ids of the processes that a process started; empty without /proc."""
+    """Return the ids of the processes that a process started."""
     return _read_children().get(parent, [])
 
 
 def _read_children() -> dict[int, list[int]]:
     """Return the ids of the children of every process that has any."""
     children: dict[int, list[int]] = {}
+    if not has_proc():
+        # The listing contains `ps` itself, a child of ours, which has ended when it is read.
+        for line in read_ps("-A", "-o", "pid=,ppid=").splitlines():
+            process, started_by = map(int, line.split())
+            children.setdefault(started_by, []).append(process)
+        return children
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             text = entry.read_text(encoding="utf-8", errors="replace")
@@ -79,6 +86,31 @@ def _read_children() -> dict[int, list[int]]:
         parent = text.rpartition(")")[2].split()[1]
         children.setdefault(int(parent), []).append(int(entry.parent.name))
     return children
+
+
+def has_proc() -> bool:
+    """Return whether the system describes its processes as files (Linux)."""
+    return Path("/proc/self/stat").exists()
+
+
+def read_ps(*arguments: str) -> str:
+    """Return what the command `ps` of POSIX lists; "" where it cannot."""
+    try:
+        listing = subprocess.run(["ps", *arguments], capture_output=True, errors="replace", check=False)
+    except OSError:
+        return ""
+    return listing.stdout
+
+
+def has_argument(pid: int, argument: str) -> bool:
+    """Return whether a process is running that was started with an argument."""
+    if not has_proc():
+        return argument in read_ps("-ww", "-o", "args=", "-p", str(pid))
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return os.fsencode(argument) in words
 
 
 def list_shared_memory(pids: list[int]) -> set[Path]:
@@ -106,6 +138,7 @@ class Supervisor:
         self._grace_s = grace_s
         self._guarded = guarded
         self._exit_code: int | None = None
+        self._orphans: list[int] = []  # processes that may not be below this one any more
 
     def run(self) -> int:
         """Run the child until it ends or the parent is gone, end all descendants, and return the child's exit code."""
@@ -167,7 +200,9 @@ class Supervisor:
                 self._exit_code = code if code >= 0 else 128 - code
 
     def _end_all(self) -> None:
-        shared_memory = list_shared_memory(list_descendants(os.getpid()))
+        below = list_descendants(os.getpid())
+        shared_memory = list_shared_memory(below)
+        self._orphans = [] if has_proc() else below
         if not self._has_exited():
             if self._child.stdin is not None:
                 self._child.stdin.close()
@@ -183,12 +218,14 @@ class Supervisor:
 
     def _signal_and_wait(self, number: int, wait_s: float) -> bool:
         """Send a signal to all descendants; return whether none is left in time."""
-        for pid in list_descendants(os.getpid()):
+        for pid in {*list_descendants(os.getpid()), *self._orphans}:
             send_signal(pid, number)
-        if not Path("/proc").is_dir() and not self._has_exited():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._child.pid, number)
-        return self._wait_until(self._is_childless, wait_s)
+        return self._wait_until(self._is_alone, wait_s)
+
+    def _is_alone(self) -> bool:
+        """Return whether no child and no orphan is left."""
+        self._orphans = [pid for pid in self._orphans if _read_state(pid) not in ("", "Z")]
+        return self._is_childless() and not self._orphans
 
     def _wait_until(self, is_done: Callable[[], bool], wait_s: float) -> bool:
         deadline = time.monotonic() + wait_s
@@ -197,6 +234,11 @@ class Supervisor:
                 return False
             time.sleep(POLL_S)
         return True
+
+
+def _read_state(pid: int) -> str:
+    """Return the letter of a process's state, `Z` for a zombie; "" when it is gone."""
+    return read_ps("-o", "stat=", "-p", str(pid)).strip()[:1]
 
 
 def watch_signals() -> int:

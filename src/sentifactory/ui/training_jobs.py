@@ -27,6 +27,7 @@ from sentifactory.system.atomic import write_json, write_text
 from sentifactory.system.file_lock import lock_file, open_lock, refuse_links
 from sentifactory.system.json_text import read_json_object
 from sentifactory.system.progress_file import PROGRESS_VARIABLE, read_failure, read_progress
+from sentifactory.system.supervisor import has_argument
 from sentifactory.training.run.checkpoints import read_marker
 from sentifactory.training.run.run_card import read_card, read_now
 from sentifactory.ui.error_sentences import PageError
@@ -238,8 +239,4 @@ def _has_process(workspace: Workspace) -> bool:
     if (found := _find_newest(workspace)) is None:
         return False
     folder, facts = found
-    try:
-        words = Path(f"/proc/{facts['pid']}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return os.fsencode(folder / RECIPE_NAME) in words
+    return has_argument(facts["pid"], str(folder / RECIPE_NAME))

@@ -8,7 +8,7 @@ from typing import Any
 
 from sentifactory.corpus.dataset.dataset_info import name_dataset
 from sentifactory.system.command_line import write_command
-from sentifactory.system.hardware import has_nvidia_gpu
+from sentifactory.system.hardware import find_device, has_nvidia_gpu
 from sentifactory.task.model_folder import iter_manifests
 
 _RECIPES = Path("examples/train_freeze")
@@ -44,6 +44,8 @@ def suggest_training(manifest: Mapping[str, Any], output_dir: str) -> list[str]:
         commands.append(write_command("model", "fetch", _PRETRAINED.name))
     if not _CUT.is_dir():
         commands.append(write_command("model", "cut", _PRETRAINED, ("--layers", str(_LAYERS)), ("--output_dir", _CUT)))
+    if find_device() == "mps":
+        settings.append("use_cpu=false")
     if not manifest.get("batch_size"):  # the recipe keeps the order of the file, which is not made for batches
         settings.append("train_sampling_strategy=group_by_length")
     commands.append(write_command("train", recipe, *settings, _name_output(recipe, name), ("--loss", "mixed")))

@@ -131,7 +131,7 @@ def _time(run: Callable[[], Any], device: Any) -> float:
     for _ in range(_ROUNDS + 1):
         start_s = time.perf_counter()
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        if device.type != "cpu":
+            torch.get_device_module(device).synchronize()
         seconds.append(time.perf_counter() - start_s)
     return statistics.median(seconds[1:])

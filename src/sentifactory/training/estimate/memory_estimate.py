@@ -86,7 +86,7 @@ def estimate_memory(
         optimizer=int(trained * count_optimizer_copies(str(getattr(args.optim, "value", args.optim)))),
         activations=int(activations[largest]),
         logits=int(held[largest] - activations[largest]),
-        process=max(0, held_bytes - weights * is_loaded) if args.device.type == "cpu" else 0,
+        process=max(0, held_bytes - weights * is_loaded) if args.device.type in ("cpu", "mps") else 0,
         is_accumulated=args.gradient_accumulation_steps > 1,
     )
 

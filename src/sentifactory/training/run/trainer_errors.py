@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sentifactory.errors import ConfigError, SentiFactoryError
 from sentifactory.system.file_lock import explain_missing_locks, lacks_locks
+from sentifactory.system.hardware import is_device_full
 from sentifactory.system.network_settings import find_network_fault
 from sentifactory.training.recipe.recipe import NEXT_STEP, Recipe
 
@@ -90,7 +91,7 @@ def explain_failure(
         )
     if isinstance(error, OSError) and lacks_locks(error):  # datasets locks its cache
         return explain_missing_locks(error)
-    if type(error).__name__ == "OutOfMemoryError":
+    if is_device_full(error):
         return ConfigError(
             "The GPU has too little memory for this recipe",
             where=str(recipe.path),
