@@ -148,9 +148,9 @@ def test_language_models_do_without_vllm(tmp_path, monkeypatch) -> None:
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
     assert choose_language_engine() == "vllm"
-    monkeypatch.setenv(vllm_install.VARIABLE, "none")
+    monkeypatch.setenv(vllm_install.VLLM_VARIABLE, "none")
     assert choose_language_engine() == "transformers"
-    monkeypatch.setenv(vllm_install.VARIABLE, "no")
+    monkeypatch.setenv(vllm_install.VLLM_VARIABLE, "no")
     with pytest.raises(ConfigError) as refused:
         choose_language_engine()
     assert refused.value.code == "option-value"

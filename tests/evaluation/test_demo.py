@@ -41,7 +41,7 @@ ROWS = [(1, "好极了"), (0, "差极了"), (1, "很喜欢"), (0, "很讨厌"), 
 def plan(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> demo.DemoPlan:
     """A demo on scripted engines whose commands are carried out by `Commands`."""
     monkeypatch.chdir(workplace.folder)
-    monkeypatch.setattr(demo, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(demo, "find_device", lambda: "cpu")
     Path("recipe.yaml").write_text(RECIPE, encoding="utf-8")
     Path("test.csv").rename("held_out.csv")
     Path("tuned_model").rename("later")

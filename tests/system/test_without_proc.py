@@ -143,7 +143,7 @@ def test_the_device_is_known_before_torch_is_loaded(
         (True, True, None, "cuda"),
         (False, False, None, "cpu"),
         (False, True, "cpu", "cpu"),
-        (False, False, "mps", "mps"),
+        (True, True, "mps", "mps"),
     ],
 )
 def test_a_model_goes_where_torch_is_fastest(
@@ -171,8 +171,10 @@ def test_a_full_device_is_told_from_other_errors() -> None:
     assert not hardware.is_device_full(RuntimeError("shape mismatch"))
 
 
-def test_an_unknown_device_is_no_wish(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SENTIFACTORY_DEVICE", "tpu")
+@pytest.mark.parametrize("wish", ["tpu", "mps"])
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, wish: str) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setenv("SENTIFACTORY_DEVICE", wish)
     with pytest.raises(ConfigError) as found:
         hardware.choose_torch_device()
     assert found.value.code == "device"

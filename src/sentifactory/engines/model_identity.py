@@ -18,7 +18,7 @@ from sentifactory.engines.registry import is_address
 from sentifactory.metrics.calibration import Calibration, hash_prompt
 from sentifactory.models.weights import identify_checkpoint
 from sentifactory.system.fingerprint import hash_file
-from sentifactory.system.hardware import has_nvidia_gpu
+from sentifactory.system.hardware import find_device
 from sentifactory.task.task import Task
 
 TFIDF = "tfidf"
@@ -48,7 +48,7 @@ def identify_engine(
         **settings,
     }
     if kind in _DEVICE_KINDS:
-        found["device"] = "cuda" if has_nvidia_gpu() else "cpu"
+        found["device"] = find_device()
     return found
 
 

@@ -20,7 +20,7 @@ from sentifactory.evaluation.compare import find_task, run_comparison
 from sentifactory.evaluation.compare_options import SIDES, CompareOptions, check_count, describe_settings
 from sentifactory.evaluation.report.report import SCHEMA_VERSION
 from sentifactory.system.fingerprint import hash_file
-from sentifactory.system.hardware import has_nvidia_gpu
+from sentifactory.system.hardware import find_device
 from sentifactory.system.json_text import read_json_object
 from sentifactory.system.process import run_child_process
 from sentifactory.system.progress import say
@@ -100,7 +100,7 @@ def run_stages(max_samples: int, plan: DemoPlan | None = None) -> dict[str, Any]
             next_step="change to the repository and run `make demo` there",
             code="demo-folder",
         )
-    recipe = load_recipe(plan.recipe, ["use_cpu=false"] if has_nvidia_gpu() else [])
+    recipe = load_recipe(plan.recipe, ["use_cpu=false"] if find_device() != "cpu" else [])
     fetch_model(plan, recipe)
     prepare_reviews(plan)
     train_model(recipe, plan.loss)

@@ -68,14 +68,23 @@ def find_device() -> str:
 
 
 def choose_torch_device() -> str:
-    """Return the device for a model in this process: that of SENTIFACTORY_DEVICE, or the fastest that torch offers."""
+    """Return the device for a model in this process: that of SENTIFACTORY_DEVICE, or the fastest that torch offers.
+
+    Raises:
+        ConfigError: when SENTIFACTORY_DEVICE is none that torch offers here.
+    """
     import torch
 
-    if wish := read_wished_device():
-        return wish
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    wish = read_wished_device()
+    if wish and not is_there[wish]:
+        raise ConfigError(
+            f"SENTIFACTORY_DEVICE is {wish!r}, which torch does not find on this machine",
+            expected=", ".join(device for device, is_found in is_there.items() if is_found),
+            next_step="set it or unset it",
+            code="device",
+        )
+    return wish or next(device for device, is_found in is_there.items() if is_found)
 
 
 def is_device_full(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ from sentifactory.engines.base import ClosingEngine, OnAnswer, answer_batches, c
 from sentifactory.errors import EngineError
 from sentifactory.models.classifiers import encode_texts, find_max_length, load_classifier, pad_batch
 from sentifactory.records import Prediction, Review
+from sentifactory.system.hardware import choose_torch_device, empty_device_cache, is_device_full
 from sentifactory.system.progress import say, show_progress
 from sentifactory.task.label_names import match_labels
 from sentifactory.task.task import Task
@@ -35,11 +36,9 @@ class EncoderEngine(ClosingEngine):
     def __init__(
         self, model_path: str, task: Task, *, name: str = "model", batch_size: int = 16, device: str | None = None
     ) -> None:
-        import torch
-
         self.name = name
         self._batch_size = batch_size
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device or choose_torch_device()
         with show_progress(f"Loading {name} on {self._device}"):
             loaded = load_classifier(model_path, task, device=self._device)
         self._columns = match_labels(loaded.model.config.id2label, task, model_path)
@@ -73,7 +72,9 @@ class EncoderEngine(ClosingEngine):
         try:
             with torch.inference_mode():
                 logits = self._model(input_ids=ids, attention_mask=mask).logits  # (B, n_labels)
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            if not (isinstance(error, MemoryError) or is_device_full(error)):
+                raise
             raise EngineError(
                 f"Not enough memory for a batch of {len(rows)} reviews",
                 where=self.name,
@@ -88,9 +89,6 @@ class EncoderEngine(ClosingEngine):
         """Free the model's memory; may be called twice."""
         import gc
 
-        import torch
-
         self._model = None
         gc.collect()
-        if self._device.startswith("cuda"):
-            torch.cuda.empty_cache()
+        empty_device_cache(self._device)

@@ -26,6 +26,7 @@ from sentifactory.engines.local.label_scorer import LabelScorer
 from sentifactory.errors import EngineError
 from sentifactory.models.causal_models import load_model
 from sentifactory.records import Prediction, Review
+from sentifactory.system.hardware import choose_torch_device, empty_device_cache, is_device_full
 from sentifactory.system.progress import say, show_progress
 from sentifactory.task.task import Task
 
@@ -57,14 +58,12 @@ class TransformersEngine(ClosingEngine):
         batch_size: int = 16,
         device: str | None = None,
     ) -> None:
-        import torch
-
         self.name = name
         self.mode = mode
         self._task = task
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device or choose_torch_device()
         dtype = "float32" if self._device == "cpu" else "auto"  # half precision is slow on CPUs
         with show_progress(f"Loading {name} on {self._device}"):
             self._tokenizer, self._model = load_model(model_path, self._device, dtype)
@@ -125,8 +124,6 @@ class TransformersEngine(ClosingEngine):
         Raises:
             EngineError: when memory runs out.
         """
-        import torch
-
         start = time.monotonic()
         try:
             if self._scorer is None:
@@ -136,7 +133,9 @@ class TransformersEngine(ClosingEngine):
             scores = self._scorer.score(prompts)
             latency_s = time.monotonic() - start
             return [read_scores(self._tree, score, self._task, self.mode, latency_s) for score in scores]
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_device_full(error):
+                raise
             raise EngineError(
                 f"Not enough GPU memory for {len(prompts)} reviews of up to {max(map(len, prompts))} tokens",
                 where=self.name,
@@ -194,12 +193,9 @@ class TransformersEngine(ClosingEngine):
         """Free the model's memory; may be called twice."""
         import gc
 
-        import torch
-
         self._model = self._scorer = None
         gc.collect()
-        if self._device.startswith("cuda"):
-            torch.cuda.empty_cache()
+        empty_device_cache(self._device)
 
     def _encode(self, review: Review) -> list[int]:
         """Return the token ids of the prompt, including the chat template's turn markers."""

@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 
 from sentifactory.errors import ConfigError
+from sentifactory.system.environments import NO_VLLM, VLLM_VARIABLE, is_vllm_unwanted
 from sentifactory.system.progress import say
 
-VARIABLE = "SENTIFACTORY_VLLM"
-NO_VLLM = "none"  # its only value: do without vLLM
 PYTHON_VARIABLE = "SENTIFACTORY_VLLM_PYTHON"
 ENVIRONMENT_FOLDER = ".venv-vllm"
 
@@ -50,16 +49,8 @@ def choose_language_engine() -> str:
     Raises:
         ConfigError: when SENTIFACTORY_VLLM has a value other than `none`.
     """
-    wish = os.environ.get(VARIABLE, "")
-    if wish not in ("", NO_VLLM):
-        raise ConfigError(
-            f"{VARIABLE} is {wish!r}",
-            expected=f"{NO_VLLM} (do without vLLM), or nothing",
-            next_step=f"unset it; {PYTHON_VARIABLE} names the Python of another vLLM",
-            code="option-value",
-        )
-    if wish == NO_VLLM:
-        _announce(f"{VARIABLE}={NO_VLLM}: language models are asked through transformers.")
+    if is_vllm_unwanted():
+        _announce(f"{VLLM_VARIABLE}={NO_VLLM}: language models are asked through transformers.")
         return "transformers"
     if not os.environ.get(PYTHON_VARIABLE) and not any(map(_has_python, _list_folders())):
         _announce("vLLM is not installed: language models are asked through transformers, which is slower.")
