@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import pytest
 from scripted_comparison import TEST_ROWS, Workplace, write_model, write_reviews
 
 from sentifactory.errors import LeakError
+from sentifactory.evaluation.compare import name_reviews
 from sentifactory.evaluation.report.report_console import print_report
+from sentifactory.evaluation.scoring.review_sets import read_review_sets
+from sentifactory.models.layer_cut import cut_model
 from sentifactory.system.fingerprint import hash_file
 from sentifactory.task.task import BINARY_SENTIMENT
+from sentifactory.training.recipe.known_training import describe_earlier_training, read_training
 
 SEEN = "早餐很丰盛，房间也很干净，下次还会再来住"
 NEARLY = "早餐很丰盛，房间也很干净，下回还会再来住！"
@@ -99,6 +104,23 @@ def test_reviews_to_calibrate_on_are_not_tested_on(workplace: Workplace) -> None
     assert workplace.journal == []
 
 
+def test_reviews_to_calibrate_on_were_not_trained_on(workplace: Workplace) -> None:
+    rows = [(n % 2, "".join(chr(0x4E00 + 97 * n + 13 * place) for place in range(12))) for n in range(40)]
+    val = write_reviews(workplace.folder / "val.csv", rows)
+    write_training(workplace.folder, [*CLEAN, (rows[4][1], 1)])
+    with pytest.raises(LeakError, match=r"val\.csv, line 6 duplicates .*mine\.jsonl, line 3"):
+        workplace.run(val_path=str(val))
+    assert workplace.journal == []
+    with pytest.raises(LeakError):
+        workplace.run(val_path=str(val), train_csv=str(val))
+    write_training(workplace.folder, CLEAN)
+    read = read_review_sets(name_reviews(workplace.options(val_path=str(val))), BINARY_SENTIMENT)
+    assert "validation" not in str(read.warnings)
+    allowed = workplace.options(val_path=str(val), train_csv=str(val), allow_leaks=True)
+    (warning,) = read_review_sets(name_reviews(allowed), BINARY_SENTIMENT).warnings
+    assert warning.en.startswith("40 of the 40 validation reviews are also among the training reviews")
+
+
 def test_every_test_file_is_looked_at(leaky: Workplace) -> None:
     clean = write_reviews(leaky.folder / "clean.csv", TEST_ROWS)
     second = str(leaky.folder / "test.csv")
@@ -115,18 +137,49 @@ def test_the_base_model_may_have_been_tuned_as_well(leaky: Workplace) -> None:
     assert "No training file is known" in found["summary"], "of the tuned model nothing is known"
 
 
-def test_a_model_that_was_trained_further_has_seen_what_its_start_has(leaky: Workplace) -> None:
+def test_an_old_run_card_leads_to_the_model_that_training_started_from(leaky: Workplace) -> None:
     (leaky.folder / "tuned_model").rename(leaky.folder / "earlier")
     write_model(leaky.folder / "tuned_model")
     further = leaky.folder / "further"
     further.mkdir()
-    starts = {"model_name_or_path": str(leaky.folder / "base_model"), "adapter_name_or_path": "nowhere, earlier"}
-    for name in ("base_model", "earlier"):  # whichever it started from, and however often it goes round
-        start = {**starts, "model_name_or_path": str(leaky.folder / name)}
-        data = write_training(further, CLEAN, "../tuned_model", **start)
+    for name in ("base_model", "earlier"):
+        data = write_training(further, CLEAN, "../tuned_model", model_name_or_path=str(leaky.folder / name))
         if name == "base_model":
             assert leaky.run()["data"]["test"]["leak_check"]["train_files"] == [data.name]
     with pytest.raises(LeakError, match=r"test\.csv, line 7 duplicates .*mine\.jsonl, line 3"):
+        leaky.run()
+    card = json.loads((leaky.folder / "earlier" / "run.json").read_text())
+    card["recipe"]["model_name_or_path"] = str(leaky.folder / "tuned_model")  # however often it goes round
+    (leaky.folder / "earlier" / "run.json").write_text(json.dumps(card))
+    with pytest.raises(LeakError):
+        leaky.run()
+    (leaky.folder / "earlier").rename(leaky.folder / "moved")
+    found = leaky.run()["data"]["test"]["leak_check"]
+    assert found["status"] == "not checked"
+    assert "earlier is not here any more" in found["summary"]
+
+
+def test_what_was_learned_before_is_known_of_cuts_checkpoints_and_continued_models(
+    leaky: Workplace, short_gemma: Path
+) -> None:
+    trained = leaky.folder / "trained"
+    shutil.copytree(short_gemma, trained)
+    (leaky.folder / "tuned_model" / "run.json").rename(trained / "run.json")
+    cut = leaky.folder / "cut"
+    cut_model(str(trained), 2, cut)
+    checkpoint = trained / "checkpoint-7"
+    shutil.copytree(short_gemma, checkpoint)
+    train = leaky.folder / "data" / "mine.jsonl"
+    for start in (trained, cut, checkpoint):
+        assert [one.path.resolve() for one in read_training(str(start)).files] == [train.resolve()]
+        recipe = {"model_name_or_path": str(start)}
+        continued = {"recipe": recipe, "data": [], "earlier_training": describe_earlier_training(recipe)}
+        (leaky.folder / "tuned_model" / "run.json").write_text(json.dumps(continued))
+        with pytest.raises(LeakError):
+            leaky.run()
+    for place in (trained, cut):
+        shutil.rmtree(place)
+    with pytest.raises(LeakError):  # the card of the continued model knows
         leaky.run()
 
 

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,11 @@ from sentifactory.engines.registry import (
     split_by_prompt,
 )
 from sentifactory.errors import ConfigError, LeakError
+from sentifactory.evaluation.compare import run_comparison
+from sentifactory.evaluation.compare_options import CompareOptions
 from sentifactory.evaluation.ladder import ladder as ladder_module
 from sentifactory.evaluation.ladder.ladder import LadderOptions, run_entry, run_ladder
+from sentifactory.evaluation.next_use import suggest_after_comparison
 from sentifactory.evaluation.stack.fit_stack import StackOptions, make_stack
 from sentifactory.records import Review
 from sentifactory.serving.backends.model_loading import ModelChoice
@@ -132,6 +136,23 @@ def test_the_answers_are_the_combination_of_both_parts_also_from_another_place(
         wanted = combination.apply([first.probabilities, second.probabilities])
         assert answer.probabilities == pytest.approx(wanted, abs=1e-6)
         assert answer.label == wanted.index(max(wanted))
+
+
+def test_a_comparison_on_its_validation_reviews_leaves_its_calibration_alone(workplace: Path, tmp_path: Path) -> None:
+    stack = shutil.copytree(workplace / "stack", tmp_path / "stack")
+    before = (stack / "calibration.json").read_text(encoding="utf-8")
+    options = CompareOptions(
+        csv_path=str(workplace / "test.csv"), base_model=str(workplace / "encoder"), finetuned_model=str(stack),
+        output_file=str(tmp_path / "out" / "report.json"), engine="auto", mode="score",
+        train_csv=str(workplace / "train.csv"), val_path=str(workplace / "val.csv"),
+    )  # fmt: skip
+    report = run_comparison(options)
+    assert json.loads((stack / "calibration.json").read_text(encoding="utf-8")) == json.loads(before)
+    (workplace / "encoder" / "calibration.json").unlink()  # that of base was fitted
+    assert "model stack" not in suggest_after_comparison(report, options)
+    others = write_reviews(tmp_path / "others.csv", make_rows(60, 7))
+    run_comparison(replace(options, val_path=str(others)))
+    assert json.loads((stack / "calibration.json").read_text(encoding="utf-8")) != json.loads(before)
 
 
 def test_the_registry_knows_a_stack_by_its_folder(workplace: Path) -> None:

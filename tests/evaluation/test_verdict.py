@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from sentifactory.bilingual import Sentence
+from sentifactory.evaluation.scoring.base_doubt import BaseDoubt
 from sentifactory.evaluation.scoring.decomposition import decompose_difference
 from sentifactory.evaluation.scoring.scored_predictions import ComparedModel, ScoredPredictions
 from sentifactory.evaluation.scoring.verdict import Verdict, compare_pairs, decide_verdict
@@ -94,6 +96,27 @@ def test_the_headline_says_what_tuning_brought_beyond_examples() -> None:
     headline = decide_verdict(by_name, compare_pairs(by_name, REVIEWS), parts).headline
     assert headline.en.endswith("Tuning brought 50.0 points, +15.0 compared with examples in the prompt.")
     assert headline.zh.endswith("微调带来 50.0 个百分点，与提示词中带示例相比为 +15.0。")
+
+
+@pytest.mark.parametrize(
+    ("n_few_shot", "en", "zh"),
+    [
+        (179, "tuning brought +0.5 points (not shown).", "微调带来 +0.5 个百分点（未得到证明）。"),
+        (181, "tuning cost 0.5 points (not shown).", "微调损失 0.5 个百分点（未得到证明）。"),
+        (150, "tuning brought +15.0 points.", "微调带来 +15.0 个百分点。"),
+    ],
+)
+def test_what_tuning_brought_beyond_examples_is_no_more_certain_than_shown(n_few_shot: int, en: str, zh: str) -> None:
+    base, few_shot, tuned = build("base", range(100)), build("few_shot", range(n_few_shot)), build("tuned", range(180))
+    by_name = {one.name: one for one in (base, few_shot, tuned)}
+    pairs = compare_pairs(by_name, REVIEWS)
+    parts = decompose_difference([row % 2 for row in range(200)], base.labels, tuned.labels)
+    doubt = BaseDoubt("guess", Sentence("guesses", "猜测"), Sentence("", ""))
+    headline = decide_verdict(by_name, pairs, parts, doubt).headline
+    assert headline.en.endswith(en)
+    assert headline.zh.endswith(zh)
+    gained = decide_verdict(by_name, pairs, parts).headline
+    assert ("(not shown)" in gained.en) == ("(not shown)" in en)
 
 
 def test_a_lead_that_chance_explains_is_no_win() -> None:

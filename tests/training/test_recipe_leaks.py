@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from sentifactory.corpus.dataset.dataset_files import write_parts
+from sentifactory.corpus.leakage.leak_guard import LeakFinding
 from sentifactory.errors import DataError, LeakError
 from sentifactory.records import Review
 from sentifactory.task.task import BINARY_SENTIMENT
+from sentifactory.training.recipe.known_training import list_train_files
 from sentifactory.training.recipe.recipe import Recipe
-from sentifactory.training.recipe.recipe_leaks import check_recipe_leaks, list_train_files
-from sentifactory.training.run.run_card import begin_card
+from sentifactory.training.recipe.recipe_leaks import check_recipe_leaks
+from sentifactory.training.run.run_card import begin_card, describe_data, write_card
 
 SEEN = "早餐很丰盛，房间也很干净，下次还会再来住"
 NEARLY = "早餐很丰盛，房间也很干净，下回还会再来住！"
@@ -81,6 +83,24 @@ def test_eval_dataset_and_named_files_are_compared(data: Path, tmp_path: Path) -
         check_recipe_leaks(make_recipe(data), [data / "mine" / "test.csv"], allow_leaks=False)
     with pytest.raises(DataError, match="does not exist"):
         check_recipe_leaks(make_recipe(data), [tmp_path / "gone.csv"], allow_leaks=False)
+
+
+def test_what_the_starting_model_has_learned_counts(data: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(data)
+    start = tmp_path / "start"
+    write_card(start, begin_card(recipe, recipe.settings, describe_data(recipe.settings), LeakFinding()))
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"messages": [{"role": "user", "content": "又一条"}, {"role": "assistant", "content": "0"}]}\n')
+    info = json.loads((data / "dataset_info.json").read_text(encoding="utf-8"))
+    info["other"] = {"file_name": str(other), "formatting": "sharegpt"}
+    (data / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
+    seen = [data / "mine" / "test.csv"]
+    assert check_recipe_leaks(make_recipe(data, dataset="other"), seen, allow_leaks=False).status == "clean"
+    further = make_recipe(data, dataset="other", model_name_or_path=str(start))
+    with pytest.raises(LeakError, match=r"test\.csv, line 3 duplicates"):
+        check_recipe_leaks(further, seen, allow_leaks=False)
+    card = begin_card(further, further.settings, describe_data(further.settings), LeakFinding())
+    assert [Path(one["file"]).name for one in card["earlier_training"]["files"]] == ["train.jsonl"]
 
 
 def test_test_reviews_must_not_select_the_checkpoint(data: Path, tmp_path: Path) -> None:

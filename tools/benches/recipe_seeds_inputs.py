@@ -12,7 +12,6 @@ from sentifactory.corpus.dataset.dataset_files import read_labelled
 from sentifactory.corpus.leakage.leak_guard import TrainFile, find_leaks_by_file
 from sentifactory.engines.registry import check_engine, split_by_prompt
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.scoring.comparison_leaks import read_training
 from sentifactory.models.weights import hash_weights
 from sentifactory.records import Review
 from sentifactory.system.atomic import refuse_overwriting_inputs
@@ -20,6 +19,7 @@ from sentifactory.system.fingerprint import compute_fingerprint
 from sentifactory.system.progress import say
 from sentifactory.task.task import Task
 from sentifactory.task.task_choice import choose_task
+from sentifactory.training.recipe.known_training import read_training
 from sentifactory.training.run.run_card import CARD_NAME, read_card
 
 ENGINE = "transformers"

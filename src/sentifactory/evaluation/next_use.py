@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sentifactory.engines.local.stack_folder import is_stack
 from sentifactory.engines.model_identity import TFIDF
 from sentifactory.engines.registry import is_address
 from sentifactory.evaluation.compare_options import CompareOptions
@@ -35,7 +36,7 @@ def suggest_after_comparison(report: Mapping[str, Any], options: CompareOptions)
         )
     is_best = report["verdict"]["winner"] == "tuned" and report["verdict"]["is_shown"]
     tuned = Path(options.finetuned_model)
-    if not is_best and tuned.is_dir() and options.train_csv and options.val_path:
+    if not is_best and tuned.is_dir() and not is_stack(tuned) and options.train_csv and options.val_path:
         return write_command(
             "model",
             "stack",

@@ -22,6 +22,8 @@ from sentifactory.system.network_settings import is_hub_id
 RECORD_NAME = "sentifactory_cut.json"
 CARD_NAME = "README.md"
 RECORD_VERSION = 1
+RUN_CARD = "run.json"  # of a model that was trained here
+_KEPT_OF_RUN = ("recipe", "data", "earlier_training")  # what such a model learned from
 
 
 def describe_source(model: str, folder: Path) -> dict[str, Any]:
@@ -33,6 +35,8 @@ def describe_source(model: str, folder: Path) -> dict[str, Any]:
     """
     seal = read_seal(folder)
     earlier = read_cut_record(folder)
+    run = read_json_object(folder / RUN_CARD)
+    trained = {RUN_CARD: {key: run[key] for key in _KEPT_OF_RUN if key in run}} if run is not None else {}
     own = {
         "name": str(seal.get("name") or (model if not Path(model).expanduser().is_dir() else folder.resolve().name)),
         "package": str(seal.get("package") or ""),
@@ -41,7 +45,7 @@ def describe_source(model: str, folder: Path) -> dict[str, Any]:
     origin = earlier.get("source") or {}
     known = {key: origin[key] for key in own if key in origin}  # the terms are those of the first source
     cut = {"cut": earlier} if earlier else {}
-    return own | known | {"weights": hash_weights(folder), "settings": hash_settings(folder)} | cut
+    return own | known | {"weights": hash_weights(folder), "settings": hash_settings(folder)} | cut | trained
 
 
 def write_record(folder: Path, source: dict[str, Any], layers: int, source_layers: int) -> dict[str, Any]:

@@ -40,6 +40,14 @@ def is_stack(model: str | Path) -> bool:
     return (Path(model).expanduser() / STACK_NAME).is_file()
 
 
+def is_fitted_on(model: str | Path, sha256: str) -> bool:
+    """Return whether a folder is a stack whose combination and calibration were fitted on a file of this hash.
+
+    Its answers to these reviews are too good to fit anything else on them.
+    """
+    return is_stack(model) and read_facts(str(model))["fitted_on"].get("sha256") == sha256
+
+
 def find_member(model: str) -> str:
     """Return the folder of the tuned model of a stack; every other model is its own."""
     return str(Path(model).expanduser() / MEMBER_NAME) if is_stack(model) else model

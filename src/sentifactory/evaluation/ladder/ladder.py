@@ -116,7 +116,12 @@ def run_ladder(options: LadderOptions, keep_in: Path | None = None) -> dict[str,
         answered[key] = outcome.predictions
         if options.adapt_prior and key != "majority":
             adapted[key] = adapt_entry(
-                outcome.predictions, outcome.val_predictions, inputs, sets.facts["val"]["sha256"], TARGET_ACCURACY
+                outcome.predictions,
+                outcome.val_predictions,
+                inputs,
+                sets.facts["val"]["sha256"],
+                TARGET_ACCURACY,
+                options.stack_model if key == "stack" else None,
             )
         entries[key] = {
             "title": asdict(title),

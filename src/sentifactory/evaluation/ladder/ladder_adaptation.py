@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from sentifactory.bilingual import ModelNames, Sentence
+from sentifactory.engines.local.stack_folder import is_fitted_on
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.compare_options import refuse_without_probabilities
 from sentifactory.evaluation.ladder.ladder_entries import LadderInputs, LadderOptions
 from sentifactory.evaluation.report import adaptation_words
 from sentifactory.evaluation.scoring.adapted_scores import AdaptedScores, adapt_scores
-from sentifactory.metrics.calibration import Calibration
+from sentifactory.metrics.calibration import Calibration, find_calibration
 from sentifactory.metrics.calibration_fit import MIN_VALIDATION_REVIEWS, fit_calibration, refuse_few
 from sentifactory.metrics.probability_metrics import find_known, stack_probabilities
 from sentifactory.records import Prediction, Review
@@ -54,6 +55,7 @@ def adapt_entry(
     inputs: LadderInputs,
     val_sha256: str,
     target_accuracy: float,
+    model: str | None = None,
 ) -> AdaptedScores:
     """Return what adapting does for an entry.
 
@@ -63,8 +65,12 @@ def adapt_entry(
         inputs: of the ladder.
         val_sha256: of the file of validation reviews.
         target_accuracy: of the threshold, which is of no effect here.
+        model: folder of a stack; one that was fitted on the same validation reviews keeps its own calibration.
     """
-    calibration = _fit(val_predictions, inputs, val_sha256, target_accuracy)
+    if model is not None and is_fitted_on(model, val_sha256):
+        calibration = find_calibration(model, inputs.task)
+    else:
+        calibration = _fit(val_predictions, inputs, val_sha256, target_accuracy)
     return adapt_scores(predictions, inputs.test, calibration, inputs.task, inputs.options.seed)
 
 

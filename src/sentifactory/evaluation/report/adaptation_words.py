@@ -117,10 +117,15 @@ def list_refusals(result: Mapping[str, Any], names: Mapping[str, ModelNames] = M
 def describe_adapted(result: Mapping[str, Any], names: Mapping[str, ModelNames] = MODEL_NAMES) -> Sentence:
     """Return which model has the highest accuracy after adaptation, and over which tested ones its lead is shown.
 
-    Models with a note (of a ladder: they have seen test reviews) are left out, unless all have one.
+    Models with a note (of a ladder: they have seen test reviews) are left out, and those that could not be adapted: a
+    lead over these may come from the adaptation alone. Where nothing is left, all are compared.
     """
     every = result["adapted"]["models"]
-    models = {name: one for name, one in every.items() if not result["models"][name].get("note")} or every
+    models = {
+        name: one
+        for name, one in every.items()
+        if not result["models"][name].get("note") and (name == "majority" or not one["refused"])
+    } or every
     best = max(models, key=lambda name: models[name]["metrics"]["accuracy"])
     share = format_percent(models[best]["metrics"]["accuracy"])
     title = names[best].sentence

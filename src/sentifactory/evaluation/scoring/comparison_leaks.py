@@ -7,35 +7,19 @@ that was trained further has those of the model that its training started from a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from sentifactory.bilingual import PARTS, Sentence
 from sentifactory.corpus.leakage.leak_guard import LEAKS, LeakFinding, TrainFile, find_known_leaks, find_leaks_by_file
 from sentifactory.corpus.leakage.overlap import EXACT, NEAR
-from sentifactory.engines.local.stack_folder import find_member, is_stack, read_facts
-from sentifactory.system.fingerprint import hash_file
+from sentifactory.engines.local.stack_folder import find_member
 from sentifactory.system.progress import say
-from sentifactory.training.recipe.recipe import Recipe
-from sentifactory.training.recipe.recipe_leaks import list_train_files
-from sentifactory.training.run.run_card import CARD_NAME, MODEL_KEYS, read_card
+from sentifactory.training.recipe.known_training import read_training
 
 NO_TRAINING_FILE = (
     "No training file is known (the tuned model has no run card; --train_file names one), so nothing was compared."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class KnownTraining:
-    """The training files of a model as its run card has them.
-
-    Attributes:
-        files: those that are unchanged since training.
-        problem: why the others cannot be compared, as a sentence; "" if there are none.
-    """
-
-    files: list[TrainFile]
-    problem: str = ""
 
 
 def check_test_files(
@@ -89,6 +73,39 @@ def check_validation_file(
     return _warn_or_refuse(found, "val", allow_leaks)
 
 
+def check_validation_unseen(
+    val_file: str, models: Sequence[str], named: Sequence[str], *, allow_leaks: bool
+) -> list[Sentence]:
+    """Refuse validation reviews that training has seen: what is fitted on them would hold for no other review.
+
+    Arguments are those of `check_test_files`. Of a stack, the model within counts: what was fitted on the validation
+    reviews keeps its own calibration (`choose_calibration`).
+
+    Returns:
+        A warning where there are such reviews and that is allowed; else [].
+
+    Raises:
+        LeakError: when there are any.
+        DataError: when a file that the user names cannot be read as reviews.
+    """
+    (finding,) = compare_with_training([val_file], [*map(find_member, models)], named)
+    if finding.status != LEAKS or finding.report is None:
+        return []
+    if not allow_leaks:
+        finding.refuse(
+            next_step="take other validation reviews, or a copy of the file without these (sentifactory data check "
+            "--unseen writes one)"
+        )
+    n, total = finding.n_leaked, finding.report.n_test
+    return [
+        Sentence.write(
+            f"{n} of the {total} validation reviews are also among the training reviews ({val_file}): calibrations "
+            "and thresholds are fitted on answers that are too good.",
+            f"{total} 条验证评论中有 {n} 条也出现在训练评论中（{val_file}）：校准和阈值据此拟合，会过于乐观。",
+        )
+    ]
+
+
 def _warn_or_refuse(
     findings: list[LeakFinding], part: str, allow_leaks: bool
 ) -> tuple[list[LeakFinding], list[Sentence]]:
@@ -138,63 +155,3 @@ def describe_finding(finding: LeakFinding) -> Sentence:
     if finding.problem:
         zh.append("未能全部比对：训练文件未知、已有改动或无法读取。")
     return Sentence.write(finding.summarise(), "".join(zh))
-
-
-def read_training(model: str) -> KnownTraining:
-    """Return the training files of a model, from the run card in its folder.
-
-    Of a model that was trained further, those of the model that training started from come after its own. Of a stack,
-    these are the files of its model, and those that TF-IDF and the combination were fitted on.
-    """
-    models = [model]
-    for one in models:  # grows while it is walked through
-        models += [start for start in _list_starts(one) if start not in models]
-    known = [_read_own_training(one) for one in models]
-    files = [file for one in known for file in one.files]
-    return KnownTraining(list(dict.fromkeys(files)), next((one.problem for one in known if one.problem), ""))
-
-
-def _list_starts(model: str) -> list[str]:
-    """Return the models that the training of a model started from."""
-    if is_stack(model):
-        return [find_member(model)]
-    recipe = (read_card(model) or {}).get("recipe")
-    starts = [recipe.get(key) for key in MODEL_KEYS] if isinstance(recipe, dict) else []
-    return [name.strip() for one in starts if isinstance(one, str) for name in one.split(",")]
-
-
-def _read_own_training(model: str) -> KnownTraining:
-    """Return the training files of a model alone."""
-    if is_stack(model):
-        return _read_stack_files(model)
-    card = read_card(model)
-    if card is None or not isinstance(card.get("recipe"), dict):
-        return KnownTraining([])
-    stated = {item.get("file"): item.get("sha256") for item in card.get("data", ()) if isinstance(item, dict)}
-    try:
-        now = list_train_files(Recipe(Path(CARD_NAME), settings=card["recipe"]))
-        same = [one for one in now if stated.get(str(one.path)) == hash_file(one.path)]
-    except (OSError, ValueError):  # dataset_info.json is broken by now
-        now, same = [], []
-    if now and len(same) == len(now):
-        return KnownTraining(same)
-    return KnownTraining(
-        same,
-        f"Not everything was compared: training files of {model} are missing or have changed since.",
-    )
-
-
-def _read_stack_files(model: str) -> KnownTraining:
-    """Return the files that a stack itself was fitted on."""
-    facts = read_facts(model)
-    stated = [facts["fitted_on"], facts.get("trained_on")]
-    same = []
-    for item in stated:
-        try:
-            place = Path(item["file"])
-            if hash_file(place) == item["sha256"]:
-                same.append(TrainFile(place))
-        except (OSError, KeyError, TypeError, ValueError):  # not on this machine, or stack.json was edited
-            continue
-    problem = "" if len(same) == len(stated) else f"Not everything was compared: files that {model} was fitted on are "
-    return KnownTraining(same, problem and f"{problem}missing or have changed since.")

@@ -12,7 +12,12 @@ from sentifactory.corpus.dataset.dataset_files import read_labelled
 from sentifactory.corpus.dataset.manifest import count_labels
 from sentifactory.corpus.splitting.sampling import take_sample
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.scoring.comparison_leaks import check_test_files, check_validation_file, describe_finding
+from sentifactory.evaluation.scoring.comparison_leaks import (
+    check_test_files,
+    check_validation_file,
+    check_validation_unseen,
+    describe_finding,
+)
 from sentifactory.records import Review
 from sentifactory.system.fingerprint import hash_file
 from sentifactory.task.model_folder import MANIFEST
@@ -192,6 +197,8 @@ def check_leaks(sets: ReviewSets, options: ReviewOptions) -> None:
         test.facts["leak_check"] = {**finding.to_json(), "sentence": asdict(describe_finding(finding))}
     sets.warnings.extend(warnings)
     if options.val_path is not None:
+        trained = check_validation_unseen(options.val_path, options.models, named, allow_leaks=options.allow_leaks)
+        sets.warnings.extend(trained)
         found, warnings = check_validation_file(names, options.val_path, allow_leaks=options.allow_leaks)
         for test, finding in zip(sets.tests, found, strict=True):
             test.facts["leaked_from_val"] = finding.n_leaked

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sentifactory.engines.ask import Answers
 from sentifactory.engines.base import Mode
+from sentifactory.engines.local.stack_folder import is_fitted_on
 from sentifactory.evaluation.scoring.adapted_scores import AdaptedScores, adapt_scores
 from sentifactory.evaluation.scoring.asked_models import AskedModels, ComparedModel, Questions
 from sentifactory.evaluation.scoring.breakdown import GroupScores, score_groups
@@ -293,10 +294,14 @@ def choose_calibration(
 ) -> Calibration | None:
     """Return a calibration fitted on the validation reviews if there are any, else the one saved with the model.
 
-    An untuned model may prefer one label: for `base`, with any prompt, the methods that fit a bias are tried as well.
-    Where nothing can be fitted, the reason goes to stderr.
+    A stack that was fitted on the same validation reviews keeps its own. An untuned model may prefer one label: for
+    `base`, with any prompt, the methods that fit a bias are tried as well. Where nothing can be fitted, the reason
+    goes to stderr.
     """
     if val_path is None or model.name == "majority":
+        return find_saved_calibration(model, task)
+    if is_fitted_on(model.name_or_path, hash_file(Path(val_path))):
+        say(f"{model.name}: it was fitted on these validation reviews, and keeps its cross-fitted calibration")
         return find_saved_calibration(model, task)
     questions, answers = asked.questions, asked.answers[model.name]
     predictions = answers.predictions[questions.val_rows]

@@ -194,9 +194,9 @@ def add_gain(headline: Sentence, test: PairedTest, few_shot_test: PairedTest | N
         )
     en, zh = f"Tuning brought {points} points", f"微调带来 {points} 个百分点"
     if few_shot_test is not None:
-        over = format_points(few_shot_test.difference)
-        en += f", {over} compared with examples in the prompt"
-        zh += f"，与提示词中带示例相比为 {over}"
+        over, doubt = format_points(few_shot_test.difference), _name_doubt(few_shot_test)
+        en += f", {over} compared with examples in the prompt{doubt.en}"
+        zh += f"，与提示词中带示例相比为 {over}{doubt.zh}"
     return Sentence.write(f"{headline.en} {en}.", f"{headline.zh}{zh}。")
 
 
@@ -218,9 +218,17 @@ def add_doubt(
     zh = f"{headline.zh}原始模型不能作为有意义的基准：{doubt.note.zh}。"
     if few_shot is not None and few_shot_test is not None:
         share, over = format_percent(few_shot.metrics.accuracy), format_points(few_shot_test.difference)
-        en += f" Compared with examples in its prompt ({share}), tuning brought {over} points."
-        zh += f"与提示词中带示例时（{share}）相比，微调带来 {over} 个百分点。"
+        did = Sentence("brought", "带来")
+        if few_shot_test.difference < 0:
+            did, over = Sentence("cost", "损失"), over.removeprefix("-")
+        doubt_of_test = _name_doubt(few_shot_test)
+        en += f" Compared with examples in its prompt ({share}), tuning {did.en} {over} points{doubt_of_test.en}."
+        zh += f"与提示词中带示例时（{share}）相比，微调{did.zh} {over} 个百分点{doubt_of_test.zh}。"
     return Sentence.write(en, zh)
+
+
+def _name_doubt(test: PairedTest) -> Sentence:
+    return Sentence("", "") if test.is_shown_in_family else Sentence(" (not shown)", "（未得到证明）")
 
 
 def describe_few_shot(few_shot: ScoredPredictions, test: PairedTest) -> Sentence:

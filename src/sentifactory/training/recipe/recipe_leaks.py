@@ -1,13 +1,13 @@
 """Checks before a run that no validation or test review is among the training reviews.
 
 Validation and test reviews are the val and test files that the manifest next to the training files lists, the recipe's
-`eval_dataset`, and the files of `--test`. Where the recipe selects a checkpoint or stops early by the `eval_dataset`,
+`eval_dataset`, and the files of `--test`. The training reviews are also those that the model learned from which the
+recipe starts. Where the recipe selects a checkpoint or stops early by the `eval_dataset`,
 that must not contain test reviews either.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from sentifactory.corpus.leakage.leak_guard import (
     join_findings,
 )
 from sentifactory.system.progress import say
+from sentifactory.training.recipe.known_training import list_train_files, read_earlier_training
 from sentifactory.training.recipe.recipe import Recipe, is_encoder_recipe
 from sentifactory.training.recipe.recipe_checks import list_data_files
 
@@ -40,10 +41,12 @@ def check_recipe_leaks(recipe: Recipe, test_files: Sequence[str | Path], *, allo
         LeakError: when there is a leak.
         DataError: when `--test` was given and a file cannot be read as reviews.
     """
-    train = list_train_files(recipe)
-    held_out = find_held_out([one.path for one in train])
+    own, earlier = list_train_files(recipe), read_earlier_training(recipe.settings)
+    train = list(dict.fromkeys([*own, *earlier.files]))
+    held_out = find_held_out([one.path for one in own])
     validation = [path for _, path in list_data_files(recipe.settings, ["eval_dataset"])]
     finding = _compare(train, [*map(Path, test_files), *validation, *held_out], is_asked=bool(test_files))
+    finding = replace(finding, problem=finding.problem or earlier.problem)
     if chooses_by_validation(recipe) and finding.status != LEAKS:
         test = [*map(Path, test_files), *(file for file in held_out if file.stem == "test")]
         chosen_by = _compare([TrainFile(path) for path in validation], test, is_asked=bool(test_files))
@@ -71,17 +74,6 @@ def chooses_by_validation(recipe: Recipe) -> bool:
 def warn_of_leaks(finding: LeakFinding) -> str:
     """Return the warning of a run with allowed leaks, shown at its start and end."""
     return f"WARNING: the evaluation is contaminated (--allow_leaks). {finding.summarise()}"
-
-
-def list_train_files(recipe: Recipe) -> list[TrainFile]:
-    """Return the local files that a recipe trains on, with LLaMA-Factory's limit of rows."""
-    files = list_data_files(recipe.settings, ["dataset"])
-    soft_labels = list_data_files(recipe.settings, ["soft_label_path"])
-    n_files = Counter(name for name, _ in files)
-    limit = recipe.settings.get("max_samples")
-    # The limit holds for a whole data set: where that has several files, all rows are compared.
-    limited = [TrainFile(path, limit if n_files[name] == 1 else None) for name, path in files]
-    return [*limited, *(TrainFile(path) for _, path in soft_labels)]
 
 
 def _compare(train: Sequence[TrainFile], test: Sequence[Path], *, is_asked: bool) -> LeakFinding:

@@ -21,6 +21,7 @@ from typing import Any
 import sentifactory
 from sentifactory.corpus.leakage.leak_guard import LEAKS, LeakFinding, find_manifest
 from sentifactory.corpus.splitting.balance import CLASS_WEIGHTS
+from sentifactory.models.cut_record import RUN_CARD
 from sentifactory.models.weights import identify_checkpoint
 from sentifactory.redaction import is_secret_key, mask_arguments, mask_settings
 from sentifactory.system.atomic import write_json
@@ -28,12 +29,13 @@ from sentifactory.system.fingerprint import hash_file
 from sentifactory.system.json_text import read_json_object
 from sentifactory.task.task_file import describe_task, load_task
 from sentifactory.training.acceleration.answer_logits import WHOLE_ANSWER
+from sentifactory.training.recipe.known_training import EARLIER, MODEL_KEYS, describe_earlier_training
 from sentifactory.training.recipe.precision import list_precisions
 from sentifactory.training.recipe.recipe import Recipe
 from sentifactory.training.recipe.recipe_checks import list_data_files
 from sentifactory.training.recipe.recipe_leaks import warn_of_leaks
 
-CARD_NAME = "run.json"
+CARD_NAME = RUN_CARD
 CARD_VERSION = 1
 _PACKAGES = (
     "sentifactory", "llamafactory", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers",
@@ -41,8 +43,6 @@ _PACKAGES = (
 )  # fmt: skip
 # Settings that do not affect what is learnt; secrets are left out as well.
 _NEUTRAL_SETTINGS = frozenset({"output_dir", "overwrite_cache", "overwrite_output_dir", "resume_from_checkpoint"})
-# Keys of the models that training starts from.
-MODEL_KEYS = ("model_name_or_path", "adapter_name_or_path")
 
 
 def describe_data(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -184,6 +184,7 @@ def begin_card(
         "fingerprint": compute_fingerprint(recipe.settings, data, loss),
         "seed": settings.get("seed", 42),
         "data": data,
+        EARLIER: describe_earlier_training(settings),
         "task": None,
         CLASS_WEIGHTS: None,
         "leak_check": leaks.to_json(),

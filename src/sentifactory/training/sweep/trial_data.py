@@ -17,9 +17,9 @@ from sentifactory.system.progress import say
 from sentifactory.task.model_folder import MANIFEST
 from sentifactory.task.task import Task
 from sentifactory.task.task_file import record_task
+from sentifactory.training.recipe.known_training import list_train_files, read_earlier_training
 from sentifactory.training.recipe.recipe import Recipe
 from sentifactory.training.recipe.recipe_checks import list_data_files
-from sentifactory.training.recipe.recipe_leaks import list_train_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ def refuse_leaks(recipe: Recipe, split: SplitFiles) -> None:
         LeakError: when there are any.
         DataError: when the validation or test reviews cannot be read.
     """
-    found: list[LeakFinding] = [find_leaks(list_train_files(recipe), [split.val, *split.tests])]
+    train = [*list_train_files(recipe), *read_earlier_training(recipe.settings).files]
+    found: list[LeakFinding] = [find_leaks(train, [split.val, *split.tests])]
     if split.tests:
         found.append(find_leaks([TrainFile(split.val)], split.tests))
     for finding in found:
