@@ -166,11 +166,13 @@ def test_what_was_learned_before_is_known_of_cuts_checkpoints_and_continued_mode
     shutil.copytree(short_gemma, trained)
     (leaky.folder / "tuned_model" / "run.json").rename(trained / "run.json")
     cut = leaky.folder / "cut"
-    cut_model(str(trained), 2, cut)
+    cut_model(str(trained), 3, cut)
+    twice = leaky.folder / "twice"
+    cut_model(str(cut), 2, twice)
     checkpoint = trained / "checkpoint-7"
     shutil.copytree(short_gemma, checkpoint)
     train = leaky.folder / "data" / "mine.jsonl"
-    for start in (trained, cut, checkpoint):
+    for start in (trained, cut, twice, checkpoint):
         assert [one.path.resolve() for one in read_training(str(start)).files] == [train.resolve()]
         recipe = {"model_name_or_path": str(start)}
         continued = {"recipe": recipe, "data": [], "earlier_training": describe_earlier_training(recipe)}

@@ -68,7 +68,8 @@ def save_classifier(folder: Path, labels: tuple[str, ...]) -> Path:
         folder
     )
     AutoTokenizer.from_pretrained(headless).save_pretrained(folder)
-    (folder / "LICENSE").write_text("as you like")
+    for name in ("LICENSE", "licence.txt", "USE_POLICY.md", "COPYING"):
+        (folder / name).write_text("as you like")
     (folder / "optimizer.pt").write_bytes(b"a training state")
     return folder
 
@@ -106,7 +107,8 @@ def test_the_folder_holds_all_of_it_and_no_pickle(workplace: Path) -> None:
         "model", "stack.json", "stack.safetensors", "stack_terms.json", "sentifactory_task.json", "calibration.json",
     }  # fmt: skip
     copied = {file.name for file in (stack / MEMBER_NAME).iterdir()}
-    assert {"model.safetensors", "config.json", "LICENSE", "sentifactory_task.json"} <= copied
+    assert {"model.safetensors", "config.json", "sentifactory_task.json"} <= copied
+    assert {"LICENSE", "licence.txt", "USE_POLICY.md", "COPYING"} <= copied
     assert "optimizer.pt" not in copied
     assert read_model_task(stack) == BINARY_SENTIMENT
     facts = json.loads((stack / "stack.json").read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ from transformers import (
 
 from sentifactory.engines.vllm.vllm_install import find_vllm_python
 from sentifactory.errors import ConfigError
-from sentifactory.models.cut_record import RECORD_NAME
+from sentifactory.models.cut_record import RECORD_NAME, count_layers
 from sentifactory.models.layer_cut import cut_model
 from sentifactory.models.weights import hash_weights, list_weights
 
@@ -131,6 +131,49 @@ def test_what_travels_and_what_says_where_it_comes_from(tmp_path: Path) -> None:
     assert again["source"]["cut"] == record
     assert (again["source"]["name"], again["source"]["licence"]) == ("whole", "apache-2.0")
     assert "the lowest 2 of 6 layers" in (tmp_path / "smaller" / "README.md").read_text()
+
+
+def write_run_card(folder: Path, base: Path | str) -> None:
+    """Make a model a tuned one, with the page that training writes."""
+    (folder / "run.json").write_text(json.dumps({"recipe": {"model_name_or_path": str(base)}}))
+    (folder / "README.md").write_text("---\nlicense: other\n---\n")
+
+
+def test_the_terms_of_a_tuned_model_that_is_cut_are_those_of_its_first_base(tmp_path: Path) -> None:
+    pretrained, once, twice = (tmp_path / name for name in ("pretrained", "once", "twice"))
+    for folder in (pretrained, once, twice):
+        build_model(folder)
+    (pretrained / "sentifactory_model.json").write_text('{"name": "gemma-3-270m", "package": "a-gguf"}')
+    write_run_card(once, pretrained)
+    write_run_card(twice, once)
+    record = cut_model(str(twice), 4, tmp_path / "cut")
+    known = {"name": "twice", "base": "gemma-3-270m", "package": "a-gguf", "licence": ""}
+    assert known.items() <= record["source"].items()
+    assert record["source"]["weights"] == hash_weights(twice)
+    assert "license: other" not in (tmp_path / "cut" / "README.md").read_text()
+    again = cut_model(str(tmp_path / "cut"), 2, tmp_path / "smaller")
+    assert known.items() <= again["source"].items()
+    assert cut_model(str(twice), 4, tmp_path / "cut") == record
+
+
+def test_the_layers_of_a_tuned_cut_model_are_counted_from_the_published_one(tmp_path: Path) -> None:
+    build_model(tmp_path / "whole")
+    first = cut_model(str(tmp_path / "whole"), 4, tmp_path / "cut")
+    shutil.copytree(tmp_path / "cut", tmp_path / "tuned")
+    (tmp_path / "tuned" / RECORD_NAME).unlink()
+    write_run_card(tmp_path / "tuned", tmp_path / "cut")
+    record = cut_model(str(tmp_path / "tuned"), 2, tmp_path / "smaller")
+    assert record["source"]["cut"] == first
+    assert (record["source"]["name"], record["source"]["base"]) == ("tuned", "whole")
+    assert count_layers(record) == (2, LAYERS)
+
+
+def test_run_cards_that_name_each_other_tell_nothing_about_the_terms(tmp_path: Path) -> None:
+    build_model(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    write_run_card(tmp_path / "one", tmp_path / "other")
+    write_run_card(tmp_path / "other", tmp_path / "one")
+    assert cut_model(str(tmp_path / "one"), 4, tmp_path / "cut")["source"]["licence"] == ""
 
 
 def test_the_same_cut_is_made_once_and_nothing_else_is_replaced(tmp_path: Path) -> None:

@@ -280,6 +280,31 @@ def test_a_base_model_in_a_folder_is_known_by_its_seal_or_its_card(tmp_path: Pat
     assert find_base(str(tmp_path)).hub_id == ""  # a place of this machine is no name
 
 
+def test_the_terms_of_a_base_model_that_was_tuned_are_those_of_its_first_base(tmp_path: Path) -> None:
+    pretrained, once, adapter = (tmp_path / name for name in ("pretrained", "once", "adapter"))
+    for folder in (pretrained, once, adapter):
+        folder.mkdir()
+        (folder / "README.md").write_text("---\nlicense: other\n---\n")  # as training writes it for every model
+    (pretrained / "sentifactory_model.json").write_text('{"name": "gemma-3-270m", "package": "a-gguf"}')
+    (once / "run.json").write_text(json.dumps({"recipe": {"model_name_or_path": str(pretrained)}}))
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(once)}))
+    for name in (once, adapter):
+        base = find_base(str(name))
+        assert (base.hub_id, base.licence, base.package) == ("google/gemma-3-270m", "gemma", "a-gguf")
+        assert base.notice
+    (pretrained / "sentifactory_model.json").unlink()
+    (pretrained / "run.json").write_text(json.dumps({"recipe": {"model_name_or_path": str(once)}}))
+    assert find_base(str(once)).licence == "", "run cards that name each other tell nothing"
+    (once / "run.json").write_text(json.dumps({"recipe": {"model_name_or_path": "Qwen/Qwen2.5-0.5B"}}))
+    assert find_base(str(pretrained)).hub_id == "Qwen/Qwen2.5-0.5B"
+
+
+def test_the_terms_of_a_cut_of_a_tuned_model_are_those_of_its_first_base(tmp_path: Path) -> None:
+    source = {"name": "mine", "base": "gemma-3-270m", "package": "a-gguf", "licence": ""}
+    (tmp_path / "sentifactory_cut.json").write_text(json.dumps({"layers": 12, "source_layers": 18, "source": source}))
+    assert find_base(str(tmp_path)).hub_id == "google/gemma-3-270m"
+
+
 def test_the_terms_of_a_cut_base_model_are_those_of_its_source(tmp_path: Path) -> None:
     source = {"name": "gemma-3-270m", "package": "a-gguf", "licence": ""}
     record = {"layers": 12, "source_layers": 18, "source": source}

@@ -235,8 +235,30 @@ def test_training_reviews_that_are_gone_are_replaced_by_as_many(options: SeedOpt
     assert found.reviews == train[:80]
 
 
+def test_a_limit_of_a_data_set_of_several_files_leaves_its_own_reviews_unknown(
+    options: SeedOptions, tmp_path: Path
+) -> None:
+    train, _ = read_labelled(options.train_csv, BINARY_SENTIMENT)
+    folder, data = Path(options.models["demo-1"]), tmp_path / "demo-1_data"
+    lines = (data / "own.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (data / "parts").mkdir()
+    parts = [data / "parts" / f"{number}.jsonl" for number in range(2)]
+    for number, part in enumerate(parts):
+        part.write_text("".join(lines[number::2]), encoding="utf-8")
+    (data / "dataset_info.json").write_text('{"own": {"file_name": "parts", "formatting": "sharegpt"}}')
+    card = json.loads((folder / "run.json").read_text())
+    card["data"] = [{"dataset": "own", "file": str(part), "sha256": hash_file(part)} for part in parts]
+    (folder / "run.json").write_text(json.dumps(card))
+    found = read_model("demo-1", str(folder), train, BINARY_SENTIMENT)
+    assert (found.has_own_reviews, found.reviews) == (False, train[:80])
+    del card["recipe"]["max_samples"]
+    (folder / "run.json").write_text(json.dumps(card))
+    found = read_model("demo-1", str(folder), train, BINARY_SENTIMENT)
+    assert (found.has_own_reviews, len(found.reviews)) == (True, 100)
+
+
 def test_what_cannot_be_measured_is_refused_before_a_model_is_loaded(
-    options: SeedOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: SeedOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse_loading(*_: object, **__: object) -> None:
         raise AssertionError("a model is loaded")
@@ -248,12 +270,16 @@ def test_what_cannot_be_measured_is_refused_before_a_model_is_loaded(
                "val_csv": options.val_csv, "output_dir": options.output_dir}  # fmt: skip
         return SeedOptions(**{**own, **values})
 
+    twofold = write_reviews(tmp_path / "twofold.csv", [*make_rows(40, 8), *make_rows(40, 8)])
+    few = write_reviews(tmp_path / "few.csv", make_rows(10, 9))
+    with pytest.raises(ConfigError):
+        measure_seeds(change(tests={"twofold": str(twofold)}, val_csv=str(few)))
+    assert "WARNING: 40 of the 80 test reviews repeat" in capsys.readouterr().err
     leaky = write_reviews(tmp_path / "leaky.csv", [*make_rows(40, 8), make_rows(160, 1)[5]])
     for wrong in ({"tests": {"leaky": str(leaky)}}, {"val_csv": options.tests["books"]}, {"val_csv": str(leaky)}):
         with pytest.raises(LeakError):
             measure_seeds(change(**wrong))
     twice = shutil.copytree(options.models["demo-0"], tmp_path / "twice")
-    few = write_reviews(tmp_path / "few.csv", make_rows(10, 9))
     bare = shutil.copytree(options.models["demo-0"], tmp_path / "bare")
     (bare / "run.json").unlink()
     cases: list[tuple[dict[str, Any], str]] = [

@@ -82,6 +82,15 @@ def test_the_advice_keeps_the_fewest_layers_within_one_standard_error(
     assert advice.best_layer == correct.index(max(correct)) + 1
 
 
+def test_noise_is_not_recommended_more_often_for_having_many_layers() -> None:
+    layers = np.random.default_rng(0).binomial(300, 0.5, size=(100, 24))
+    advised = [advise_depth(summarise_layers(row.tolist(), 300), 300, 0.5).keep_layers is not None for row in layers]
+    assert np.mean(advised) < 0.05  # one of 24 independent layers is above the majority by chance in 40 of 100 models
+    one = advise_depth(summarise_layers([169], 300), 300, 0.5)
+    best_of_many = advise_depth(summarise_layers([150] * 23 + [169], 300), 300, 0.5)
+    assert (one.keep_layers, best_of_many.keep_layers) == (1, None)
+
+
 @pytest.mark.slow
 def test_the_command_prints_a_table_or_json_and_draws(model: Path, reviews: Path, tmp_path: Path) -> None:
     words = ["model", "probe", str(model), "--csv_path", str(reviews)]

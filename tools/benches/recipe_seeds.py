@@ -31,7 +31,13 @@ from sentifactory.engines.held_engine import HeldEngine
 from sentifactory.engines.local.baselines import TfidfEngine
 from sentifactory.engines.local.stack_engine import combine_predictions
 from sentifactory.engines.model_identity import identify_engine
-from sentifactory.evaluation.scoring.review_sets import ReviewOptions, TestSet, describe_file, read_test_set
+from sentifactory.evaluation.scoring.review_sets import (
+    ReviewOptions,
+    TestSet,
+    describe_file,
+    read_test_set,
+    warn_of_repeats,
+)
 from sentifactory.evaluation.stack.fit_stack import align_answers
 from sentifactory.metrics.calibration_fit import refuse_few
 from sentifactory.metrics.combination import fit_combination
@@ -84,6 +90,9 @@ def measure_seeds(options: SeedOptions) -> str:
         {name: read_test_set(path, ReviewOptions(()), task) for name, path in options.tests.items()},
         *(read_labelled(path, task)[0] for path in (options.val_csv, options.train_csv)),
     )
+    for test in reviews.tests.values():
+        for warning in warn_of_repeats(test):
+            say(f"WARNING: {warning.en}")
     refuse_few([review.label for review in reviews.val], options.val_csv)
     models = [read_model(name, folder, reviews.train, task) for name, folder in options.models.items()]
     refuse_same_weights(models)

@@ -134,8 +134,9 @@ def check_options(options: SeedOptions) -> Task:
 def read_model(name: str, folder: str, train: Sequence[Review], task: Task) -> TrainedModel:
     """Return a model with its training reviews.
 
-    They are read from the files that its run card names. Where these are missing or have changed, as many of `train`
-    take their place.
+    They are read from the files that its run card names. Where these are missing or have changed, or `max_samples`
+    limits a data set of several files, of which it is then not known what was taken from each, as many of `train` take
+    their place.
 
     Raises:
         ConfigError: when the folder has no run card: nothing is known about its training reviews then.
@@ -149,13 +150,17 @@ def read_model(name: str, folder: str, train: Sequence[Review], task: Task) -> T
             expected="a folder that `sentifactory train` has written",
         )
     known = read_training(folder)
-    has_own = bool(known.files) and not known.problem
+    limit = card["recipe"].get("max_samples")
+    problem = known.problem or ("" if known.files else "No training file is known.")
+    if limit and any(file.max_rows is None for file in known.files):
+        problem = problem or "It is not known which rows of its training files max_samples has left."
+    has_own = not problem
     if has_own:
         own = [row for file in known.files for row in read_labelled(file.path, task, file.max_rows)[0]]
     else:
-        n_trained = (card.get("estimate") or {}).get("reviews") or card["recipe"].get("max_samples")
+        n_trained = (card.get("estimate") or {}).get("reviews") or limit
         own = list(train[:n_trained])
-        say(f"{name}: {known.problem or 'No training file is known.'} TF-IDF learns from {len(own)} other reviews.")
+        say(f"{name}: {problem} TF-IDF learns from {len(own)} other reviews.")
     return TrainedModel(name, folder, own, has_own, hash_weights(Path(folder)))
 
 

@@ -9,6 +9,13 @@ label is then multiplied by its estimated share over its share among the validat
 The interval of a share is by the delta method, for both samples together: the reviews at hand, and the validation
 reviews that the correction was fitted on. Not covered by it: reviews of the same label that differ between the two,
 as those of another domain do.
+
+The p-value tests whether the shares are those of this validation file, taken as exact numbers: the probabilities are
+adapted from these, whatever the shares are where the file came from. It does not test whether the two populations
+have the same shares. Where the validation reviews were drawn at random, neither balanced nor stratified, their own
+shares differ from the population's by chance, and a shift from them is shown in more than 5 % of the comparisons of
+identical populations, the more often the more reviews are at hand and the fewer mistakes the model makes: in 10 to
+20 % with 300 validation reviews, as simulated with 600 reviews and more.
 """
 
 from __future__ import annotations
@@ -51,7 +58,7 @@ class PriorShift:
         information: what is known about the shares without the true labels, as a part of what would be known with
             them, for the least known direction: 1 for a model without mistakes, 0 for one that guesses, and where a
             share is below one review. The rate at which EM converges is 1 minus this (Dempster, Laird and Rubin 1977).
-        p_value: of the Wald test that the shares are those of the validation reviews.
+        p_value: of the Wald test that the shares are `source_shares`, which count as exact.
         has_converged: whether EM did.
     """
 
@@ -65,7 +72,7 @@ class PriorShift:
 
     @property
     def is_shown(self) -> bool:
-        """Whether the shares are shown to differ from those of the validation reviews."""
+        """Whether the shares are shown to differ from those of this validation file."""
         return self.p_value < SIGNIFICANCE_LEVEL
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.models.first_base import RUN_CARD
 from sentifactory.models.weights import list_shards, list_weights, read_stated_length
 from sentifactory.system.command_line import write_command
 from sentifactory.system.json_text import read_json_object
@@ -20,7 +21,6 @@ HOW_TO_MAKE = (
     "`sentifactory model fetch gemma-3-270m` creates the pretrained model, "
     "`sentifactory train examples/train_freeze/gemma3_270m_freeze_demo.yaml` a tuned one"
 )
-_RUN_CARD = "run.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _INDEX = "*.safetensors.index.json"
 # Any one of them holds a tokenizer.
@@ -91,7 +91,7 @@ def find_gap(folder: Path) -> Gap | None:
 
 def find_unfinished_run(folder: Path) -> Gap | None:
     """Return that a folder is the output of a training that has not finished, and the command that continues it."""
-    card = read_json_object(folder / _RUN_CARD) or {}
+    card = read_json_object(folder / RUN_CARD) or {}
     checkpoints = [checkpoint for checkpoint in list_checkpoints(folder) if list_weights(checkpoint)]
     if card.get("status") in ("running", "interrupted", "failed"):
         saved = f" after {checkpoints[-1].name}" if checkpoints else ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sentifactory
+from sentifactory.models.first_base import RUN_CARD, find_first_base
 from sentifactory.models.store import read_seal
 from sentifactory.models.weights import hash_settings, hash_weights
 from sentifactory.system.atomic import write_json, write_text
@@ -22,30 +23,42 @@ from sentifactory.system.network_settings import is_hub_id
 RECORD_NAME = "sentifactory_cut.json"
 CARD_NAME = "README.md"
 RECORD_VERSION = 1
-RUN_CARD = "run.json"  # of a model that was trained here
 _KEPT_OF_RUN = ("recipe", "data", "earlier_training")  # what such a model learned from
 
 
 def describe_source(model: str, folder: Path) -> dict[str, Any]:
     """Return what tells the source of a cut from every other model, and what is known of its terms.
 
+    The terms are those of the first model: the one that was cut first, and that a tuned model was tuned from (`base`).
+
     Args:
         model: the folder or hub id, as it was given.
         folder: where its files are.
     """
-    seal = read_seal(folder)
-    earlier = read_cut_record(folder)
-    run = read_json_object(folder / RUN_CARD)
-    trained = {RUN_CARD: {key: run[key] for key in _KEPT_OF_RUN if key in run}} if run is not None else {}
-    own = {
-        "name": str(seal.get("name") or (model if not Path(model).expanduser().is_dir() else folder.resolve().name)),
-        "package": str(seal.get("package") or ""),
-        "licence": read_card_licence(folder),
-    }
+    base = find_first_base(str(folder))
+    place = Path(base).expanduser()
+    is_tuned = base != str(folder)
+    seal = read_seal(place)
+    earlier = read_cut_record(place)
     origin = earlier.get("source") or {}
-    known = {key: origin[key] for key in own if key in origin}  # the terms are those of the first source
+    run = read_json_object(folder / RUN_CARD) or origin.get(RUN_CARD)
+    trained = {RUN_CARD: {key: run[key] for key in _KEPT_OF_RUN if key in run}} if isinstance(run, dict) else {}
+    first = {
+        "name": str(seal.get("name") or _name_model(base if is_tuned else model, place)),
+        "package": str(seal.get("package") or ""),
+        "licence": read_card_licence(place),
+    }
+    first |= {key: origin[key] for key in (*first, "base") if key in origin}
+    if is_tuned:
+        first |= {"name": _name_model(model, folder), "base": first.get("base") or first["name"]}
     cut = {"cut": earlier} if earlier else {}
-    return own | known | {"weights": hash_weights(folder), "settings": hash_settings(folder)} | cut | trained
+    return first | {"weights": hash_weights(folder), "settings": hash_settings(folder)} | cut | trained
+
+
+def _name_model(model: str, folder: Path) -> str:
+    """Return the name of a model without its place on this machine."""
+    path = Path(model).expanduser()
+    return folder.resolve().name if path.is_dir() or path.is_absolute() else model
 
 
 def write_record(folder: Path, source: dict[str, Any], layers: int, source_layers: int) -> dict[str, Any]:
@@ -104,9 +117,11 @@ def write_card(folder: Path, record: dict[str, Any], notices: list[str]) -> None
         notices: names of the licence files in the folder.
     """
     source, (layers, total) = record["source"], count_layers(record) or (0, 0)
-    head = [f"base_model: {source['name']}"] if is_hub_id(source["name"]) else []
+    base = source.get("base") or source["name"]
+    head = [f"base_model: {base}"] if is_hub_id(base) else []
     head += [f"license: {source['licence']}"] if source["licence"] else []
     name = escape(source["name"])
+    tuned = f" {name} was tuned from {escape(source['base'])}." if source.get("base") else ""
     terms = f"Its terms: {', '.join(notices)}." if notices else "Look up its terms where it was published."
     lines = [
         *(["---", *head, "---", ""] if head else []),
@@ -114,7 +129,8 @@ def write_card(folder: Path, record: dict[str, Any], notices: list[str]) -> None
         "",
         f"**Modified:** `sentifactory model cut` made this model from {name} by leaving out the upper "
         f"{total - layers} of its {total} decoder layers. Embeddings, layers 1 to {layers}, final norm and output "
-        "projection are the numbers of the source. Nothing was trained since: tune the model before you use it.",
+        f"projection are the numbers of the source.{tuned} Nothing was trained since: tune the model before you use "
+        "it.",
         "",
         f"The licence of the source applies to this model and to every model that is tuned from it. {terms}",
         "",
@@ -125,7 +141,12 @@ def write_card(folder: Path, record: dict[str, Any], notices: list[str]) -> None
 
 
 def read_card_licence(folder: Path) -> str:
-    """Return the licence in the head of a local model's README.md, "" where there is none."""
+    """Return the licence in the head of a local model's README.md, "" where there is none.
+
+    That of a folder that was trained into counts for nothing: training writes `license: other` for every model.
+    """
+    if (folder / RUN_CARD).is_file():
+        return ""
     try:
         text = (folder / CARD_NAME).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from sentifactory.models.complete_folder import refuse_unfinished
 from sentifactory.models.cut_record import describe_source, is_cut_of, read_cut_record, write_card, write_record
 from sentifactory.models.decoder_folder import INDEX_NAME, WEIGHTS_NAME, DecoderFolder, find_layer, read_decoder
 from sentifactory.models.hub import MODELSCOPE_PREFIX, fetch_from_hub
+from sentifactory.models.notices import list_notices
 from sentifactory.models.weights import ADAPTER_CONFIG, SETTING_FILES, save_weights
 from sentifactory.system.atomic import replace_directory, write_json
 from sentifactory.system.network_settings import is_hub_id
@@ -27,7 +27,6 @@ from sentifactory.system.progress import say, show_progress
 
 _CONFIG = "config.json"
 _TRAVELLING = tuple(name for name in SETTING_FILES if name not in (_CONFIG, ADAPTER_CONFIG, "export.json"))
-_NOTICES = ("license*", "licence*", "notice*", "use_policy*", "copying*")
 _MORE_TEMPLATES = "additional_chat_templates"
 
 
@@ -125,7 +124,7 @@ def cut_config(config: dict[str, Any], layers: int) -> dict[str, Any]:
 
 def _copy_companions(folder: Path, place: Path) -> list[str]:
     """Copy tokenizer, chat templates, settings of generation and licence files; return the names of the last."""
-    notices = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_notice(path.name)]
+    notices = list_notices(folder)
     settings = [path for name in _TRAVELLING if (path := folder / name).is_file()]
     templates = sorted((folder / _MORE_TEMPLATES).glob("*.jinja"))
     for path in (*settings, *notices, *templates):
@@ -133,10 +132,6 @@ def _copy_companions(folder: Path, place: Path) -> list[str]:
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, target)
     return [path.name for path in notices]
-
-
-def _is_notice(name: str) -> bool:
-    return any(fnmatch(name.lower(), pattern) for pattern in _NOTICES)
 
 
 def _copy_weights(source: DecoderFolder, layers: int, place: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from sentifactory.bilingual import Sentence
 from sentifactory.engines.local.onnx_engine import EXPORT_NAME as ONNX_EXPORT_NAME
 from sentifactory.metrics.calibration import CALIBRATION_NAME
+from sentifactory.models.notices import NOTICES
 from sentifactory.models.weights import PICKLE_ENDINGS, TRAINER_STATE
 from sentifactory.training.run.checkpoints import LOCK_NAME
 
@@ -23,7 +24,7 @@ SETTINGS = (
     "*.safetensors.index.json", "config.json", "generation_config.json", "preprocessor_config.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-    "LICENSE*", "NOTICE*",
+    *NOTICES,
 )  # fmt: skip
 # Written for publishing: with local paths removed, or generated from the evidence.
 WRITTEN_ANEW = ("README.md", "run.json", CALIBRATION_NAME, ONNX_EXPORT_NAME, "sentifactory_*.json")

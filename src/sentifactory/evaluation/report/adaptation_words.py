@@ -29,9 +29,12 @@ NOTE = Sentence(
     "Every model estimates the shares of the labels from its probabilities of the test reviews, without their labels "
     "(EM; 95% interval), and its probabilities are then multiplied by the estimated share over the share among the "
     "validation reviews. The interval holds if the reviews of a label are alike in both; those of another domain may "
-    "differ. All other figures of this report are of unadapted answers.",
+    "differ. A shift is tested against the shares of this validation file, as they are: if its reviews were drawn at "
+    "random, their own shares are off by chance, and a shift from them does not show that the populations differ. All "
+    "other figures of this report are of unadapted answers.",
     "每个模型只根据自己对测试评论给出的概率（不看标签）用 EM 估计标签占比（95% 区间），再把各标签的概率乘以"
     "“估计占比 / 验证集占比”。该区间以同一标签的评论在两处相似为前提，换了领域则未必成立。"
+    "占比变化的检验以该验证文件的实际占比为基准：若验证评论是随机抽取的，其占比本身带有抽样误差，显示变化并不说明两个总体的占比不同。"
     "报告中其他指标均为未调整的回答。",
 )
 

@@ -35,6 +35,7 @@ from sentifactory.metrics.combination import cross_fit, fit_combination
 from sentifactory.metrics.number_formats import format_percent
 from sentifactory.metrics.probability_metrics import find_known, stack_probabilities
 from sentifactory.metrics.reliability import find_confidence, list_nll
+from sentifactory.models.notices import list_notices
 from sentifactory.models.weights import SETTING_FILES, hash_weights, list_weights
 from sentifactory.records import Prediction, Review
 from sentifactory.system.atomic import refuse_overwriting_inputs, replace_directory
@@ -47,8 +48,8 @@ from sentifactory.training.run.run_card import CARD_NAME
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# What is copied of a model, beside its weights and settings.
-_COMPANIONS = ("*.index.json", "preprocessor_config.json", "LICENSE*", "NOTICE*", CARD_NAME, TASK_NAME)
+# What is copied of a model, beside its weights, settings and notices.
+_COMPANIONS = ("*.index.json", "preprocessor_config.json", CARD_NAME, TASK_NAME)
 _PARTS = ("tfidf", "model", "stack")
 
 
@@ -224,14 +225,15 @@ def measure_part(truth: NDArray, shares: NDArray) -> dict[str, float]:
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """Copy what a model consists of: weights, settings, task, run card, and the licence where there is one.
+    """Copy what a model consists of: weights, settings, task, run card, and the notices of its licence.
 
     Raises:
         OSError: when a file cannot be copied.
     """
     companions = (file for pattern in _COMPANIONS for file in source.glob(pattern))
     settings = (source / name for name in SETTING_FILES)
-    files = sorted({file for file in (*list_weights(source), *settings, *companions) if file.is_file()})
+    stated = (*list_weights(source), *list_notices(source), *settings, *companions)
+    files = sorted({file for file in stated if file.is_file()})
     target.mkdir()
     with show_progress("Copying the model", total=len(files), unit="files") as progress:
         for file in files:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sentifactory.bilingual import Sentence
 from sentifactory.models.cut_record import count_layers, read_card_licence, read_cut_record
+from sentifactory.models.first_base import find_first_base
 from sentifactory.models.store import read_seal
 from sentifactory.publishing.hub.refusal import Refusal
 from sentifactory.system.network_settings import is_hub_id
@@ -87,16 +88,18 @@ class Terms:
 def find_base(name: str) -> BaseModelTerms:
     """Return a base model's licence, found by its hub id, the seal of a fetched model, or the folder's README.md.
 
-    The terms of a model that `sentifactory model cut` made are those of the model it was cut from.
+    The terms of a tuned model are those of the model that its first training began with, and the terms of a model that
+    `sentifactory model cut` made are those of the model it was cut from.
 
     Example:
         >>> find_base("Qwen/Qwen2.5-Coder-1.5B-Instruct").licence
         'apache-2.0'
     """
-    folder = Path(name).expanduser()
+    first = find_first_base(name)
+    folder = Path(first).expanduser()
     cut = read_cut_record(folder)
     origin = cut.get("source") or read_seal(folder)
-    called = str(origin.get("name") or name)
+    called = str(origin.get("base") or origin.get("name") or first)
     kept_layers = count_layers(cut)
     last = called.rstrip("/").rpartition("/")[2]
     for pattern, owner_on_hub, licence, licence_name, link in _BASES:

@@ -254,6 +254,7 @@ def describe_shift(shift: dict[str, Any] | None) -> list[str]:
     ]
     if not shift["adapted"]:
         p_value = format_p_value(shift["p_value"])
-        return [f"No other shares of the labels are shown ({p_value}); the answers are unchanged:", *lines]
+        same = f"No other shares of the labels than in the validation file are shown ({p_value})"
+        return [f"{same}; the answers are unchanged:", *lines]
     before = ", ".join(f"{number} {what}" for what, number in sorted(shift["counts_before"].items()))
     return ["The answers are adapted to the estimated shares of the labels:", *lines, f"  before: {before}"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentifactory.metrics.significance import Interval, compute_wilson_interval
+from sentifactory.metrics.significance import SIGNIFICANCE_LEVEL, Interval, compute_wilson_interval
 
 KEEP_RULE = (
     "the fewest layers whose probe is within one standard error of the best layer's (the one-standard-error rule: "
@@ -65,6 +65,9 @@ def summarise_layers(correct: Sequence[int], n_reviews: int) -> list[LayerResult
 def advise_depth(results: Sequence[LayerResult], n_reviews: int, majority_share: float) -> DepthAdvice:
     """Return how many layers to keep and to train, by `KEEP_RULE` and `TRAIN_RULE`.
 
+    Nothing is recommended unless the best layer is shown to be better than the commonest label. The best of L layers
+    is above it by chance more often than one layer is: its interval has the level 1 - 0.05 / L (Bonferroni).
+
     Args:
         results: of all layers, the lowest first.
         n_reviews: how many reviews they are of.
@@ -78,7 +81,8 @@ def advise_depth(results: Sequence[LayerResult], n_reviews: int, majority_share:
     """
     best = max(results, key=lambda one: one.accuracy)
     error = math.sqrt(best.accuracy * (1 - best.accuracy) / n_reviews)
-    if best.interval.low <= majority_share:
+    interval = compute_wilson_interval(best.correct, n_reviews, 1 - SIGNIFICANCE_LEVEL / len(results))
+    if interval.low <= majority_share:
         return DepthAdvice(best.layer, error, None, None)
     keep = next(one.layer for one in results if one.accuracy >= best.accuracy - error)
     return DepthAdvice(best.layer, error, keep, math.ceil(keep * _TRAINED_SHARE))

@@ -25,8 +25,9 @@ def describe_advice(result: Mapping[str, Any]) -> list[str]:
     best = layers[result["best_layer"] - 1]
     if result["keep_layers"] is None:
         return [
-            f"No layer tells the labels apart better than the commonest label does "
-            f"({format_percent(result['majority_share'])}): keep all layers, or give more reviews.",
+            f"No layer is shown to tell the labels apart better than the commonest label does "
+            f"({format_percent(result['majority_share'])}; the best of {len(layers)} layers is tested at the level "
+            f"0.05 / {len(layers)}): keep all layers, or give more reviews.",
         ]
     kept = layers[result["keep_layers"] - 1]
     return [

@@ -16,7 +16,8 @@ from typing import Any
 
 from sentifactory.corpus.leakage.leak_guard import TrainFile
 from sentifactory.engines.local.stack_folder import find_member, is_stack, read_facts
-from sentifactory.models.cut_record import RUN_CARD, read_cut_record
+from sentifactory.models.cut_record import read_cut_record
+from sentifactory.models.first_base import RUN_CARD
 from sentifactory.system.fingerprint import hash_file
 from sentifactory.system.json_text import read_json_object
 from sentifactory.system.network_settings import is_hub_id

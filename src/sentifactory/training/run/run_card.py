@@ -21,7 +21,7 @@ from typing import Any
 import sentifactory
 from sentifactory.corpus.leakage.leak_guard import LEAKS, LeakFinding, find_manifest
 from sentifactory.corpus.splitting.balance import CLASS_WEIGHTS
-from sentifactory.models.cut_record import RUN_CARD
+from sentifactory.models.first_base import RUN_CARD
 from sentifactory.models.weights import identify_checkpoint
 from sentifactory.redaction import is_secret_key, mask_arguments, mask_settings
 from sentifactory.system.atomic import write_json
