@@ -82,6 +82,7 @@ def test_the_advice_keeps_the_fewest_layers_within_one_standard_error(
     assert advice.best_layer == correct.index(max(correct)) + 1
 
 
+@pytest.mark.slow
 def test_noise_is_not_recommended_more_often_for_having_many_layers() -> None:
     layers = np.random.default_rng(0).binomial(300, 0.5, size=(100, 24))
     advised = [advise_depth(summarise_layers(row.tolist(), 300), 300, 0.5).keep_layers is not None for row in layers]
