@@ -16,9 +16,12 @@ from fake_hub import TOKEN
 from publishing_workshop import Workshop
 
 from sentifactory.errors import ConfigError
+from sentifactory.publishing.hub.card_facts import describe_data
+from sentifactory.publishing.hub.evidence import gather_evidence, list_names_without_manifest
 from sentifactory.publishing.hub.licences import determine_terms, find_base
 from sentifactory.publishing.hub.publish import PublishOptions, publish_model
 from sentifactory.redaction import redact_paths
+from sentifactory.system.fingerprint import hash_file
 from sentifactory.task.model_folder import write_model_task
 from sentifactory.task.task import BINARY_SENTIMENT, REFERENCE_SENTIMENT
 
@@ -341,6 +344,28 @@ def test_which_licences_go_together(base: str, wish: str | None, data: str | Non
     terms = determine_terms(base, {}, ["mine"], licence=wish, data_licence=data)
     told = "; ".join(one.what.en for one in terms.problems)
     assert (told == "") if problem is None else re.search(re.escape(problem), told), told
+
+
+def test_the_reviews_of_earlier_trainings_have_terms_as_well(workshop: Workshop) -> None:
+    files = []
+    for name, has_manifest in (("known", True), ("bare", False)):
+        file = workshop.root / "earlier" / name / "train.jsonl"
+        file.parent.mkdir(parents=True)
+        file.write_text("{}\n")
+        files.append({"file": str(file), "sha256": hash_file(file), "max_rows": None})
+        if has_manifest:
+            manifest = {"source": "elsewhere", "outputs": {"train.jsonl": {"sha256": hash_file(file)}}}
+            (file.parent / "manifest.json").write_text(json.dumps(manifest))
+    card = json.loads((workshop.run / "run.json").read_text())
+    (workshop.run / "run.json").write_text(json.dumps({**card, "earlier_training": {"files": files, "problem": ""}}))
+    evidence = gather_evidence(workshop.run, None)
+    names = list_names_without_manifest(evidence.card, evidence.manifests)
+    terms = determine_terms("Qwen/Qwen2.5-0.5B", evidence.manifests, names, licence=None, data_licence="cc-by-nc-4.0")
+    assert set(terms.data) == {"mine.csv", "elsewhere", "train"}
+    assert len(terms.problems) == 3
+    shown = describe_data(evidence, terms, lambda en, zh: en)
+    assert sum("learned before this training" in line for line in shown) == 2
+    assert str(workshop.root) not in "".join(shown)
 
 
 def test_the_terms_of_the_demos_reviews_are_known_and_no_data_at_all_is_not() -> None:

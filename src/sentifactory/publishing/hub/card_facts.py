@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sentifactory.bilingual import Picker, name_model
@@ -11,6 +12,7 @@ from sentifactory.publishing.hub.evidence import Evidence
 from sentifactory.publishing.hub.licences import Terms
 from sentifactory.redaction import redact_paths
 from sentifactory.system.formats import build_table
+from sentifactory.training.recipe.known_training import EARLIER
 
 # Recipe settings that the card omits: local paths, logging and saving.
 _OMITTED_SETTINGS = frozenset(
@@ -70,6 +72,10 @@ def describe_data(evidence: Evidence, terms: Terms, pick: Picker) -> list[str]:
                 )
             )
         lines.append(", ".join(words))
+    for item in (card.get(EARLIER) or {}).get("files", ()):
+        name, sha256 = redact_paths(Path(str(item["file"])).name), str(item["sha256"])[:12]
+        when = pick("learned before this training: ", "此前训练所用：")
+        lines.append(f"{when}`{name}`, sha256 `{sha256}`")
     names = [f"{name}: {licence or '?'}" for name, licence in terms.data.items()]
     if names:
         lines.append(pick("Licences of the reviews: ", "评论数据的许可证：") + ", ".join(names))

@@ -7,6 +7,7 @@ the report on the source counts for the export.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from sentifactory.task.model_folder import MANIFEST, read_model_task
 from sentifactory.task.reports_folder import REPORTS
 from sentifactory.task.task import Task
 from sentifactory.task.task_file import rebuild_task
+from sentifactory.training.recipe.known_training import EARLIER
 from sentifactory.training.run.run_card import read_card
 
 SEARCHED_FOLDER = Path("saves")
@@ -149,15 +151,27 @@ def _read_onnx_conversion(folder: Path) -> dict[str, Any] | None:
 
 
 def read_manifests(card: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Return the manifests of the training files that are unchanged since training."""
+    """Return the manifests of the training files that are unchanged since training, earlier trainings' included."""
     found: dict[str, dict[str, Any]] = {}
-    for item in (card or {}).get("data", ()):
+    for item in list_files(card):
         file = Path(str(item.get("file", "")))
         content = read_json_object(file.parent / MANIFEST)
         outputs = (content or {}).get("outputs", {})
         if content is not None and outputs.get(file.name, {}).get("sha256") == item.get("sha256"):
             found[str(file.parent)] = content
     return found
+
+
+def list_files(card: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the training files of a run card, then those that its starting model had learned from."""
+    earlier = (card or {}).get(EARLIER) or {}
+    return [*(card or {}).get("data", ()), *earlier.get("files", ())]
+
+
+def list_names_without_manifest(card: dict[str, Any] | None, manifests: Mapping[str, Any]) -> list[str]:
+    """Return the names of the training files of which no manifest tells the source."""
+    files = [(Path(str(item.get("file", ""))), item.get("dataset")) for item in list_files(card)]
+    return [str(name or file.stem) for file, name in files if str(file.parent) not in manifests]
 
 
 def find_report(

@@ -127,14 +127,14 @@ def determine_terms(
 
     Args:
         base_name: the base model; "" if unknown.
-        manifests: of the training data; each names its source.
-        data_names: data sets of the run card, used if there are no manifests.
+        manifests: of the training data, those of earlier trainings included; each names its source.
+        data_names: of the training data without a manifest.
         licence: that the user chose; None takes the base model's.
         data_licence: that the user states for reviews whose licence is not in our table.
     """
     base = find_base(base_name) if base_name else BaseModelTerms()
     sources = [str(manifest.get("source") or folder) for folder, manifest in manifests.items()]
-    names = [Path(source).name for source in sources] or list(data_names)
+    names = [*(Path(source).name for source in sources), *data_names]
     data = {name: DATA_LICENCES.get(name) or data_licence or "" for name in dict.fromkeys(names)}
     chosen = licence or base.licence
     problems = (*_find_base_problems(base, base_name, chosen), *_find_data_problems(base, chosen, data))

@@ -12,7 +12,7 @@ from sentifactory.errors import ConfigError
 from sentifactory.models.classifiers import is_classifier
 from sentifactory.models.hub import HUBS
 from sentifactory.models.pooled_classifier import MODEL_TYPE
-from sentifactory.publishing.hub.evidence import Evidence, gather_evidence
+from sentifactory.publishing.hub.evidence import Evidence, gather_evidence, list_names_without_manifest
 from sentifactory.publishing.hub.licences import Terms, determine_terms
 from sentifactory.publishing.hub.model_card import CardRequest
 from sentifactory.publishing.hub.refusal import refuse
@@ -64,7 +64,7 @@ def publish_model(options: PublishOptions) -> dict[str, Any]:
     terms = determine_terms(
         evidence.base_name,
         evidence.manifests,
-        [str(item.get("dataset")) for item in (evidence.card or {}).get("data", ())],
+        list_names_without_manifest(evidence.card, evidence.manifests),
         licence=options.licence,
         data_licence=options.data_licence,
     )
