@@ -21,7 +21,7 @@ HOW_TO_MAKE = (
     "`sentifactory model fetch gemma-3-270m` creates the pretrained model, "
     "`sentifactory train examples/train_freeze/gemma3_270m_freeze_demo.yaml` a tuned one"
 )
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _INDEX = "*.safetensors.index.json"
 # Any one of them holds a tokenizer.
 _TOKENIZERS = (
@@ -122,7 +122,7 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
     """Return the checkpoint folders of a training, ordered by step."""
     if not output_dir.is_dir():
         return []
-    found = [path for path in output_dir.iterdir() if path.is_dir() and _CHECKPOINT.fullmatch(path.name)]
+    found = [path for path in output_dir.iterdir() if path.is_dir() and CHECKPOINT.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
 
 
@@ -146,7 +146,7 @@ def _find_fault(file: Path) -> str:
 def _describe_missing_tokenizer(folder: Path) -> Gap:
     what = "There is no tokenizer in this folder (such as tokenizer.json)"
     next_step = "copy the files of the tokenizer from the base model into the folder"
-    if _CHECKPOINT.fullmatch(folder.name):
+    if CHECKPOINT.fullmatch(folder.name):
         if unfinished := find_unfinished_run(folder.parent):
             what, next_step = f"{what}, which is a checkpoint of a training", unfinished.next_step
         elif find_gap(folder.parent) is None:

@@ -21,6 +21,10 @@ NO_TRAINING_FILE = (
     "No training file is known (the tuned model has no run card; --train_file names one), so nothing was compared."
 )
 
+OTHER_VALIDATION = (
+    "take other validation reviews, or a copy of the file without these (sentifactory data check --unseen writes one)"
+)
+
 
 def check_test_files(
     test_files: Sequence[str], models: Sequence[str], named: Sequence[str], *, allow_leaks: bool
@@ -92,10 +96,7 @@ def check_validation_unseen(
     if finding.status != LEAKS or finding.report is None:
         return []
     if not allow_leaks:
-        finding.refuse(
-            next_step="take other validation reviews, or a copy of the file without these (sentifactory data check "
-            "--unseen writes one)"
-        )
+        finding.refuse(next_step=OTHER_VALIDATION)
     n, total = finding.n_leaked, finding.report.n_test
     return [
         Sentence.write(

@@ -110,7 +110,7 @@ def read_review_sets(options: ReviewOptions, task: Task) -> ReviewSets:
     check_leaks(sets, options)
     for test in tests:
         sets.warnings.extend(warn_of_repeats(test))
-        sets.warnings.extend(warn_of_absent_labels(test, task))
+        sets.warnings.extend(warn_of_absent_labels(test))
     if options.val_path is not None:
         val, _ = read_labelled(options.val_path, task)
         sets.val.extend(val)
@@ -160,9 +160,9 @@ def warn_of_repeats(test: TestSet) -> list[Sentence]:
     ]
 
 
-def warn_of_absent_labels(test: TestSet, task: Task) -> list[Sentence]:
+def warn_of_absent_labels(test: TestSet) -> list[Sentence]:
     """Return the warning that no test review has some label of the task; [] where all labels are there."""
-    absent = list_labels(name for name, n in count_labels(test.reviews, task).items() if not n)
+    absent = list_labels(name for name, n in test.facts["asked_labels"].items() if not n)
     if not absent.en:
         return []
     return [

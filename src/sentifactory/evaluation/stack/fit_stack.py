@@ -28,7 +28,7 @@ from sentifactory.engines.registry import (
     split_by_prompt,
 )
 from sentifactory.errors import ConfigError
-from sentifactory.evaluation.scoring.comparison_leaks import compare_with_training
+from sentifactory.evaluation.scoring.comparison_leaks import OTHER_VALIDATION, compare_with_training
 from sentifactory.metrics.calibration import save_calibration
 from sentifactory.metrics.calibration_fit import check_target_accuracy, fit_calibration, refuse_few
 from sentifactory.metrics.combination import cross_fit, fit_combination
@@ -90,10 +90,7 @@ def make_stack(options: StackOptions) -> dict[str, Any]:
     kind, chosen = check_options(options)
     task = chosen.announce().task
     for finding in compare_with_training([options.val_path], [options.model], [options.train_csv]):
-        finding.refuse(
-            next_step="take other validation reviews, or a copy of the file without these (sentifactory data check "
-            "--unseen writes one)"
-        )
+        finding.refuse(next_step=OTHER_VALIDATION)
         say(f"Leak check: {finding.summarise()}")
     train, val = (read_labelled(path, task)[0] for path in (options.train_csv, options.val_path))
     refuse_few([review.label for review in val], options.val_path)

@@ -132,21 +132,30 @@ def has_stars(task: Task) -> bool:
     return is_scale and any(map(names_stars, (task.answer_key, task.name)))
 
 
-class SystemOne:
+class _OneModel:
+    """What both protocols know of the service: one model, and what it was taught."""
+
+    def __init__(self, formatter: AnswerFormatter) -> None:
+        self._model = formatter.model
+        self._taught = TaughtQuestions(formatter.task)
+
+    def _read_form(self, form: type[Any], body: Any) -> Any:
+        """Return a body as a form; raises a Problem when the form is wrong or the model is another one."""
+        found = check_form(form, body)
+        check_model(found.model, self._model)
+        return found
+
+
+class SystemOne(_OneModel):
     """The protocol of `/v1/systemone`, as of vLLM 0.32.
 
     Args:
         formatter: names of model and labels.
     """
 
-    def __init__(self, formatter: AnswerFormatter) -> None:
-        self._model = formatter.model
-        self._taught = TaughtQuestions(formatter.task)
-
     def read(self, body: Any) -> DecisionRequest:
         """See `DecisionProtocol`."""
-        form = check_form(build_forms().system_one, body)
-        check_model(form.model, self._model)
+        form = self._read_form(build_forms().system_one, body)
         given = [field for field in _PROMPT_FIELDS if getattr(form, field)]
         if form.chat_template_kwargs and form.chat_template_kwargs != _WITHOUT_EFFECT:
             given.append("chat_template_kwargs")
@@ -200,21 +209,16 @@ class SystemOne:
         }
 
 
-class OpenAiDecisions:
+class OpenAiDecisions(_OneModel):
     """The protocol of `/v1/decisions`: OpenAI's, for texts, as in vLLM 0.33.
 
     Args:
         formatter: names of model and labels.
     """
 
-    def __init__(self, formatter: AnswerFormatter) -> None:
-        self._model = formatter.model
-        self._taught = TaughtQuestions(formatter.task)
-
     def read(self, body: Any) -> DecisionRequest:
         """See `DecisionProtocol`."""
-        form = check_form(build_forms().decisions, body)
-        check_model(form.model, self._model)
+        form = self._read_form(build_forms().decisions, body)
         return DecisionRequest(join_input(form.input), tuple(map(self._match, form.questions)))
 
     def _match(self, question: Any) -> Question:

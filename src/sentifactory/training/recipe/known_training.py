@@ -7,7 +7,6 @@ the model it was cut from.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from sentifactory.corpus.leakage.leak_guard import TrainFile
 from sentifactory.engines.local.stack_folder import find_member, is_stack, read_facts
+from sentifactory.models.complete_folder import CHECKPOINT
 from sentifactory.models.cut_record import read_cut_record
 from sentifactory.models.first_base import RUN_CARD
 from sentifactory.system.fingerprint import hash_file
@@ -28,7 +28,6 @@ from sentifactory.training.recipe.recipe_checks import list_data_files
 MODEL_KEYS = ("model_name_or_path", "adapter_name_or_path")
 # Of a run card: what the model that training started from had learned from.
 EARLIER = "earlier_training"
-_CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def _read_training(model: str, seen: frozenset[Path]) -> KnownTraining:
 
 def _find_card(folder: Path) -> dict[str, Any] | None:
     card = read_json_object(folder / RUN_CARD)
-    if card is None and _CHECKPOINT.fullmatch(folder.name):
+    if card is None and CHECKPOINT.fullmatch(folder.name):
         card = read_json_object(folder.parent / RUN_CARD)
     if card is None:
         found = read_cut_record(folder).get("source", {}).get(RUN_CARD)
