@@ -67,7 +67,7 @@ def test_an_allowed_leak_comes_first_in_the_run_card(data: Path, capsys: pytest.
 def test_rows_that_are_not_trained_on_do_not_leak(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     leaks = check_recipe_leaks(make_recipe(data, max_samples=2), [], allow_leaks=False)
     assert leaks.status == "clean"
-    assert "None of the 3 test reviews is among the 2 training reviews" in capsys.readouterr().err
+    assert "None of the 3 held-out reviews is among the 2 training reviews" in capsys.readouterr().err
     recipe = make_recipe(data, max_samples=2)
     assert "warning" not in begin_card(recipe, recipe.settings, [], leaks)
 
@@ -77,7 +77,7 @@ def test_eval_dataset_and_named_files_are_compared(data: Path, tmp_path: Path) -
     assert check_recipe_leaks(make_recipe(data), [], allow_leaks=False).status == "not checked"
     clean = check_recipe_leaks(make_recipe(data, eval_dataset="mine_val"), [], allow_leaks=False)
     assert (clean.status, clean.test_files) == ("clean", (str(data / "mine" / "val.jsonl"),))
-    with pytest.raises(LeakError, match=r"3 of the 3 test reviews"):
+    with pytest.raises(LeakError, match=r"3 of the 3 held-out reviews"):
         check_recipe_leaks(make_recipe(data, eval_dataset="mine_train"), [], allow_leaks=False)
     with pytest.raises(LeakError, match=r"test\.csv, line 3 duplicates"):
         check_recipe_leaks(make_recipe(data), [data / "mine" / "test.csv"], allow_leaks=False)
@@ -121,12 +121,12 @@ def test_an_unreadable_file_does_not_hide_leaks_in_others(data: Path) -> None:
     info = json.loads((data / "dataset_info.json").read_text(encoding="utf-8"))
     info["strange"] = {"file_name": "mine/strange.jsonl"}
     (data / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
-    with pytest.raises(LeakError, match=r"1 of the 3 test reviews"):
+    with pytest.raises(LeakError, match=r"1 of the 3 held-out reviews"):
         check_recipe_leaks(make_recipe(data, dataset="strange,mine_train"), [], allow_leaks=False)
     clean = check_recipe_leaks(make_recipe(data, dataset="strange,mine_train", max_samples=2), [], allow_leaks=False)
     assert clean.status == "not checked"
     assert "Not everything was compared" in clean.problem
-    assert "None of the 3 test reviews is among the 2 training reviews" in clean.summarise()
+    assert "None of the 3 held-out reviews is among the 2 training reviews" in clean.summarise()
 
 
 def test_a_file_without_reviews_is_reported_and_not_refused(data: Path) -> None:

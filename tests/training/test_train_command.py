@@ -119,7 +119,7 @@ def test_a_leak_exits_with_3_and_an_allowed_one_is_reported_first(
     words = ["train", str(repo_root / DEMO), *write_words(small_gemma, review_data, tmp_path / "out")]
     refused = run_here(*words, "--test", "held_out.csv")
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert "1 of the 1 test reviews are among the 29 training reviews" in refused.stderr
+    assert "1 of the 1 held-out reviews are among the 29 training reviews" in refused.stderr
     assert "held_out.csv, line 2 duplicates" in refused.stderr
     assert not (tmp_path / "out").exists()
     done = run_here(*words, "--test", "held_out.csv", "--allow_leaks")

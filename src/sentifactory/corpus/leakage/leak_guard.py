@@ -76,6 +76,14 @@ class LeakFinding:
         """Number of test reviews among the training texts, exactly or nearly."""
         return 0 if self.report is None else sum(self.report.count_leaked().values())
 
+    def call(self, *, seen_as: str = "training", held_as: str = "test") -> LeakFinding:
+        """Return the finding with other names for the two kinds of reviews."""
+        return (
+            self
+            if self.report is None
+            else replace(self, report=replace(self.report, seen_as=seen_as, held_as=held_as))
+        )
+
     def summarise(self) -> str:
         """Return the finding in a sentence or two."""
         sentences = []
@@ -92,7 +100,7 @@ class LeakFinding:
         raise LeakError(
             f"{self.report.summarise().rstrip('.')}; {self.report.list_pairs(_PAIRS_IN_ERROR)}",
             where=", ".join(self.test_files),
-            expected="test reviews that training has never seen",
+            expected=f"{self.report.held_as} reviews that training has never seen",
             next_step=next_step,
         )
 

@@ -49,6 +49,7 @@ class LeakReport:
         pairs: one for each test review and distinct training text that it duplicates; of a training text that occurs
             in several rows the first is named.
         seen_as: what the training reviews are called.
+        held_as: what the reviews that they must not contain are called.
         n_unsplit: training rows in which it is unknown which words of the prompt are the review.
         n_unsplit_test: likewise of test rows.
     """
@@ -57,6 +58,7 @@ class LeakReport:
     n_test: int
     pairs: list[LeakPair] = field(default_factory=list)
     seen_as: str = "training"
+    held_as: str = "test"
     n_unsplit: int = 0
     n_unsplit_test: int = 0
 
@@ -73,16 +75,18 @@ class LeakReport:
     def summarise(self) -> str:
         """Return the finding in one sentence, and how many rows were only compared as a whole."""
         if self.is_clean:
-            summary = f"None of the {self.n_test} test reviews is among the {self.n_train} {self.seen_as} reviews."
+            summary = (
+                f"None of the {self.n_test} {self.held_as} reviews is among the {self.n_train} {self.seen_as} reviews."
+            )
         else:
             counts = self.count_leaked()
             summary = (
-                f"{sum(counts.values())} of the {self.n_test} test reviews are among the {self.n_train} "
+                f"{sum(counts.values())} of the {self.n_test} {self.held_as} reviews are among the {self.n_train} "
                 f"{self.seen_as} reviews: {counts[EXACT]} exact, {counts[NEAR]} near."
             )
         for n_unsplit, n_rows, part in (
             (self.n_unsplit, self.n_train, self.seen_as),
-            (self.n_unsplit_test, self.n_test, "test"),
+            (self.n_unsplit_test, self.n_test, self.held_as),
         ):
             if n_unsplit:
                 summary += (

@@ -96,7 +96,7 @@ def check_validation_unseen(
     if finding.status != LEAKS or finding.report is None:
         return []
     if not allow_leaks:
-        finding.refuse(next_step=OTHER_VALIDATION)
+        finding.call(held_as="validation").refuse(next_step=OTHER_VALIDATION)
     n, total = finding.n_leaked, finding.report.n_test
     return [
         Sentence.write(

@@ -46,12 +46,12 @@ def check_recipe_leaks(recipe: Recipe, test_files: Sequence[str | Path], *, allo
     held_out = find_held_out([one.path for one in own])
     validation = [path for _, path in list_data_files(recipe.settings, ["eval_dataset"])]
     finding = _compare(train, [*map(Path, test_files), *validation, *held_out], is_asked=bool(test_files))
-    finding = replace(finding, problem=finding.problem or earlier.problem)
+    finding = replace(finding, problem=finding.problem or earlier.problem).call(held_as="held-out")
     if chooses_by_validation(recipe) and finding.status != LEAKS:
         test = [*map(Path, test_files), *(file for file in held_out if file.stem == "test")]
         chosen_by = _compare([TrainFile(path) for path in validation], test, is_asked=bool(test_files))
-        if chosen_by.status == LEAKS and chosen_by.report is not None:
-            finding = replace(chosen_by, report=replace(chosen_by.report, seen_as="validation"))
+        if chosen_by.status == LEAKS:
+            finding = chosen_by.call(seen_as="validation")
     if not allow_leaks:
         finding.refuse(
             next_step="sentifactory data check lists them all, and with --unseen writes a test file without them; or "
