@@ -144,5 +144,5 @@ def test_a_calibration_is_bound_to_the_new_weights(tmp_path: Path) -> None:
     for folder in (source, place):
         folder.mkdir()
     (source / "calibration.json").write_text(json.dumps({"weights": {"m": "1"}, "temperature": 2.0}))
-    model_export._copy_evidence(source, place, BINARY_SENTIMENT, {"source_weights": {"m": "1"}, "weights": {"m": "2"}})
+    model_export.copy_evidence(source, place, BINARY_SENTIMENT, {"source_weights": {"m": "1"}, "weights": {"m": "2"}})
     assert json.loads((place / "calibration.json").read_text()) == {"weights": {"m": "2"}, "temperature": 2.0}
