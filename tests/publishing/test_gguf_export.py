@@ -202,6 +202,19 @@ def test_a_file_that_is_wrong_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+def test_reviews_that_llama_cpp_splits_otherwise_are_told_of(build: Callable[[str], Path], tmp_path: Path) -> None:
+    """Qwen's tokenizer composes characters first, and llama.cpp's does not."""
+    val = tmp_path / "val.csv"
+    val.write_text("label,text\n1,很好\n0,cafe\u0301 很差\n", encoding="utf-8")
+    with pytest.raises(EngineError) as caught:
+        export_gguf(ExportOptions(build("qwen2"), tmp_path / "gguf", str(val), "f16"))
+    assert caught.value.code == "parity-tokens"
+    assert "in 1 of 2 prompts" in caught.value.what
+    assert "NFC" in caught.value.next_step
+    assert [path.name for path in tmp_path.iterdir()] == ["val.csv"]
+
+
 def write_program(folder: Path, name: str, script: str) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -222,10 +235,12 @@ def test_what_cannot_be_exported(
     (other / "config.json").write_text(json.dumps(mistral))
     old = write_program(tmp_path / "old", "llama-server", "echo 'version: 4000 (abc)' >&2")
     odd = write_program(tmp_path / "odd", "llama-server", "echo hello")
-    without = write_program(tmp_path / "without", "llama-server", "echo 'version: 11434 (abc)' >&2")
+    without = write_program(tmp_path / "without", "llama-server", "echo 'version: 0.5.0 (build 11434, commit abc)'")
+    tag = write_program(tmp_path / "tag", "llama-server", "echo 'version: 11434 (abc)' >&2")
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("x")
+    assert [find_llama_cpp(folder).build for folder in (tag, without)] == [11434, 11434]
     before = sorted(tmp_path.rglob("*"))
     new = tmp_path / "new"
     cases = [

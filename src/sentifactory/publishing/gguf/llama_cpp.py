@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 PACKAGE = "xllamacpp"
 # The first with `--swa-full`: without it, its server reads every prompt of Gemma 3 from the start.
 MINIMUM_BUILD = 5440
-_VERSION = re.compile(r"version: (\d+) \(")
+# "version: 0.5.0 (build 11434, commit abc)", and before it had such versions "version: 11434 (abc)".
+_BUILD = re.compile(r"version: (?:[\d.]+ \(build )?(\d+)[ ,]")
 _READY_S = 300.0
 _ASK_S = 120.0
 # Listed log-probabilities: the labels of a tuned model are among the first; a list of all takes megabytes and seconds.
@@ -107,9 +108,9 @@ def _find_program(folder: Path | None, path: str | None, quantiser: str | None) 
         words = asked.stdout + asked.stderr
     except (OSError, subprocess.TimeoutExpired) as error:
         words = str(error)
-    version = _VERSION.search(words)
-    build = int(version[1]) if version else None
-    return LlamaCpp(f"{program}, {f'build {build}' if version else words[:60]}", build, (program,), quantiser)
+    found = _BUILD.search(words)
+    build = int(found[1]) if found else None
+    return LlamaCpp(f"{program}, {f'build {build}' if found else words[:60]}", build, (program,), quantiser)
 
 
 def quantise_file(quantiser: str, source: Path, target: Path, kind: str) -> None:

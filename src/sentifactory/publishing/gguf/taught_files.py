@@ -39,6 +39,10 @@ class Turns:
     after: str
     ends: tuple[str, ...]
 
+    def frame(self, prompt: str) -> str:
+        """Return a prompt as Ollama writes it, before it puts the first token there."""
+        return f"{self.before}{prompt}{self.after}"
+
 
 def read_turns(tokenizer: Any, ends: Sequence[int], where: str) -> Turns:
     """Return the turns that a tokenizer's chat template writes around one message.
@@ -90,7 +94,7 @@ def build_modelfile(model_file: str, turns: Turns, licence: str = "") -> str:
     lines = [
         f"# Send the prompt of the task as the message. A Modelfile holds no grammar: pass {SCHEMA_NAME} as `format`.",
         f"FROM ./{model_file}",
-        f'TEMPLATE """{turns.before}{{{{ .Prompt }}}}{turns.after}{{{{ .Response }}}}"""',
+        f'TEMPLATE """{turns.frame("{{ .Prompt }}")}{{{{ .Response }}}}"""',
         "PARAMETER temperature 0",
         # Ollama's own value would punish the answer for words of the prompt.
         "PARAMETER repeat_penalty 1",
