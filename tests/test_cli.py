@@ -73,6 +73,7 @@ def test_every_module_imports_without_torch(tmp_path: Path) -> None:
         ["publish"],
         ["export", "merge"],
         ["export", "dtype"],
+        ["export", "gguf"],
         ["doctor"],
     ],
 )

@@ -60,6 +60,7 @@ def hash_all(folder: Path) -> dict[str, str]:
         "export dtype model --output_dir model_link --dtype float16 --val_path test.csv",
         "export dtype model --output_dir . --dtype float16 --val_path test.csv",
         "export onnx model --output_dir model_link --val_path test.csv",
+        "export gguf model --output_dir model_link --val_path test.csv",
     ],
 )
 def test_an_output_that_is_an_input_ends_the_command_before_anything_is_written(place: Path, words: str) -> None:

@@ -67,7 +67,7 @@ COMMANDS = {
                     "--max_difference", "1", "--quantise", "none"],
     "export dtype": ["{gemma}", "--output_dir", "{folder}/dtype", "--val_path", f"{SHOP}/val.csv"],
 }  # fmt: skip
-ELSEWHERE = {"export merge", "sweep", "demo"}
+ELSEWHERE = {"export merge", "export gguf", "sweep", "demo"}
 # They end with an answer, an address or a list of their own.
 WITHOUT = {"predict", "publish", "serve", "ui", "doctor"}
 

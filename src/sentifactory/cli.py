@@ -30,6 +30,7 @@ def build_app() -> typer.Typer:
     from sentifactory.evaluation.stack import commands as stacking
     from sentifactory.models import commands as models
     from sentifactory.publishing import commands as publishing
+    from sentifactory.publishing.gguf import commands as converting
     from sentifactory.publishing.onnx import commands as exporting
     from sentifactory.serving import commands as serving
     from sentifactory.training import commands as training
@@ -70,6 +71,7 @@ def build_app() -> typer.Typer:
     export.command("merge")(publishing.export_merged)
     export.command("dtype")(publishing.export_dtype)
     export.command("onnx")(exporting.export_onnx)
+    export.command("gguf")(converting.export_gguf)
     app.add_typer(export, name="export")
     app.command("publish")(publishing.publish)
     app.command("serve")(serving.serve)

@@ -139,10 +139,23 @@ def test_what_cannot_be_exported(tiny_qwen: Path, adapter: Path, val_path: str, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["classifier", "mine", "notes"]
 
 
+def test_the_terms_of_the_model_that_one_was_tuned_from_travel_with_it(tmp_path: Path) -> None:
+    base, source, place = tmp_path / "base", tmp_path / "a", tmp_path / "b"
+    for folder in (base, source, place):
+        folder.mkdir()
+    (base / "NOTICE.txt").write_text("terms of the base")
+    (source / "run.json").write_text(json.dumps({"recipe": {"model_name_or_path": str(base)}}))
+    model_export.copy_evidence(source, place, BINARY_SENTIMENT, {"source_weights": {}, "weights": {}})
+    assert (place / "NOTICE.txt").read_text() == "terms of the base"
+    (source / "LICENSE").write_text("terms of its own")
+    model_export.copy_evidence(source, place, BINARY_SENTIMENT, {"source_weights": {}, "weights": {}})
+    assert (place / "LICENSE").read_text() == "terms of its own"
+
+
 def test_a_calibration_is_bound_to_the_new_weights(tmp_path: Path) -> None:
     source, place = tmp_path / "a", tmp_path / "b"
     for folder in (source, place):
         folder.mkdir()
     (source / "calibration.json").write_text(json.dumps({"weights": {"m": "1"}, "temperature": 2.0}))
-    model_export._copy_evidence(source, place, BINARY_SENTIMENT, {"source_weights": {"m": "1"}, "weights": {"m": "2"}})
+    model_export.copy_evidence(source, place, BINARY_SENTIMENT, {"source_weights": {"m": "1"}, "weights": {"m": "2"}})
     assert json.loads((place / "calibration.json").read_text()) == {"weights": {"m": "2"}, "temperature": 2.0}

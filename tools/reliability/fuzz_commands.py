@@ -124,6 +124,7 @@ COMMANDS = {
 SLOW = {
     "slow_reviews": (
         "export onnx model --quantise none --val_path {file} --output_dir exported",
+        "export gguf writer --val_path {file} --output_dir exported",
         "train recipe.yaml --test {file}",
     ),
     "slow_model": (
@@ -133,11 +134,13 @@ SLOW = {
     ),
     "slow_writer": (
         "train recipe.yaml",
+        "export gguf writer --val_path unseen.csv --output_dir exported",
         "eval ladder --csv_path unseen.csv --train_csv good.csv --base_model writer --freeze_model writer "
         "--lora_model writer --engine transformers --output_file ladder.json",
     ),
     "slow_task": (
         "export onnx model --quantise none --val_path unseen.csv --output_dir exported --task {file}",
+        "export gguf writer --val_path unseen.csv --output_dir exported --task {file}",
         "train recipe.yaml --task {file}",
     ),
 }

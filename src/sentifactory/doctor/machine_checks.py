@@ -38,6 +38,7 @@ OTHER_PACKAGES = {
     "bitsandbytes": "QLoRA",
     "matplotlib": "the picture on a model's card",
     "onnxruntime": "encoders as ONNX",
+    "xllamacpp": "the comparison of exports as GGUF",
     "gradio": "the page",
     "ray": "labelling on several machines",
 }

@@ -35,7 +35,7 @@ _MAKE_WHOLE = "take the model from its source again"
 
 @dataclass(frozen=True, slots=True)
 class DecoderFolder:
-    """A checkpoint that can be cut.
+    """A whole checkpoint of a known family, whose tensors can be copied one by one.
 
     Attributes:
         path: the folder.
@@ -91,7 +91,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if family not in FAMILIES or architectures != [FAMILIES[family]] or type(layers) is not int or layers < 1:
         shown = ", ".join(map(str, architectures)) if isinstance(architectures, list) else family
         raise ConfigError(
-            f"This is no decoder that can be cut ({shown})",
+            f"The architecture is not supported ({shown})",
             where=str(folder),
             expected=f"config.json of {', '.join(FAMILIES.values())}",
             code="model-not-decoder",
@@ -101,7 +101,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             "The weights are quantised",
             where=str(folder),
             expected="weights in float32, bfloat16 or float16",
-            next_step="cut the model that they were made from, then quantise",
+            next_step="take the model that they were made from",
             code="model-quantised",
         )
     return config

@@ -19,6 +19,8 @@ from sentifactory.models.weights import PICKLE_ENDINGS, TRAINER_STATE
 from sentifactory.training.run.checkpoints import LOCK_NAME
 
 WEIGHTS = ("*.safetensors", "*.onnx", "*.onnx.data")
+# What an export for llama.cpp and Ollama consists of; it is not uploaded.
+WITH_GGUF = ("*.gguf", "modelfile", "answer.gbnf", "answer.schema.json")
 # Settings of the tokenizer and the model, templates and legal texts.
 SETTINGS = (
     "*.safetensors.index.json", "config.json", "generation_config.json", "preprocessor_config.json",
@@ -89,7 +91,7 @@ def has_names(path: Path) -> bool:
 
 def is_of_model(path: Path) -> bool:
     """Return whether a file has a name that we write into model folders."""
-    ours = ("run.json", CALIBRATION_NAME, ONNX_EXPORT_NAME, "sentifactory_*.json")
+    ours = ("run.json", CALIBRATION_NAME, ONNX_EXPORT_NAME, "sentifactory_*.json", *WITH_GGUF)
     return _fits(path.name, (*WEIGHTS, *SETTINGS, *ours))
 
 

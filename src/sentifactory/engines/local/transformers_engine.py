@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sentifactory.engines.answer_tokens import build_answer_tree, count_common, read_scores
+from sentifactory.engines.answer_tokens import AnswerTree, build_answer_tree, count_common, read_scores
 from sentifactory.engines.base import (
     MAX_NEW_TOKENS,
     ClosingEngine,
@@ -72,6 +72,17 @@ class TransformersEngine(ClosingEngine):
         self._scorer: LabelScorer | None = None
         self._prepare_mode()
 
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self._tokenizer
+
+    @property
+    def ends(self) -> list[int]:
+        """The ids of the tokens that end a reply; [] where neither model nor tokenizer names one."""
+        ends = self._settings.eos_token_id
+        return list(ends) if isinstance(ends, list) else [] if ends is None else [ends]
+
     def switch_to(self, task: Task, *, mode: Mode, name: str) -> None:
         """Ask with another task or in another mode; the model stays loaded."""
         self._task, self.mode, self.name = task, mode, name
@@ -86,10 +97,7 @@ class TransformersEngine(ClosingEngine):
             self._n_reply_tokens = len(self._tree.lead) + max(map(len, self._tree.longest_paths))
 
     def _build_scorer(self) -> LabelScorer:
-        answers = [self._task.render_answer(label) for label in range(len(self._task.labels))]
-        self._tree = build_answer_tree(
-            [self._tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers]
-        )
+        self._tree = tokenize_answers(self._tokenizer, self._task)
         return LabelScorer(self._model, self._tree, self._encode(Review("")), self._settings.pad_token_id)
 
     def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
@@ -198,10 +206,7 @@ class TransformersEngine(ClosingEngine):
         empty_device_cache(self._device)
 
     def _encode(self, review: Review) -> list[int]:
-        """Return the token ids of the prompt, including the chat template's turn markers."""
-        messages = self._task.render_messages(review.text)
-        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return tokenize_prompt(self._tokenizer, self._task.render_messages(review.text))
 
     def _generate(self, prompts: Sequence[list[int]]) -> list[str]:
         import torch
@@ -219,6 +224,18 @@ class TransformersEngine(ClosingEngine):
             )
         replies = output[:, longest:].tolist()  # (B, up to max_new_tokens)
         return [str(reply) for reply in self._tokenizer.batch_decode(replies, skip_special_tokens=True)]
+
+
+def tokenize_prompt(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+    """Return the token ids of a prompt, including the chat template's turn markers."""
+    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def tokenize_answers(tokenizer: Any, task: Task) -> AnswerTree:
+    """Return the tree of the tokens of a task's answers; raises what `build_answer_tree` raises."""
+    answers = [task.render_answer(label) for label in range(len(task.labels))]
+    return build_answer_tree([tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers])
 
 
 def count_forward_flop(model: Any, n_before: int, n_tokens: int) -> float:

@@ -3,9 +3,7 @@
 The new folder is written atomically, and only if the export agrees with the source on validation reviews (`parity`).
 It includes the comparison, the run card and the calibration, so that it can be published with the same evidence.
 
-Not covered: ONNX (see `publishing.onnx`, for encoders) and GGUF. The registry's one converter is a third party's copy
-of llama.cpp's script, and we could not verify its output; llama.cpp's own `convert_hf_to_gguf.py` accepts the folders
-written here.
+Not covered: ONNX (see `publishing.onnx`, for encoders) and GGUF (see `publishing.gguf`).
 """
 
 from __future__ import annotations
@@ -26,6 +24,8 @@ from sentifactory.metrics.calibration import CALIBRATION_NAME, read_own_calibrat
 from sentifactory.models.causal_models import load_network
 from sentifactory.models.classifiers import has_declared_head
 from sentifactory.models.complete_folder import refuse_unfinished
+from sentifactory.models.first_base import find_first_base
+from sentifactory.models.notices import list_notices
 from sentifactory.models.weights import ADAPTER_CONFIG, hash_weights
 from sentifactory.publishing.export.parity import (
     EXPORT_NAME,
@@ -148,7 +148,7 @@ def _export(options: ExportOptions, kind: str, tokenizer_from: str, load: Callab
             "task": chosen.to_json(),
             "parity": parity.to_dict() | {"val_path": options.val_path},
         }
-        _copy_evidence(options.model, place, task, proof)
+        copy_evidence(options.model, place, task, proof)
     say(f"{options.output_dir} is ready")
     return proof
 
@@ -183,11 +183,24 @@ def _save(model: Any, options: ExportOptions, tokenizer_from: str, place: Path) 
     AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(place)
 
 
-def _copy_evidence(source: Path, place: Path, task: Task, proof: dict[str, Any]) -> None:
-    """Write the comparison, run card, task and calibration (for the new weights' hashes) into the new folder."""
+def copy_evidence(source: Path, place: Path, task: Task, proof: dict[str, Any]) -> None:
+    """Write what belongs to a model into its new form's folder.
+
+    That is the comparison, the run card, the task, the calibration (for the new weights' hashes), and the files with
+    the terms: those of the model or, where training did not copy them, those of the model that it was tuned from.
+
+    Args:
+        source: folder of the model.
+        place: the new folder, with its weights.
+        task: that the model was taught.
+        proof: content of the export file, with `source_weights` and `weights`.
+    """
     write_json(place / EXPORT_NAME, proof)
-    if (source / CARD_NAME).is_file():
-        shutil.copyfile(source / CARD_NAME, place / CARD_NAME)
+    first = Path(find_first_base(str(source))).expanduser()
+    notices = list_notices(source) or (list_notices(first) if first.is_dir() else [])
+    for path in (source / CARD_NAME, *notices):
+        if path.is_file():
+            shutil.copyfile(path, place / path.name)
     write_model_task(task, place)
     calibration = read_own_calibration(source, proof["source_weights"])
     if calibration is not None:

@@ -1,0 +1,1 @@
+"""Language models as GGUF, for llama.cpp and Ollama."""
