@@ -101,14 +101,18 @@ class Runner:
     root: Path
     python: Path
 
-    def __call__(self, *words: object) -> None:
+    def __call__(self, *words: object, **variables: str) -> None:
         """Run a command.
+
+        Args:
+            words: of the command, without `sentifactory`.
+            variables: of its environment, beside those of this process.
 
         Raises:
             SentiFactoryError: when it fails; its own message is above, in the cell's output.
         """
         print("$ sentifactory", *words, flush=True)
-        run_streamed([self.python, "-m", "sentifactory.cli", *map(str, words)], self.root)
+        run_streamed([self.python, "-m", "sentifactory.cli", *map(str, words)], self.root, variables)
 
 
 def find_host(environment: Mapping[str, str] = os.environ) -> str:
@@ -134,8 +138,13 @@ def set_up(root: Path) -> Runner:
     return Runner(root, root / ".venv" / "bin" / "python")
 
 
-def run_streamed(command: Sequence[str | Path], folder: Path) -> None:
+def run_streamed(command: Sequence[str | Path], folder: Path, variables: Mapping[str, str] | None = None) -> None:
     """Run a command and print its output line by line, which a child of a kernel cannot do by itself everywhere.
+
+    Args:
+        command: the program and its arguments.
+        folder: the repository.
+        variables: of its environment, beside those of this process.
 
     Raises:
         SentiFactoryError: when it fails.
@@ -144,7 +153,7 @@ def run_streamed(command: Sequence[str | Path], folder: Path) -> None:
     with subprocess.Popen(
         command,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1", **(variables or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -161,13 +170,17 @@ def run_streamed(command: Sequence[str | Path], folder: Path) -> None:
 
 
 def list_gpus(python: Path) -> list[Gpu]:
-    """Return the GPUs that torch can use in an environment, and say when it cannot use what is there."""
+    """Return the GPUs that torch can use in an environment.
+
+    Where there are some, and it can use none, says so and sets SENTIFACTORY_DEVICE: torch itself may take such a GPU.
+    """
     if read_wished_device() == "cpu":
         return []
     answer = subprocess.run([python, "-c", _LIST_GPUS], capture_output=True, encoding="utf-8", check=False)
     lines = answer.stdout.splitlines()
     found = [Gpu(*facts) for facts in json.loads(lines[-1])] if answer.returncode == 0 and lines else []
     if not found and has_nvidia_gpu():
+        os.environ["SENTIFACTORY_DEVICE"] = "cpu"
         print(
             "PyTorch cannot use this GPU: its driver is older than CUDA 13, or it is older than a T4. Update the "
             "driver or choose another GPU; the CPU is used for now.\n"

@@ -52,12 +52,17 @@ class CleanRoot:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def create(self) -> None:
-        """Install the base."""
-        words = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(self.folder)]
-        run_apart([], words)  # it mounts /proc there
-        (self.folder / "usr/local/bin/python").symlink_to("/usr/bin/python3")
-        for mark in self.folder.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
-            mark.unlink()  # the image's Python is not managed by apt
+        """Install the base, or copy that of an earlier root beside this one."""
+        base, unfinished = (self.folder.parent / name for name in ("base", "base.unfinished"))
+        if not base.exists():
+            shutil.rmtree(unfinished, ignore_errors=True)
+            words = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(unfinished)]
+            run_apart([], words)  # it mounts /proc there
+            (unfinished / "usr/local/bin/python").symlink_to("/usr/bin/python3")
+            for mark in unfinished.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
+                mark.unlink()  # the image's Python is not managed by apt
+            unfinished.rename(base)
+        subprocess.run(["cp", "-a", "--reflink=auto", base, self.folder], check=True)
 
     def build(
         self, stages: Sequence[Stage], root: Path, given: Mapping[str, str], *, is_planned: bool = False
