@@ -19,6 +19,7 @@ from tools.docker_check.image_files import Stage, list_context, read_command, re
 
 # What the base image has and Debian's does not, under Debian's names; the image has no venv package, but the module.
 PACKAGES = ("ca-certificates", "python3", "python3-pip", "python3-venv")
+HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
 SUITE = "bookworm"  # its python3 is 3.11
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -61,6 +62,7 @@ class CleanRoot:
             (unfinished / "usr/local/bin/python").symlink_to("/usr/bin/python3")
             for mark in unfinished.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
                 mark.unlink()  # the image's Python is not managed by apt
+            (unfinished / "etc/hosts").write_text(HOSTS, encoding="utf-8")  # Docker gives a container its own
             unfinished.rename(base)
         subprocess.run(["cp", "-a", "--reflink=auto", base, self.folder], check=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,9 @@ def check_images(
     carry: Annotated[
         list[str] | None, typer.Option("--carry", help="Environment variable that the build sees, such as PIP_CERT.")
     ] = None,
+    inside: Annotated[
+        str, typer.Option("--inside", help="Command to run beside each service, as docker compose exec does.")
+    ] = "",
     output_file: Annotated[Path, typer.Option("--output_file", help="Figures.")] = Path("saves/bench/docker.json"),
 ) -> None:
     """Build the image of a compose file without Docker, start its services, and ask each of them."""
@@ -68,7 +72,7 @@ def check_images(
         planned = CleanRoot(image.folder)
         build_image(planned, each["build"], root, compose, is_planned=True)
         with tempfile.TemporaryDirectory(prefix="volumes-", dir=folder) as volumes:
-            figures[name] = run_service(planned, name, each, Path(volumes))
+            figures[name] = run_service(planned, name, each, Path(volumes), shlex.split(inside))
         write_json(output_file, figures)
     say(f"{output_file}")
 
@@ -92,13 +96,22 @@ def build_image(
     return {"bytes": int(size.stdout.split()[0]), "run_s": seconds}
 
 
-def run_service(image: CleanRoot, name: str, service: dict[str, Any], volumes: Path) -> dict[str, Any]:
+def run_service(
+    image: CleanRoot, name: str, service: dict[str, Any], volumes: Path, beside: list[str]
+) -> dict[str, Any]:
     """Start a service as its compose file says, ask it when it is healthy, stop it, and return the figures.
+
+    Args:
+        image: built.
+        name: of the service.
+        service: as in the compose file.
+        volumes: folder for its volumes and its log.
+        beside: a command to run in it before it is stopped, or nothing.
 
     Raises:
         ConfigError: when it does not become healthy, or does not stop in time.
     """
-    environment = {**image.environment, **service["environment"]}
+    image.environment |= service["environment"]
     words = [*image.entrypoint, *service.get("command", image.command)]
     check = service.get("healthcheck", {}).get("test", ["CMD", *image.healthcheck])[1:]
     port = int(service["ports"][0].split(":")[-1])
@@ -106,7 +119,7 @@ def run_service(image: CleanRoot, name: str, service: dict[str, Any], volumes: P
     log = volumes / f"{name}.log"
     start = time.monotonic()
     with MemoryWatch(os.getpid()) as memory, log.open("w", encoding="utf-8") as stream:
-        inside = image.enter(words, environment, is_confined=True)
+        inside = image.enter(words, image.environment, is_confined=True)
         command = write_apart(mounts, inside, has_network=False)
         with subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True) as process:
             try:
@@ -120,6 +133,7 @@ def run_service(image: CleanRoot, name: str, service: dict[str, Any], volumes: P
                     time.sleep(1)
                 ready_s = time.monotonic() - start
                 answer = ask_inside(image, ask, ["python", "-c", QUESTIONS[port]])
+                done = ask_inside(image, ask, beside) if beside else None
                 stopped = time.monotonic()
                 os.kill(first, signal.SIGTERM)
                 process.wait(60)
@@ -128,6 +142,8 @@ def run_service(image: CleanRoot, name: str, service: dict[str, Any], volumes: P
                     os.killpg(process.pid, signal.SIGKILL)
     say(log.read_text(encoding="utf-8"))
     say(f"{name}: {answer.stdout}{answer.stderr[-1000:]}")
+    if done is not None:
+        say(f"{' '.join(beside)}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return {
         "ready_s": round(ready_s, 1),
         "stop_s": round(time.monotonic() - stopped, 1),
