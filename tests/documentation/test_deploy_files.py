@@ -1,4 +1,4 @@
-"""The images, the compose file, the unit and the router are sound, as far as can be said without running them."""
+"""The images, the compose files, the unit and the router are sound, as far as can be said without running them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,41 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
+from typer.main import get_command
 
+from sentifactory.cli import build_app
 from sentifactory.serving.service_settings import Limits
 from sentifactory.system.environments import list_lock_files
+from tools.docker_check.clean_root import CleanRoot
+from tools.docker_check.image_files import (
+    VariableError,
+    find_stages,
+    is_sent,
+    list_context,
+    read_compose,
+    read_dockerfile,
+    read_pairs,
+)
 
 DOCKERFILES = ("Dockerfile", "Dockerfile.onnx")
+COMPOSE_FILES = ("compose.yaml", "deploy/compose.yaml")
 
 
-def read_steps(path: Path) -> list[tuple[str, str]]:
-    """Return the instructions of a Dockerfile with their words."""
-    text = re.sub(r"^\s*#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE).replace("\\\n", " ")
-    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in text.splitlines() if line.strip()]
+PUBLISHED = re.compile(r"127\.0\.0\.1:(\d+):(\d+)")
+# What compose files here consist of; a misspelt key would be ignored by nobody but the reader.
+SERVICE_KEYS = {
+    "build", "cap_drop", "command", "depends_on", "deploy", "environment", "healthcheck", "image", "init", "mem_limit",
+    "ports", "profiles", "read_only", "restart", "security_opt", "shm_size", "stop_grace_period", "tmpfs", "ulimits",
+    "volumes",
+}  # fmt: skip
+NEEDED = {"SENTIFACTORY_SERVE_KEY": "k" * 32, "MODEL_FOLDER": "/models/mine"}
+
+
+def read_services(repo_root: Path, name: str, **variables: str) -> dict[str, Any]:
+    return read_compose(repo_root / name, variables)["services"]
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
@@ -37,46 +58,123 @@ def test_hadolint_has_nothing_to_say(repo_root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_what_an_image_is_made_from(repo_root: Path, name: str) -> None:
-    steps = read_steps(repo_root / "deploy" / name)
-    (base,) = [words for step, words in steps if step == "FROM"]
-    assert base == "${BASE}"
-    assert re.fullmatch(r"BASE=python:3\.11\S+", next(words for step, words in steps if step == "ARG"))
-    copied = [word for step, words in steps if step == "COPY" for word in words.split()[:-1]]
-    sent = [
-        line[1:] for line in (repo_root / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"
-    ]
-    for place in copied:
-        assert (repo_root / place).exists(), place
-        assert any(place == one or place.startswith(f"{one}/") or one.startswith(f"{place}/") for one in sent), place
-    users = [at for at, (step, _) in enumerate(steps) if step == "USER"]
-    assert all(step not in ("RUN", "COPY") for step, _ in steps[users[-1] :])  # all that needs rights is over
-    assert steps[users[-1]][1] not in ("root", "0")
-    assert "/health/ready" in dict(steps)["HEALTHCHECK"]
-    assert not any(re.search(r"(TOKEN|KEY|PASSWORD)\s*=", words) for _, words in steps)
+    arguments, stages = read_dockerfile(repo_root / "deploy" / name)
+    first, *others = find_stages(stages, None)
+    assert first.base == "${BASE}"
+    assert re.fullmatch(r"python:3\.11\S+", arguments["BASE"])
+    steps = [step for stage in (first, *others) for step in stage.instructions]
+    sent = list_context(repo_root)
+    for place in [word for step in steps if step.name == "COPY" for word in step.words.split()[:-1]]:
+        assert any(file == Path(place) or Path(place) in file.parents for file in sent), place
+    users = [step.words for step in steps if step.name == "USER"]
+    assert users[-1] not in ("root", "0")
+    assert any(step.name == "USER" for step in first.instructions)
+    assert "/health/ready" in next(step.words for step in steps if step.name == "HEALTHCHECK")
+    assert not any(re.search(r"(TOKEN|KEY|PASSWORD)\s*=", step.words) for step in steps)
 
 
-def test_the_full_image_has_every_lock(repo_root: Path) -> None:
-    copied = [words for step, words in read_steps(repo_root / "deploy" / "Dockerfile") if step == "COPY"]
-    assert "requirements requirements" in copied
+def test_secrets_and_models_are_not_sent_to_the_builder(repo_root: Path) -> None:
+    patterns = (repo_root / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    for name in (".env", ".git/config", "saves/a/model.safetensors", "data/mine.csv", ".venv/bin/python", "id_rsa"):
+        assert not is_sent(Path(name), patterns), name
+    assert not is_sent(Path("src/sentifactory/__pycache__/a.pyc"), patterns)
+    assert is_sent(Path("src/sentifactory/cli.py"), patterns)
+
+
+@pytest.mark.slow
+def test_the_set_up_needs_no_more_of_our_code_than_the_image_has_then(repo_root: Path, tmp_path: Path) -> None:
+    """Its layer, of 8 GB, is made anew when one of these files changes, so they should be few."""
+    _, stages = read_dockerfile(repo_root / "deploy" / "Dockerfile")
+    image = CleanRoot(tmp_path, workdir="/app")
+    for step in stages[0].instructions:
+        if "sentifactory.system.environments" in step.words:
+            break
+        if step.name == "COPY":
+            image.copy(repo_root, list_context(repo_root), step.words.split())
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "sentifactory.system.environments", "--help"],
+        cwd=tmp_path / "app",
+        env={"PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "app/src/sentifactory/cli.py").exists()
     for kind in ("train", "vllm-cpu", "vllm-cuda"):
-        assert all(lock.is_file() for lock in list_lock_files(kind, repo_root))
+        assert all(lock.is_file() for lock in list_lock_files(kind, tmp_path / "app"))
 
 
-def test_the_compose_file(repo_root: Path) -> None:
-    text = (repo_root / "deploy" / "compose.yaml").read_text(encoding="utf-8")
-    services = yaml.safe_load(text)["services"]
-    assert {"cpu", "gpu", "onnx"} == set(services)
-    for name, service in services.items():
-        assert service["profiles"] == [name]
-        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_containers_are_confined(repo_root: Path, name: str) -> None:
+    path = repo_root / name
+    found = read_compose(path, NEEDED)
+    for service in found["services"].values():
+        assert set(service) <= SERVICE_KEYS
+        for port in service["ports"]:
+            assert PUBLISHED.fullmatch(port), port
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
+        assert service["init"] is True
         assert service["ulimits"]["nofile"] > Limits().connections
-        assert "privileged" not in service
-        assert all(volume.endswith(":ro") for volume in service["volumes"])
-        assert service["environment"]["SENTIFACTORY_SERVE_KEY"].startswith("${SENTIFACTORY_SERVE_KEY:?")
-        assert (repo_root / service["build"]["dockerfile"]).is_file()
+        assert re.fullmatch(r"\d+g", service["mem_limit"])
+        assert set(service.get("depends_on", ())) <= set(found["services"])
+        build = service["build"]
+        assert (path.parent / build["context"]).resolve() == repo_root
+        _, stages = read_dockerfile(repo_root / build["dockerfile"])
+        known = {word for stage in stages for step in stage.instructions if step.name == "ARG"
+                 for word in read_pairs(step.words)}  # fmt: skip
+        assert set(build.get("args", {})) <= known
+        assert find_stages(stages, build.get("target"))
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert source.startswith("/") or source in found["volumes"]
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_their_commands_exist_and_are_healthy_where_they_listen(repo_root: Path, name: str) -> None:
+    app: Any = get_command(build_app())
+    for service in read_services(repo_root, name, **NEEDED).values():
+        command, *words = service["command"]
+        parsed = app.commands[command].make_context(command, list(words))  # fails on an unknown option
+        assert parsed.params["host"] == "0.0.0.0"
+        published = PUBLISHED.fullmatch(service["ports"][0])
+        assert published
+        assert int(published[2]) == parsed.params["port"]
+        _, stages = read_dockerfile(repo_root / service["build"]["dockerfile"])
+        image = [step.words for stage in stages for step in stage.instructions if step.name == "HEALTHCHECK"]
+        check = " ".join(service.get("healthcheck", {}).get("test", image))
+        assert f"127.0.0.1:{published[2]}" in check
+
+
+def test_a_plain_up_needs_nothing_but_the_image(repo_root: Path) -> None:
+    services = read_services(repo_root, "compose.yaml")
+    assert set(services) == {"page", "service"}
+    assert not any("profiles" in service for service in services.values())
+    assert services["service"]["environment"] == {"HF_HUB_OFFLINE": "1"}
+    # Both have the same image and the same volume; the model is there since the build.
+    assert services["page"]["build"] == services["service"]["build"]
+    model = services["service"]["command"][1]
+    _, stages = read_dockerfile(repo_root / "deploy" / "Dockerfile")
+    demo = find_stages(stages, services["service"]["build"]["target"])[-1]
+    assert f"model cut {model} " in " ".join(step.words for step in demo.instructions)
+    assert services["service"]["volumes"] == ["saves:/app/saves:ro"]
+    assert services["page"]["volumes"] == ["saves:/app/saves"]
+    chosen = read_services(repo_root, "compose.yaml", MODEL="saves/mine", SENTIFACTORY_SERVE_KEY="a" * 32)["service"]
+    assert chosen["command"][1] == "saves/mine"
+    assert chosen["environment"]["SENTIFACTORY_SERVE_KEY"] == "a" * 32
+
+
+def test_a_service_for_others_needs_a_model_and_a_key(repo_root: Path) -> None:
+    services = read_services(repo_root, "deploy/compose.yaml", **NEEDED)
+    assert set(services) == {"cpu", "gpu", "onnx"}
+    for name, service in services.items():
+        assert service["profiles"] == [name]
+        assert service["volumes"] == ["/models/mine:/models/sentiment:ro"]
         assert service["image"] in (repo_root / "contexts" / "deployment.md").read_text(encoding="utf-8")
+    for missing in NEEDED:
+        with pytest.raises(VariableError, match=missing):
+            read_services(repo_root, "deploy/compose.yaml", **{key: NEEDED[key] for key in NEEDED if key != missing})
     assert services["gpu"]["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
     assert "deploy" not in services["cpu"]
 

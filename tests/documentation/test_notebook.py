@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom on the embedded default, at its smallest size."""
+"""The notebook: its committed cells run from top to bottom, find the repository on each host, and suit the machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forked_commands import serve_python
 
-pytestmark = pytest.mark.slow
-
+from sentifactory import notebook
+from sentifactory.errors import SentiFactoryError
+from sentifactory.notebook import Gpu
+from sentifactory.training.recipe.recipe import load_recipe
 
 REVIEWS = 200  # of each label: cleaning all of them takes longer than the rest
 
@@ -47,9 +54,17 @@ def write_kernel(folder: Path, python: Path) -> None:
     (folder / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
 
 
+@pytest.fixture
+def cells(repo_root: Path) -> list[dict[str, Any]]:
+    """The code cells as they are committed."""
+    text = (repo_root / "notebooks" / "sentifactory.ipynb").read_text(encoding="utf-8")
+    return [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.slow
 def test_the_notebook_runs(repo_root: Path, gemma_checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("nbmake")
-    notebook = repo_root / "notebooks" / "sentifactory.ipynb"
+    file = repo_root / "notebooks" / "sentifactory.ipynb"
     report = tmp_path / "saves" / "notebook" / "report.json"
     settings = {
         "SENTIFACTORY_NOTEBOOK_SAMPLES": "8",
@@ -62,7 +77,7 @@ def test_the_notebook_runs(repo_root: Path, gemma_checkpoint: Path, tmp_path: Pa
         "IPYTHONDIR": str(tmp_path / "ipython"),
     }
     words = ["--nbmake", "--nbmake-timeout=600", "--nbmake-kernel=forked", "-q", "-p", "no:cacheprovider"]
-    words += ["-p", "no:xdist", str(notebook)]
+    words += ["-p", "no:xdist", str(file)]
     command = [sys.executable, "-m", "pytest", *words]
     with serve_python() as python:
         write_kernel(tmp_path / "jupyter" / "kernels" / "forked", python)
@@ -73,11 +88,277 @@ def test_the_notebook_runs(repo_root: Path, gemma_checkpoint: Path, tmp_path: Pa
     found = json.loads(report.read_text(encoding="utf-8"))
     assert set(found["models"]) >= {"base", "tuned", "tfidf"}
     assert found["models"]["tuned"]["metrics"]["reviews"] == 8
-    assert (tmp_path / "saves" / "notebook" / "gemma" / "model.safetensors").is_file()
+    with zipfile.ZipFile(report.with_name("sentifactory_model.zip")) as archive:
+        names = set(archive.namelist())
+    assert {"report.html", "report.json", "model/model.safetensors", "model/tokenizer.json", "model/run.json"} <= names
+    assert not any(part in name for name in names for part in ("checkpoint", "trainer_state", ".bin"))
 
 
-def test_it_is_kept_without_output(repo_root: Path) -> None:
-    notebook = json.loads((repo_root / "notebooks" / "sentifactory.ipynb").read_text(encoding="utf-8"))
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert len(code) >= 5
-    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+def test_it_is_kept_without_output(cells: list[dict[str, Any]]) -> None:
+    assert len(cells) >= 5
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+
+
+# What the first cell does for a user, in a folder that looks like the host's.
+
+FAKE_COLAB = """
+import pathlib, shutil, sys, types
+colab, files = types.ModuleType("google.colab"), types.ModuleType("google.colab.files")
+files.upload = lambda: shutil.copy({upload!r}, ".")
+files.download = lambda path: print("downloaded", path)
+colab.files = files
+sys.modules |= {{"google": types.ModuleType("google"), "google.colab": colab, "google.colab.files": files}}
+"""
+
+
+def make_repository(folder: Path) -> Path:
+    """Write what the first cell takes for the repository."""
+    package = folder / "src" / "sentifactory"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (folder / "pyproject.toml").write_text("")
+    return folder
+
+
+def make_archive(target: Path) -> Path:
+    """Write an archive of the repository, with the one folder around it that a download has."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = make_repository(target.parent / "outside" / "sentifactory-main")
+    if target.suffix == ".zip":
+        shutil.make_archive(str(target.with_suffix("")), "zip", source.parent)
+    else:
+        with tarfile.open(target, "w:gz") as archive:
+            archive.add(source, source.name)
+    shutil.rmtree(source.parent)
+    return target
+
+
+def make_clone(folder: Path) -> Path:
+    """Make a git repository that can be cloned."""
+    git = ["git", "-C", str(make_repository(folder)), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "first"]):
+        subprocess.run([*git, *words], check=True)
+    return folder
+
+
+def run_first_cell(
+    cells: list[dict[str, Any]], folder: Path, *, prelude: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the first code cell as a kernel in a folder would; its last line is the root that it found."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SENTIFACTORY_REPOSITORY")}
+    return subprocess.run(
+        [sys.executable, "-c", prelude + "".join(cells[0]["source"])],
+        cwd=folder,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def read_root(done: subprocess.CompletedProcess[str]) -> Path:
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[-1])
+
+
+def test_in_a_checkout_it_takes_that_one(cells: list[dict[str, Any]], tmp_path: Path) -> None:
+    root = make_repository(tmp_path / "checkout")
+    make_repository(root / "notebooks" / "another")
+    assert read_root(run_first_cell(cells, root / "notebooks")) == root
+
+
+@pytest.mark.parametrize("name", ["SentiFactory-main.zip", "sentifactory-0.1.0.tar.gz"])
+@pytest.mark.parametrize("place", [".", "drive/MyDrive"])
+def test_it_unpacks_an_archive_beside_it(cells: list[dict[str, Any]], tmp_path: Path, name: str, place: str) -> None:
+    content = tmp_path / "content"
+    make_archive(content / place / name)
+    root = read_root(run_first_cell(cells, content))
+    assert root == content / "sentifactory" / "sentifactory-main"
+    assert read_root(run_first_cell(cells, content)) == root  # and finds it there the next time
+
+
+def test_on_colab_it_asks_for_an_upload(cells: list[dict[str, Any]], tmp_path: Path) -> None:
+    upload = str(make_archive(tmp_path / "laptop" / "sentifactory.zip"))
+    done = run_first_cell(cells, tmp_path / "content", prelude=FAKE_COLAB.format(upload=upload))
+    assert read_root(done) == tmp_path / "content" / "sentifactory" / "sentifactory-main"
+
+
+@pytest.mark.parametrize("is_unpacked", [True, False])
+def test_on_kaggle_it_takes_the_input_and_leaves_the_output_clean(
+    cells: list[dict[str, Any]], tmp_path: Path, is_unpacked: bool
+) -> None:
+    dataset = tmp_path / "kaggle" / "input" / "datasets" / "someone" / "my-upload"
+    make_repository(dataset / "sentifactory-main") if is_unpacked else make_archive(dataset / "sentifactory.zip")
+    working, scratch = tmp_path / "kaggle" / "working", tmp_path / "scratch"
+    scratch.mkdir()
+    shut = {"KAGGLE_KERNEL_RUN_TYPE": "Interactive", "TMPDIR": str(scratch)}
+    for _ in range(2):  # the second time, the copy is there already
+        root = read_root(run_first_cell(cells, working, **shut))
+        assert scratch in root.parents
+        assert (root / "src" / "sentifactory" / "__init__.py").is_file()
+        assert list(working.iterdir()) == []
+
+
+def test_it_clones_a_repository_that_is_named(cells: list[dict[str, Any]], tmp_path: Path) -> None:
+    origin = make_clone(tmp_path / "origin")
+    done = run_first_cell(cells, tmp_path / "content", SENTIFACTORY_REPOSITORY=origin.as_uri())
+    assert read_root(done) == tmp_path / "content" / "sentifactory"
+
+
+def test_without_a_repository_it_stops(cells: list[dict[str, Any]], tmp_path: Path) -> None:
+    done = run_first_cell(cells, tmp_path / "content")
+    assert done.returncode == 1
+    assert "sentifactory….zip" in done.stderr
+    assert list((tmp_path / "content").iterdir()) == []
+
+
+# What the notebook takes for a machine.
+
+
+@pytest.mark.parametrize(
+    ("environment", "module", "host"),
+    [
+        ({"KAGGLE_KERNEL_RUN_TYPE": "Batch", "COLAB_RELEASE_TAG": "release"}, "google.colab", notebook.KAGGLE),
+        ({"COLAB_RELEASE_TAG": "release"}, None, notebook.COLAB),
+        ({}, "google.colab", notebook.COLAB),
+        ({}, None, notebook.JUPYTER),
+    ],
+)
+def test_the_host(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], module: str | None, host: str) -> None:
+    if module:
+        monkeypatch.setitem(sys.modules, module, sys)
+    assert notebook.find_host(environment) == host
+
+
+FAKE_TORCH = """
+from types import SimpleNamespace
+GPUS = {gpus!r}
+def find(place):
+    return GPUS[int(str(place).rpartition(":")[2])]
+def ones(size, device):
+    if find(device)[1] < 7.5:
+        raise RuntimeError("no kernel image is available for execution on the device")
+    return SimpleNamespace(sum=lambda: SimpleNamespace(item=lambda: float(size)))
+def describe(place):
+    name, capability, memory_gib = find(place)
+    major, minor = str(capability).split(".")
+    return SimpleNamespace(name=name, major=int(major), minor=int(minor), total_memory=memory_gib * 2**30)
+cuda = SimpleNamespace(is_available=lambda: bool(GPUS), device_count=lambda: len(GPUS), get_device_properties=describe)
+"""
+T4, L4, A100, P100 = ("Tesla T4", 7.5, 14.5), ("NVIDIA L4", 8.9, 22.0), ("A100", 8.0, 79.0), ("Tesla P100", 6.0, 15.8)
+
+
+@pytest.fixture
+def use_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Put a torch that sees other GPUs in the place of the real one, for child processes."""
+    monkeypatch.setenv("SENTIFACTORY_DEVICE", "")
+
+    def use(*gpus: tuple[str, float, float]) -> None:
+        (tmp_path / "torch.py").write_text(FAKE_TORCH.format(gpus=gpus))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return use
+
+
+@pytest.mark.parametrize(
+    ("gpus", "recipe", "precision", "processes"),
+    [
+        ([T4], "train_freeze/qwen2_5_coder_1_5b_freeze_t4.yaml", "fp16", 1),
+        ([T4, T4], "distributed/qwen2_5_coder_1_5b_freeze_2gpu.yaml", "fp16", 2),
+        ([L4], "train_freeze/qwen2_5_coder_1_5b_freeze_3k.yaml", "bf16", 1),
+        ([L4, L4, L4, L4], "distributed/qwen2_5_coder_1_5b_freeze_2gpu.yaml", "bf16", 2),
+        ([A100], "train_freeze/qwen2_5_coder_1_5b_freeze_a100.yaml", "bf16", 1),
+        ([P100], "train_freeze/gemma3_270m_freeze_demo.yaml", None, 1),
+        ([], "train_freeze/gemma3_270m_freeze_demo.yaml", None, 1),
+    ],
+)
+def test_the_recipe_suits_the_gpu(
+    use_gpus: Callable[..., None],
+    repo_root: Path,
+    gpus: list[tuple[str, float, float]],
+    recipe: str,
+    precision: str | None,
+    processes: int,
+) -> None:
+    use_gpus(*gpus)
+    plan = notebook.plan_training(notebook.list_gpus(Path(sys.executable)), has_hub=True)
+    assert plan.recipe == f"examples/{recipe}"
+    assert plan.processes == processes
+    settings = load_recipe(repo_root / plan.recipe, plan.changes).settings
+    assert [name for name in ("bf16", "fp16") if settings.get(name)] == ([precision] if precision else [])
+    assert bool(settings.get("use_cpu")) is plan.is_embedded
+    if not plan.is_embedded:
+        batch = settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"] * processes
+        assert batch == (16 if "a100" in recipe else 8)
+
+
+def test_without_a_hub_the_gpu_trains_the_embedded_model(repo_root: Path) -> None:
+    plan = notebook.plan_training([Gpu(*T4)], has_hub=False)
+    assert plan.is_embedded
+    assert load_recipe(repo_root / plan.recipe, plan.changes).settings["use_cpu"] is False
+
+
+def test_a_gpu_that_torch_cannot_use_is_named(
+    use_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_gpus()
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: Tesla T4'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert notebook.list_gpus(Path(sys.executable)) == []
+    assert "CUDA 13" in capsys.readouterr().out
+    assert os.environ["SENTIFACTORY_DEVICE"] == "cpu"
+
+
+def test_the_device_can_be_chosen(use_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    use_gpus(T4)
+    monkeypatch.setenv("SENTIFACTORY_DEVICE", "cpu")
+    assert notebook.list_gpus(Path(sys.executable)) == []
+
+
+@pytest.mark.parametrize(("offline", "endpoint"), [("1", None), ("0", "http://127.0.0.1:9"), ("0", "nonsense")])
+def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch, offline: str, endpoint: str | None) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    if endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    assert notebook.reaches_hub() is False
+
+
+def test_a_kernel_without_our_packages_can_use_the_module(repo_root: Path) -> None:
+    """On Colab the kernel's Python has nothing of ours; the set-up is run by it."""
+    code = "import sys; sys.path.insert(0, 'src'); from sentifactory import notebook; print(notebook.find_host({}))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], cwd=repo_root, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"{notebook.JUPYTER}\n"), done.stderr
+
+
+def test_the_set_up_is_for_a_kernel_without_our_packages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert notebook.set_up(tmp_path).python == Path(sys.executable)
+    package = tmp_path / "src" / "sentifactory" / "system"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").write_text("")
+    (package / "environments.py").write_text("import sys; print('kinds', *sys.argv[1:])")
+    monkeypatch.setattr(notebook, "find_spec", lambda _: None)
+    assert notebook.set_up(tmp_path).python == tmp_path / ".venv" / "bin" / "python"
+    assert capsys.readouterr().out == "kinds train\n"
+    (package / "environments.py").write_text("raise SystemExit(2)")
+    with pytest.raises(SentiFactoryError):
+        notebook.set_up(tmp_path)
+
+
+def test_colab_downloads_the_archive_and_others_link_to_it(tmp_path: Path) -> None:
+    code = "from pathlib import Path\nfrom sentifactory import notebook\nnotebook.offer_download(Path('a.zip'), {!r})"
+    (tmp_path / "a.zip").write_bytes(b"")
+
+    def run(code: str) -> str:
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert run(FAKE_COLAB.format(upload="") + code.format(notebook.COLAB)) == "downloaded a.zip\n"
+    assert "a.zip" in run(code.format(notebook.KAGGLE))

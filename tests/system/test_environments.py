@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ensurepip
 import re
 import subprocess
 import sys
@@ -253,3 +254,17 @@ def test_the_module_runs_on_a_bare_python(repo_root: Path) -> None:
     )
     assert finished.returncode == 0, finished.stderr
     assert "vllm" in finished.stdout
+
+
+@pytest.mark.slow
+def test_a_python_without_ensurepip_gives_its_own_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(environments, "find_spec", lambda _: None)
+    monkeypatch.setattr(environments, "_read_pip_version", ensurepip.version)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(Path(ensurepip.__file__).parent / "_bundled"))
+    python = environments.create_environment(tmp_path / ".venv")
+    found = subprocess.run([python, "-m", "pip", "--version"], capture_output=True, text=True, check=True)
+    assert str(tmp_path / ".venv") in found.stdout
+    monkeypatch.setattr(environments, "_read_pip_version", str)  # neither has it
+    with pytest.raises(ConfigError):
+        environments.create_environment(tmp_path / "second")

@@ -9,6 +9,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -270,6 +271,34 @@ def test_training_is_offered_to_others_only_in_so_many_words(monkeypatch: pytest
         assert not access.has_training
         assert PageAccess(password=password, allow_remote_training=True, **remote).has_training
     assert PASSWORD not in repr(PageAccess(password=password))
+
+
+def test_a_password_is_made_only_where_one_is_required(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first, second = (PageAccess(host="0.0.0.0").with_password() for _ in range(2))
+    first.check()
+    assert first.password != second.password
+    assert first.is_password_made
+    assert PageAccess().with_password().password is None
+    given = PageAccess(host="0.0.0.0", password=PASSWORD)
+    assert given.with_password() == given
+
+    opened: list[PageAccess] = []
+
+    def open_page(_: object, access: PageAccess, __: int) -> SimpleNamespace:
+        opened.append(access)
+        return SimpleNamespace(close=lambda verbose: None)
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sentifactory.ui.launch.launch_page", open_page)
+    monkeypatch.setattr("threading.Event.wait", stop)
+    words = ["ui", "--workspace", str(tmp_path), "--host", "0.0.0.0", "--port", "0"]
+    shown = CliRunner().invoke(build_app(), [*words, "--make_password"]).output
+    assert str(opened[-1].password) in shown
+    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
+    assert PASSWORD not in CliRunner().invoke(build_app(), [*words, "--make_password"]).output
+    assert opened[-1].password == PASSWORD
 
 
 @pytest.mark.parametrize(

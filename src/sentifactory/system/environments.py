@@ -20,6 +20,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from sentifactory.errors import EXIT_BAD_INPUT, ConfigError, SentiFactoryError
@@ -187,12 +189,26 @@ def create_environment(folder: Path) -> Path:
     if python.exists() and subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0:
         return python
     say(f"creating {folder.name} with Python {sys.version.split()[0]}")
-    if subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=False).returncode != 0:
+    steps: list[list[str | Path]] = [["-m", "venv", "--clear", folder]]
+    if find_spec("ensurepip") is None:  # Debian has it in a package of its own, which Colab leaves out
+        steps = [
+            ["-m", "venv", "--clear", "--without-pip", folder],
+            ["-m", "pip", "--python", folder, "install", "--quiet", f"pip=={_read_pip_version()}"],
+        ]
+    if any(subprocess.run([sys.executable, *step], check=False).returncode != 0 for step in steps):
         raise ConfigError(
             f"{sys.executable} cannot create a virtual environment",
             next_step="install your system's venv package (Debian and Ubuntu: apt install python3-venv)",
         )
     return python
+
+
+def _read_pip_version() -> str:
+    """Return the version of this Python's pip, which the user trusts already; "" where it has none."""
+    try:
+        return version("pip")
+    except PackageNotFoundError:
+        return ""
 
 
 def install_torch_cpu(python: Path, root: Path) -> None:

@@ -45,12 +45,16 @@ def open_page(
         bool,
         typer.Option("--allow_remote_training", help="Offer training to remote users as well."),
     ] = False,
+    make_password: Annotated[
+        bool,
+        typer.Option("--make_password", help="Where a password is required and not set, make one and print it."),
+    ] = False,
 ) -> None:
     """Serve a page to predict, train, compare and view run cards in a browser, in English and Chinese.
 
     Where other machines can reach the page (--share, --tunnel, --host) it requires the user `sentifactory` and the
-    password in SENTIFACTORY_UI_PASSWORD, without which it does not start, and offers no training. A training continues
-    when the page is closed, and the next page shows it.
+    password in SENTIFACTORY_UI_PASSWORD, without which it does not start unless it may make one (--make_password), and
+    offers no training. A training continues when the page is closed, and the next page shows it.
     """
     from sentifactory.ui.actions import PageActions
     from sentifactory.ui.launch import run_page
@@ -58,6 +62,8 @@ def open_page(
     from sentifactory.ui.workspace import open_workspace
 
     access = PageAccess(host, port, share, tunnel, allow_remote_training, read_password())
+    if make_password:
+        access = access.with_password()
     access.check()  # before anything is written
     actions = PageActions(
         open_workspace(workspace),

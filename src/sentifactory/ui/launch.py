@@ -46,7 +46,8 @@ def run_page(actions: PageActions, access: PageAccess, echo: Callable[[str], Non
         if access.is_shared:
             echo(f"Public address: {page.share_url or 'none: gradio could not create one'}")
         if access.password is not None:
-            echo(f"User {USER_NAME}, password as in the environment.")
+            shown = access.password if access.is_password_made else "as in the environment"
+            echo(f"User {USER_NAME}, password {shown}")
         if not access.has_training:
             echo("Training is disabled for remote users; --allow_remote_training enables it.")
         threading.Event().wait()

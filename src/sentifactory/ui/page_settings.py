@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+import secrets
+from dataclasses import dataclass, field, replace
 
 from sentifactory.errors import ConfigError
 from sentifactory.serving.service_settings import Limits
@@ -30,6 +31,7 @@ class PageAccess:
         is_tunnelled: the page is behind a tunnel or a proxy of the user.
         allow_remote_training: remote users may upload and train.
         password: required before anything is shown, or None.
+        is_password_made: nobody knows the password unless it is shown.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +40,13 @@ class PageAccess:
     is_tunnelled: bool = False
     allow_remote_training: bool = False
     password: str | None = field(default=None, repr=False)
+    is_password_made: bool = False
+
+    def with_password(self) -> PageAccess:
+        """Return the same with a password of its own where one is required and missing."""
+        if not self.is_remote or self.password is not None:
+            return self
+        return replace(self, password=secrets.token_urlsafe(MIN_PASSWORD_CHARS), is_password_made=True)
 
     @property
     def is_remote(self) -> bool:

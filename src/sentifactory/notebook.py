@@ -1,0 +1,268 @@
+"""What the notebook asks of its machine: an environment, a plan that suits the GPU, and a way out for its files.
+
+Standard library only: the kernel of Colab, Kaggle or a plain Jupyter has none of our dependencies. They go into an
+environment of their own, and the notebook runs our commands there.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from sentifactory.errors import SentiFactoryError
+from sentifactory.system.hardware import has_nvidia_gpu, read_wished_device
+
+COLAB, KAGGLE, JUPYTER = "colab", "kaggle", "jupyter"
+HUB = "https://huggingface.co"
+QWEN = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
+GEMMA = "saves/pretrained/gemma-3-270m"
+RECIPES = "examples/train_freeze"
+NATIVE_BF16 = 8.0  # compute capability; older GPUs emulate bf16
+A100_GIB = 70.0
+FRAME_PIXELS = 900
+# What a model's folder holds beyond checkpoints and the trainer's state.
+PACKED = (".safetensors", ".json", ".jinja", ".txt", ".model", ".md", ".png", ".html")
+
+# A GPU is one that torch can compute on: not one whose driver or architecture is older than torch's CUDA.
+_LIST_GPUS = """
+import json, torch
+found = []
+for place in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+    try:
+        torch.ones(2, device=f"cuda:{place}").sum().item()
+    except RuntimeError:
+        continue
+    facts = torch.cuda.get_device_properties(place)
+    found.append([facts.name, facts.major + facts.minor / 10, facts.total_memory / 2**30])
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU that torch can use.
+
+    Attributes:
+        name: such as `Tesla T4`.
+        capability: compute capability, such as 7.5.
+        memory_gib: its memory.
+    """
+
+    name: str
+    capability: float
+    memory_gib: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the notebook trains.
+
+    Attributes:
+        name: of the run: `qwen` or `gemma`.
+        base: the pretrained model.
+        recipe: the training YAML.
+        changes: settings that replace those of the recipe.
+        processes: that train together.
+        summary: one line in both languages.
+    """
+
+    name: str
+    base: str
+    recipe: str
+    changes: tuple[str, ...]
+    processes: int
+    summary: str
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the model comes from the package registry, not from a hub."""
+        return self.base == GEMMA
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs `sentifactory` commands in the repository, and shows their output while it appears.
+
+    Attributes:
+        root: of the repository.
+        python: interpreter of the training environment.
+    """
+
+    root: Path
+    python: Path
+
+    def __call__(self, *words: object, **variables: str) -> None:
+        """Run a command.
+
+        Args:
+            words: of the command, without `sentifactory`.
+            variables: of its environment, beside those of this process.
+
+        Raises:
+            SentiFactoryError: when it fails; its own message is above, in the cell's output.
+        """
+        print("$ sentifactory", *words, flush=True)
+        run_streamed([self.python, "-m", "sentifactory.cli", *map(str, words)], self.root, variables)
+
+
+def find_host(environment: Mapping[str, str] = os.environ) -> str:
+    """Return where the notebook runs: `kaggle`, `colab` or `jupyter`.
+
+    Kaggle's image is made from Colab's, so its own variable decides.
+    """
+    if "KAGGLE_KERNEL_RUN_TYPE" in environment:
+        return KAGGLE
+    return COLAB if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in environment else JUPYTER
+
+
+def set_up(root: Path) -> Runner:
+    """Return a runner of our commands; creates the training environment where this kernel does not have it.
+
+    Raises:
+        SentiFactoryError: when the set-up fails.
+    """
+    if find_spec("llamafactory"):
+        return Runner(root, Path(sys.executable))
+    # Without vLLM: its CUDA build takes longer to install than the notebook asks models.
+    run_streamed([sys.executable, "-m", "sentifactory.system.environments", "train"], root)
+    return Runner(root, root / ".venv" / "bin" / "python")
+
+
+def run_streamed(command: Sequence[str | Path], folder: Path, variables: Mapping[str, str] | None = None) -> None:
+    """Run a command and print its output line by line, which a child of a kernel cannot do by itself everywhere.
+
+    Args:
+        command: the program and its arguments.
+        folder: the repository.
+        variables: of its environment, beside those of this process.
+
+    Raises:
+        SentiFactoryError: when it fails.
+    """
+    search = os.pathsep.join(filter(None, [str(folder / "src"), os.environ.get("PYTHONPATH")]))
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1", **(variables or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+    if process.returncode:
+        raise SentiFactoryError(
+            f"Exit code {process.returncode} · 退出码 {process.returncode}",
+            next_step="read the output above, correct what it names, and run this cell again · "
+            "请按上面的输出修正，然后再运行这个单元格",
+        )
+
+
+def list_gpus(python: Path) -> list[Gpu]:
+    """Return the GPUs that torch can use in an environment.
+
+    Where there are some, and it can use none, says so and sets SENTIFACTORY_DEVICE: torch itself may take such a GPU.
+    """
+    if read_wished_device() == "cpu":
+        return []
+    answer = subprocess.run([python, "-c", _LIST_GPUS], capture_output=True, encoding="utf-8", check=False)
+    lines = answer.stdout.splitlines()
+    found = [Gpu(*facts) for facts in json.loads(lines[-1])] if answer.returncode == 0 and lines else []
+    if not found and has_nvidia_gpu():
+        os.environ["SENTIFACTORY_DEVICE"] = "cpu"
+        print(
+            "PyTorch cannot use this GPU: its driver is older than CUDA 13, or it is older than a T4. Update the "
+            "driver or choose another GPU; the CPU is used for now.\n"
+            "PyTorch 无法使用这块 GPU：驱动早于 CUDA 13，或显卡早于 T4。请更新驱动或更换 GPU；目前使用 CPU。"
+        )
+    return found
+
+
+def reaches_hub() -> bool:
+    """Return whether the model hub, or the mirror in HF_ENDPOINT, answers within five seconds."""
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""):
+        return False
+    try:
+        urllib.request.urlopen(os.environ.get("HF_ENDPOINT") or HUB, timeout=5).close()  # noqa: S310
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def plan_training(gpus: Sequence[Gpu], *, has_hub: bool) -> Plan:
+    """Return the model and the recipe for a machine.
+
+    Two GPUs train together; more than two would need another batch, so that the others stay idle.
+
+    Example:
+        >>> plan_training([Gpu("Tesla T4", 7.5, 14.7)], has_hub=True).recipe
+        'examples/train_freeze/qwen2_5_coder_1_5b_freeze_t4.yaml'
+    """
+    if not gpus or not has_hub:
+        where = f"{gpus[0].name} · 没有模型仓库 (no model hub)" if gpus else "CPU"
+        on_gpu = ("use_cpu=false",) if gpus else ()
+        return Plan("gemma", GEMMA, f"{RECIPES}/gemma3_270m_freeze_demo.yaml", on_gpu, 1, f"gemma-3-270m · {where}")
+    has_bf16 = all(gpu.capability >= NATIVE_BF16 for gpu in gpus)
+    precision = "bf16" if has_bf16 else "fp16"
+    if len(gpus) > 1:
+        changes = ("fp16=false", "bf16=true") if has_bf16 else ()
+        recipe = "examples/distributed/qwen2_5_coder_1_5b_freeze_2gpu.yaml"
+        return Plan("qwen", QWEN, recipe, changes, 2, f"{QWEN} · 2 x {gpus[0].name}, {precision}")
+    size = "t4" if not has_bf16 else "a100" if gpus[0].memory_gib >= A100_GIB else "3k"
+    recipe = f"{RECIPES}/qwen2_5_coder_1_5b_freeze_{size}.yaml"
+    return Plan("qwen", QWEN, recipe, (), 1, f"{QWEN} · {gpus[0].name}, {precision}")
+
+
+def show_report(report: Path) -> None:
+    """Show an HTML report in the notebook, in a frame of its own."""
+    from IPython.display import HTML, display
+
+    page = html.escape(report.read_text(encoding="utf-8"), quote=True)
+    display(HTML(f'<iframe srcdoc="{page}" width="100%" height="{FRAME_PIXELS}" frameborder="0"></iframe>'))
+
+
+def pack_results(model: Path, report: Path, archive: Path) -> None:
+    """Write a tuned model and its report into a zip file.
+
+    Args:
+        model: its folder; checkpoints and the trainer's state are left out.
+        report: report.json; the files of the same name with other endings are packed as well.
+        archive: the zip file.
+    """
+    files = {f"model/{path.name}": path for path in sorted(model.iterdir()) if _is_packed(path)}
+    files |= {path.name: path for path in sorted(report.parent.glob(f"{report.stem}.*")) if _is_packed(path)}
+    unfinished = archive.with_name(f".{archive.name}.part")
+    with zipfile.ZipFile(unfinished, "w") as out:
+        for name, path in files.items():  # stored, not compressed: weights do not get smaller
+            out.write(path, name)
+    unfinished.replace(archive)
+    print(f"{archive}: {len(files)} files, {archive.stat().st_size / 1e9:.2f} GB")
+
+
+def _is_packed(path: Path) -> bool:
+    return path.is_file() and path.suffix in PACKED and not path.name.startswith((".", "trainer_"))
+
+
+def offer_download(archive: Path, host: str) -> None:
+    """Download a file on Colab; elsewhere show a link to it."""
+    if host == COLAB:
+        from google.colab import files
+
+        files.download(str(archive))
+        return
+    from IPython.display import FileLink, display
+
+    display(FileLink(os.path.relpath(archive)))
