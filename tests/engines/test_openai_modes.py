@@ -67,8 +67,9 @@ def test_the_form_that_a_server_enforces_is_found(fake: Fake, field: str, refuse
 def test_a_server_that_ignores_the_constraint_is_found_out_before_the_first_review(fake: Fake, refuses: bool) -> None:
     behaviour, address = fake
     behaviour.constraint, behaviour.refuses_unknown_fields = "nothing", refuses
-    with pytest.raises(EngineError, match=r"does not enforce a choice of answers.*use the mode generate or score"):
+    with pytest.raises(EngineError) as refused:
         ask(address, "constrain", ["好"])
+    assert refused.value.code == "server-mode"
     assert len(behaviour.bodies) == 3  # one canary for each form, and no review
 
 
@@ -135,11 +136,14 @@ def test_the_requests_of_a_review_do_not_queue_behind_those_that_came_later(fake
 def test_a_server_without_tokenizer_or_probabilities_is_refused_before_the_first_review(fake: Fake) -> None:
     behaviour, address = fake
     behaviour.has_tokenizer = False
-    with pytest.raises(EngineError, match=r"token ids of a text.*POST /tokenize"):
+    with pytest.raises(EngineError) as refused:
         ask(address, "score", ["好"])
+    assert refused.value.code == "server-mode"
     behaviour.has_tokenizer, behaviour.knows_token_ids, behaviour.gives_prompt_logprobs = True, False, False
-    with pytest.raises(EngineError, match=r"does not return the probability of a token"):
+    with pytest.raises(EngineError) as refused:
         ask(address, "score", ["好"])
+    assert refused.value.code == "server-mode"
+    assert not any("好" in str(body.get("messages")) for body in behaviour.bodies)
 
 
 @pytest.mark.slow

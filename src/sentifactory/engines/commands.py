@@ -15,7 +15,9 @@ def predict_texts(
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT ...", help="Texts, each in quotes.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", help="Folder or hub id of a model; repeat to compare several."),
+        typer.Option(
+            "--model", help="Folder or hub id of a model, or its name at an address; repeat to compare several."
+        ),
     ] = None,
     file: Annotated[
         Path | None,
@@ -23,7 +25,11 @@ def predict_texts(
     ] = None,
     engine: Annotated[
         str,
-        typer.Option("--engine", help="auto (encoder for a classifier, transformers for a language model) or vllm."),
+        typer.Option(
+            "--engine",
+            help="auto (encoder for a classifier, transformers for a language model), vllm, or the address of a vLLM, "
+            "llama.cpp or Ollama.",
+        ),
     ] = "auto",
     train_csv: Annotated[
         str | None, typer.Option("--train_csv", help="Also show TF-IDF, trained on these labelled reviews in seconds.")

@@ -50,7 +50,7 @@ def compare_models(
         str | None,
         typer.Option(
             "--engine",
-            help="vllm, transformers, encoder, auto (by the model), or the address of an OpenAI-compatible server.  "
+            help="vllm, transformers, encoder, auto (by the model), or the address of a vLLM, llama.cpp or Ollama.  "
             "[vllm, without it transformers]",
         ),
     ] = None,

@@ -9,7 +9,10 @@ import typer
 
 from sentifactory.task.task_choice import TASK_HELP
 
-ENGINE_HELP = "vllm, transformers, encoder, onnx or tfidf (MODEL is then a file of labelled reviews).  [by the model]"
+ENGINE_HELP = (
+    "vllm, transformers, encoder, onnx, tfidf (MODEL is then a file of labelled reviews), or the address of a vLLM, "
+    "llama.cpp or Ollama.  [by the model]"
+)
 THRESHOLD_HELP = "Below this probability no label is given: a number, or `calibrated` for the calibration's.  [none]"
 DTYPE_HELP = (
     "Data type of vLLM's computation: bfloat16 is faster on CPUs with AVX512-BF16 or AMX.  "
@@ -19,7 +22,7 @@ LOG_HELP = "File for vLLM's output.  [a temporary one]"
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="Folder of a model, hub id, or the name it has at --vllm_url.")],
+    model: Annotated[str, typer.Argument(help="Folder of a model, hub id, or its name at an address.")],
     engine: Annotated[str | None, typer.Option("--engine", help=ENGINE_HELP)] = None,
     vllm_url: Annotated[
         str | None, typer.Option("--vllm_url", help="Address of a vLLM that serves the model, such as http://a:8000.")
@@ -90,7 +93,7 @@ def serve(
 def label(
     source: Annotated[str, typer.Argument(metavar="IN", help="A .csv, .tsv, .jsonl or .parquet file of reviews.")],
     out: Annotated[str, typer.Argument(metavar="OUT", help="File for the labelled rows, of the same kind.")],
-    model: Annotated[str, typer.Option("--model", help="Folder of a model, hub id, or its name at --vllm_url.")],
+    model: Annotated[str, typer.Option("--model", help="Folder of a model, hub id, or its name at an address.")],
     engine: Annotated[
         str | None, typer.Option("--engine", help="ray for replicas of an engine, or " + ENGINE_HELP)
     ] = None,

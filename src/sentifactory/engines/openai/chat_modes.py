@@ -120,6 +120,8 @@ def make_canary_task(task: Task) -> Task:
 class ConstrainMode(GenerateMode):
     """Requests a reply that is constrained to the task's answers."""
 
+    _form: Callable[[Task], dict[str, Any]]
+
     async def prepare(self, connection: Connection) -> None:
         """Find a request field that the server enforces.
 
@@ -132,7 +134,7 @@ class ConstrainMode(GenerateMode):
             fields = form(canary)
             reply = await self._try_form(connection, fields, canary)
             if canary.parse_answer(reply) is not None:
-                self._fields = form(self._task)
+                self._form, self._fields = form, form(self._task)
                 self._max_new_tokens = max(self._max_new_tokens, count_most_tokens(list_answers(self._task)))
                 return
             seen.append(f"{next(iter(fields))}: {reply[:SHOWN_CHARACTERS]!r}")
@@ -141,7 +143,7 @@ class ConstrainMode(GenerateMode):
             f"{'; with '.join(seen)}",
             where=connection.address,
             expected="a server that enforces structured_outputs, guided_choice or a JSON schema",
-            next_step="use the mode generate or score, or a server such as vLLM 0.11 or newer",
+            next_step="use another mode, or a server such as vLLM 0.11 or newer, llama.cpp or Ollama",
             code="server-mode",
         )
 

@@ -116,6 +116,18 @@ class Connection:
             "POST", url, body, retries=self._retry_policy.retries, accepts=httpx.codes.is_client_error
         )
 
+    async def get_from_root(self, path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
+        """Return the JSON object of a GET next to "/v1"; {} where the server has none. Raises what `get` raises."""
+        import httpx
+
+        url = str(httpx.URL(self.address.removesuffix("/v1") + path, params=query or {}))
+        response = await self._send("GET", url, retries=1, accepts=lambda _: True)
+        try:
+            found = response.json()
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) and response.is_success else {}
+
     async def watch(self) -> None:
         """Never return; raise when a monitored server has ended or has not answered for too long.
 

@@ -1,9 +1,10 @@
-"""The engine for any OpenAI-compatible address: our own vLLM, another one, LLaMA-Factory's `api`, a hosted service.
+"""The engine for any OpenAI-compatible address: vLLM, llama.cpp, Ollama, LLaMA-Factory's `api`, a hosted service.
 
 Requests are sent concurrently; predictions are in the order of the reviews. Requests that fail for a transient reason
 (connection, 429, 5xx, time-out) are retried. A review that is too long for the model gets the label None and is
 reported; any other refusal ends the run, because it would affect every review. `chat_modes.py` and `score_mode.py`
-contain the three modes; `classify_mode.py` asks a classifier, for addresses that end in `/classify`.
+contain the three modes, and `chat_score_mode.py` the mode `score` for servers without token ids; `classify_mode.py`
+asks a classifier, for addresses that end in `/classify`. What a server can do is found by asking it, whatever it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Protocol
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, ClosingEngine, Mode, OnAnswer
 from sentifactory.engines.openai.chat_modes import ConstrainMode, GenerateMode
+from sentifactory.engines.openai.chat_score_mode import ChatScoreMode
 from sentifactory.engines.openai.classify_mode import PATH as CLASSIFY_PATH
 from sentifactory.engines.openai.classify_mode import ClassifyMode
 from sentifactory.engines.openai.connection import (
@@ -30,6 +32,7 @@ from sentifactory.engines.openai.connection import (
 )
 from sentifactory.engines.openai.request_errors import ReviewRefusedError, normalise_address
 from sentifactory.engines.openai.score_mode import ScoreMode
+from sentifactory.engines.openai.token_routes import NoTokensError
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
 from sentifactory.system.progress import say, show_progress
@@ -107,7 +110,11 @@ class OpenAiEngine(ClosingEngine):
                 asker = (ConstrainMode if self.mode == "constrain" else GenerateMode)(
                     model, task, self._max_new_tokens
                 )
-            await asker.prepare(connection)
+            try:
+                await asker.prepare(connection)
+            except NoTokensError:
+                asker = ChatScoreMode(model, task, self._max_new_tokens)
+                await asker.prepare(connection)
         return model, asker
 
     def predict(self, reviews: Sequence[Review], on_answer: OnAnswer | None = None) -> list[Prediction]:
@@ -177,30 +184,51 @@ async def choose_model(connection: Connection, wanted: str | None) -> str:
     address = connection.address
     response = await connection.get("/models")
     try:
-        listed = {str(model["id"]): str(model.get("root")) for model in response.json()["data"]}
+        listed = {str(model["id"]): str(model.get("root") or "") for model in response.json()["data"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(
             "The response is not a list of models",
             where=f"{address}/models",
             expected="the address of an OpenAI-compatible server",
-            next_step="check the address; vLLM's is http://HOST:PORT/v1",
+            next_step="check the address; that of vLLM, llama.cpp or Ollama is http://HOST:PORT/v1",
             code="server-answer",
         ) from error
     names = list(listed)
-    if wanted in names:
-        return str(wanted)
     if wanted is None and len(names) == 1:
         return names[0]
-    # vLLM lists the folder that it serves, so the folder identifies the model too.
-    if wanted is not None and Path(wanted).is_dir():
-        place = str(Path(wanted).resolve())
-        for name, root in listed.items():
-            if root in (wanted, place):
-                return name
+    if wanted is not None:
+        # Ollama completes a name without a tag.
+        if known := next((name for name in (wanted, f"{wanted}:latest") if name in listed), None):
+            return known
+        if Path(wanted).is_dir() and (served := await _find_folder(connection, Path(wanted).resolve(), listed)):
+            return served
+    next_step = "give one of these names as the model"
+    if await _is_ollama(connection):
+        name = wanted or "NAME"
+        next_step += f", or get it by `ollama pull {name}`, or from a GGUF file by `ollama create {name} -f Modelfile`"
     raise EngineError(
         f"The server does not know the model {wanted!r}" if wanted else "The server does not have exactly one model",
         where=address,
         expected=f"one of {', '.join(names)}" if names else "a server with a model",
-        next_step="give one of these names as the model",
+        next_step=next_step,
         code="server-model",
     )
+
+
+async def _find_folder(connection: Connection, folder: Path, listed: dict[str, str]) -> str | None:
+    """Return the name of the model that a server has from a folder: vLLM lists it, llama.cpp gives the file's path."""
+    for name, root in listed.items():
+        if root and Path(root).resolve() == folder:
+            return name
+        # The path that llama.cpp was started with may be relative, to a folder that we do not know; a name alone would
+        # fit exports of different models.
+        path = Path(str((await connection.get_from_root("/props", {"model": name})).get("model_path", "")))
+        end = (path.resolve() if path.is_absolute() else path).parts
+        file = folder / path.name
+        if len(end) > 1 and file.is_file() and file.resolve().parts[-len(end) :] == end:
+            return name
+    return None
+
+
+async def _is_ollama(connection: Connection) -> bool:
+    return "version" in await connection.get_from_root("/api/version")

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     import httpx
 
 _ENDPOINTS = ("/chat/completions", "/completions", "/models", "/classify")
-_TOO_LONG = re.compile(r"context length|maximum (model|input|context)|too (long|many tokens)", re.IGNORECASE)
+_TOO_LONG = re.compile(r"context (length|size)|maximum (model|input|context)|too (long|many tokens)", re.IGNORECASE)
 _STATUS_NO_ACCESS = (401, 403)
 _STATUS_NOT_FOUND = 404
 _STATUS_BAD_REQUEST = (400, 413, 422)
 _STATUS_TRANSIENT = (408, 409, 425, 429)
 _STATUS_SERVER = 500
+_STATUS_UNAVAILABLE = 503
 _STATUS_NOT_IMPLEMENTED = 501
 
 
@@ -143,12 +144,24 @@ def describe_refusal(response: httpx.Response, url: str, review: Review | None, 
             f"This address has no OpenAI-compatible API (HTTP {status}: {message})",
             where=url,
             expected="the address of an OpenAI-compatible server",
-            next_step="check the address; vLLM's is http://HOST:PORT/v1",
+            next_step="check the address; that of vLLM, llama.cpp or Ollama is http://HOST:PORT/v1",
             code="server-address",
         )
     if review is not None and status in _STATUS_BAD_REQUEST and _TOO_LONG.search(message):
         where = str(review.source) if review.source else f"the review that begins with {review.text[:20]!r}"
-        return ReviewRefusedError(message, where=where, next_step="serve the model with a longer max_model_len")
+        return ReviewRefusedError(
+            message,
+            where=where,
+            next_step="serve the model with a longer context (vLLM: --max-model-len, llama.cpp: --ctx-size, Ollama: "
+            "num_ctx)",
+        )
+    if status == _STATUS_UNAVAILABLE and "loading" in message.lower():
+        return EngineError(
+            f"The server is still loading its model ({message})",
+            where=url,
+            next_step="wait until it is ready, and run the same command again",
+            code="server-loading",
+        )
     tried = f", {attempt + 1} times" if attempt else ""
     return EngineError(
         f"The server refused the request (HTTP {status}{tried}: {message})",

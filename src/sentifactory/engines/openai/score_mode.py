@@ -3,22 +3,27 @@
 The prompt is sent as token ids from the server's own tokenizer and chat template, followed by the tokens that all
 answers begin with. One token is sampled and discarded; what counts are the log-probabilities at its position. A server
 that supports `logprob_token_ids` (vLLM) returns them for exactly the tokens needed. Others return only the few most
-likely tokens: if one of ours is missing, the prompt is sent again with that token at its end and the log-probabilities
-of the prompt are requested, which is exact too, but expensive.
+likely tokens. If one of ours is missing, more are asked for, which is exact too: llama.cpp lists as many tokens as are
+asked for, up to all; another server gets the prompt again with that token at its end, and returns the
+log-probabilities of the prompt.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sentifactory.engines.answer_tokens import AnswerTree, Path, build_answer_tree, read_scores
+from sentifactory.engines.openai.chat_modes import CANARY_TEXT, list_answers
 from sentifactory.engines.openai.connection import Connection
-from sentifactory.engines.openai.request_errors import read_message
+from sentifactory.engines.openai.token_routes import TokenRoutes
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
 from sentifactory.task.task import Task
 
 TOP_LOGPROBS = 5  # supported by every server
+MORE_LOGPROBS = (1000, 1 << 20)  # of llama.cpp, which lists all tokens of a smaller vocabulary
+SURE_BIAS = 100  # the largest that every server takes
 TOKEN_PREFIX = "token_id:"  # noqa: S105 - how servers write a token by its id
 
 
@@ -33,20 +38,20 @@ class ScoreMode:
     def __init__(self, model: str, task: Task) -> None:
         self._model = model
         self._task = task
+        self._routes = TokenRoutes(model)
         self._tree = AnswerTree((), ())
 
     async def prepare(self, connection: Connection) -> None:
         """Get the token ids of the answers from the server.
 
         Raises:
-            EngineError: when the server returns no token ids or no probabilities.
+            NoTokensError: when the server returns no token ids.
+            EngineError: when it returns no probabilities.
         """
-        answers = [self._task.render_answer(label) for label in range(len(self._task.labels))]
-        sequences = [
-            await self._tokenize(connection, {"prompt": answer, "add_special_tokens": False}) for answer in answers
-        ]
-        self._tree = build_answer_tree(sequences)
-        await self.ask(connection, Review("还可以"))
+        await self._routes.find(connection, self._task.render_messages(CANARY_TEXT))
+        answers = list_answers(self._task)
+        self._tree = build_answer_tree([await self._routes.tokenize_text(connection, answer) for answer in answers])
+        await self.ask(connection, Review(CANARY_TEXT))
 
     async def ask(self, connection: Connection, review: Review) -> Prediction:
         """Return the prediction for one review; the caller measures its latency.
@@ -55,39 +60,54 @@ class ScoreMode:
             EngineError: when the server does not answer or returns no probabilities.
         """
         messages = self._task.render_messages(review.text)
-        prompt = await self._tokenize(connection, {"messages": messages, "add_generation_prompt": True})
-        prompt += self._tree.lead
+        prompt = [*await self._routes.tokenize_chat(connection, messages), *self._tree.lead]
         paths = list(self._tree.forks)
-        tokens = sorted({token for path in paths for token in self._tree.forks[path]})
+        wanted = sorted({token for path in paths for token in self._tree.forks[path]})
         body = self._build_body([[*prompt, *path] for path in paths])
-        body |= {"logprob_token_ids": tokens, "logprobs": TOP_LOGPROBS, "return_tokens_as_token_ids": True}
+        body |= {"logprob_token_ids": wanted, "logprobs": TOP_LOGPROBS, "return_tokens_as_token_ids": True}
         choices = await self._complete(connection, body, review)
         scores: dict[tuple[Path, int], float] = {}
         for path, choice in zip(paths, choices, strict=True):
+            tokens = self._tree.forks[path]
             listed = read_top_logprobs(choice)
-            for token in self._tree.forks[path]:
-                scores[path, token] = (
-                    listed[token]
-                    if token in listed
-                    else await self._read_from_prompt(connection, [*prompt, *path, token], review)
-                )
+            if not listed.keys() >= set(tokens):
+                listed |= await self._read_unlisted(connection, [*prompt, *path], set(tokens) - listed.keys(), review)
+            scores |= {(path, token): listed[token] for token in tokens}
         return read_scores(self._tree, scores, self._task, "score", 0.0)
 
     def _build_body(self, prompts: list[list[int]]) -> dict[str, Any]:
-        return {"model": self._model, "prompt": prompts, "max_tokens": 1, "temperature": 0, "seed": 0}
+        body = {"model": self._model, "prompt": prompts, "max_tokens": 1, "temperature": 0, "seed": 0}
+        if self._routes.has_templates:
+            # llama.cpp lists nothing where it samples a part of a character, as the likeliest token may be. What it
+            # lists are the probabilities before the bias.
+            body["logit_bias"] = {str(token): SURE_BIAS for token in self._tree.lead[:1]}
+        return body
 
-    async def _read_from_prompt(self, connection: Connection, prompt: list[int], review: Review) -> float:
-        """Return the log-probability of the last token of a prompt."""
-        body = self._build_body([prompt]) | {"echo": True, "logprobs": 1}
-        choices = await self._complete(connection, body, review)
+    async def _read_unlisted(
+        self, connection: Connection, prompt: list[int], tokens: set[int], review: Review
+    ) -> dict[int, float]:
+        """Return the log-probabilities of tokens after a prompt for which the server has not listed them."""
+        found: dict[int, float] = {}
         try:
-            return float(choices[0]["logprobs"]["token_logprobs"][len(prompt) - 1])
+            if self._routes.has_templates:
+                for n_listed in MORE_LOGPROBS:
+                    body = self._build_body([prompt]) | {"logprobs": n_listed}
+                    found = read_top_logprobs((await self._complete(connection, body, review))[0])
+                    if found.keys() >= tokens:
+                        break
+            else:
+                for token in tokens:
+                    body = self._build_body([[*prompt, token]]) | {"echo": True, "logprobs": 1}
+                    choices = await self._complete(connection, body, review)
+                    found[token] = float(choices[0]["logprobs"]["token_logprobs"][len(prompt)])
+            return {token: found[token] for token in tokens}
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise EngineError(
                 "The server does not return the probability of a token that is not among the most likely ones",
                 where=f"{connection.address}/completions",
-                expected="support for `logprob_token_ids`, as in vLLM, or `echo` with `logprobs`",
-                next_step="use the mode generate or constrain, or a server such as vLLM",
+                expected="support for `logprob_token_ids`, as in vLLM, or for `echo` with `logprobs`, or a llama.cpp "
+                "that lists log-probabilities",
+                next_step="use the mode generate or constrain, or a server such as vLLM or a newer llama.cpp",
                 code="server-mode",
             ) from error
 
@@ -110,30 +130,28 @@ class ScoreMode:
             )
         return choices
 
-    async def _tokenize(self, connection: Connection, words: dict[str, Any]) -> list[int]:
-        """Return the token ids of a text or of chat messages."""
-        response = await connection.post_to_root("/tokenize", {"model": self._model, **words})
-        try:
-            return [int(token) for token in response.json()["tokens"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise EngineError(
-                "The server does not return the token ids of a text, so answers cannot be scored "
-                f"(HTTP {response.status_code}: {read_message(response)})",
-                where=str(response.request.url),
-                expected="POST /tokenize, as in vLLM",
-                next_step="use the mode generate or constrain, or the engine vllm or transformers",
-                code="server-mode",
-            ) from error
-
 
 def read_top_logprobs(choice: dict[str, Any]) -> dict[int, float]:
     """Return the listed log-probabilities at the first sampled token by token id; {} if the server lists no ids."""
     try:
-        listed = choice["logprobs"]["top_logprobs"][0]
+        logprobs = choice["logprobs"]
+        if "content" in logprobs:  # llama.cpp
+            listed = logprobs["content"][0]["top_logprobs"]
+            return {int(entry["id"]): read_logprob(entry) for entry in listed}
         return {
             int(token.removeprefix(TOKEN_PREFIX)): float(value)
-            for token, value in listed.items()
+            for token, value in logprobs["top_logprobs"][0].items()
             if token.startswith(TOKEN_PREFIX)
         }
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return {}
+
+
+def read_logprob(entry: dict[str, Any]) -> float:
+    """Return the log-probability in an entry of a server's list; llama.cpp writes NaN as null.
+
+    Raises:
+        KeyError: when there is none.
+        TypeError, ValueError: when it is no number.
+    """
+    return math.nan if entry["logprob"] is None else float(entry["logprob"])
