@@ -31,8 +31,9 @@ from tools.docker_check.image_files import find_stages, read_compose, read_docke
 
 READY_S = 600.0
 ASK = (
-    "import json,urllib.request as r;q=r.Request('http://127.0.0.1:8000/predict',json.dumps({'text':'房间干净'})"
-    ".encode(),{'Content-Type':'application/json'});print(r.urlopen(q,timeout=60).read().decode())"
+    "import json,os,urllib.request as r;k=os.environ.get('SENTIFACTORY_SERVE_KEY','');"
+    "q=r.Request('http://127.0.0.1:8000/predict',json.dumps({'text':'房间干净'}).encode(),"
+    "{'Content-Type':'application/json','Authorization':f'Bearer {k}'});print(r.urlopen(q,timeout=60).read().decode())"
 )
 SHOW = "import urllib.request as r;print(r.urlopen('http://127.0.0.1:7860',timeout=60).read().decode()[:200])"
 QUESTIONS = {8000: ASK, 7860: SHOW}
@@ -123,13 +124,11 @@ def run_service(
         command = write_apart(mounts, inside, has_network=False)
         with subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True) as process:
             try:
-                first = find_first(process.pid)
+                first = find_first(process)
                 ask = ["nsenter", f"--target={first}", "--mount", "--net", "--pid"]
                 while (status := ask_inside(image, ask, check)).returncode != 0:
                     if process.poll() is not None or time.monotonic() - start > READY_S:
-                        raise ConfigError(
-                            f"{name} is not healthy: {status.stderr[-300:]}", next_step=log.read_text()[-3000:]
-                        )
+                        raise ConfigError(f"{name} is not healthy: {status.stderr[-300:]}", next_step="read its log")
                     time.sleep(1)
                 ready_s = time.monotonic() - start
                 answer = ask_inside(image, ask, ["python", "-c", QUESTIONS[port]])
@@ -140,7 +139,7 @@ def run_service(
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-    say(log.read_text(encoding="utf-8"))
+                say(log.read_text(encoding="utf-8"))
     say(f"{name}: {answer.stdout}{answer.stderr[-1000:]}")
     if done is not None:
         say(f"{' '.join(beside)}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -156,7 +155,7 @@ def run_service(
 def mount_service(image: CleanRoot, service: dict[str, Any], volumes: Path) -> list[str]:
     """Return the mounts of a service: a read-only root, what is in memory, and volumes that begin as in the image."""
     root = image.folder
-    mounts = [f"mount --bind {root} {root}", f"mount -o remount,ro,bind {root} {root}"]
+    mounts = [f"mount --bind {root} {root}"]
     for place in service.get("tmpfs", ()):
         path, _, options = place.partition(":")
         found = re.search(r"uid=\d+", options)
@@ -166,16 +165,23 @@ def mount_service(image: CleanRoot, service: dict[str, Any], volumes: Path) -> l
         if not (volumes / source).exists():
             subprocess.run(["cp", "-a", image.inside(target), volumes / source], check=True)
         mounts.append(mount_binding(volumes / source, root, target, "".join(f"{each}," for each in options)))
-    return [*mounts, *mount_system(root)]
+    # Last, because Docker, too, makes the folders that volumes are mounted on.
+    return [*mounts, *mount_system(root), f"mount -o remount,ro,bind {root} {root}"]
 
 
-def find_first(process: int) -> int:
-    """Return the first process inside, which `unshare` starts, once it has become the service."""
-    while True:
-        children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="utf-8").split()
-        if children and os.readlink(f"/proc/{children[0]}/root") != "/":
-            return int(children[0])
+def find_first(process: subprocess.Popen[bytes]) -> int:
+    """Return the first process inside, which `unshare` starts, once it has become the service.
+
+    Raises:
+        ConfigError: when it ends before that.
+    """
+    while process.poll() is None:
+        with suppress(OSError):
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+            if children and os.readlink(f"/proc/{children[0]}/root") != "/":
+                return int(children[0])
         time.sleep(0.1)
+    raise ConfigError("The mounts of a service failed", next_step="read the output above")
 
 
 def ask_inside(image: CleanRoot, enter: list[str], words: list[str]) -> subprocess.CompletedProcess[str]:
