@@ -1,4 +1,4 @@
-"""Writes a tiny Qwen2 checkpoint as GGUF and serves it by a real llama.cpp, for tests of what its server answers.
+"""Writes a tiny checkpoint as GGUF and serves it by a real llama.cpp, for tests of what its server answers.
 
 The server is that of the package `xllamacpp`, or the `llama-server` in the PATH. As a program, this file serves: its
 arguments are the GGUF file and the port.
@@ -7,7 +7,6 @@ arguments are the GGUF file and the port.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import signal
 import socket
@@ -24,48 +23,18 @@ N_CONTEXT = 2048  # of each of the server's four slots
 READY_S = 60
 
 
-def write_qwen_gguf(checkpoint: Path, file: Path) -> Path:
-    """Write a Qwen2ForCausalLM in float32, with its tokenizer and chat template; return the file."""
-    import gguf
-    from safetensors.numpy import load_file
+def write_small_gguf(checkpoint: Path) -> Path:
+    """Write a checkpoint as GGUF in float16 next to it, as an export does; return the file."""
+    from transformers import AutoTokenizer
 
-    config = json.loads((checkpoint / "config.json").read_text())
-    tokenizer = json.loads((checkpoint / "tokenizer.json").read_text(encoding="utf-8"))
-    settings = json.loads((checkpoint / "tokenizer_config.json").read_text(encoding="utf-8"))
-    template = checkpoint / "chat_template.jinja"
-    writer = gguf.GGUFWriter(file, "qwen2")
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    from sentifactory.models.decoder_folder import read_decoder
+    from sentifactory.publishing.gguf.gguf_writing import FileFacts, plan_tensors, write_gguf
 
-    added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    ids = tokenizer["model"]["vocab"] | added
-    names = {number: name for name, number in ids.items()}
-    rows = range(config["vocab_size"])
-    kinds = gguf.TokenType
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([names.get(row, f"[PAD{row}]") for row in rows])
-    writer.add_token_types(
-        [kinds.UNUSED if row not in names else kinds.CONTROL if names[row] in added else kinds.NORMAL for row in rows]
-    )
-    writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
-    writer.add_eos_token_id(ids["<|im_end|>"])
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(template.read_text() if template.exists() else settings["chat_template"])
-
-    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config["num_hidden_layers"])
-    for name, values in load_file(checkpoint / "model.safetensors").items():
-        writer.add_tensor(known.get_name(name, (".weight", ".bias")), values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    decoder = read_decoder(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    ends = [tokenizer.eos_token_id]
+    file = checkpoint / "model-f16.gguf"
+    write_gguf(decoder, tokenizer, ends, plan_tensors(decoder, "f16"), file, FileFacts(checkpoint.name, ""))
     return file
 
 

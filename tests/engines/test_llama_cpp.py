@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_gguf import HAS_LLAMA_CPP, N_CONTEXT, WITHOUT_LLAMA_CPP, serve_gguf, write_qwen_gguf
+from tiny_gguf import HAS_LLAMA_CPP, N_CONTEXT, WITHOUT_LLAMA_CPP, serve_gguf, write_small_gguf
 
 from sentifactory.engines.local.transformers_engine import TransformersEngine
 from sentifactory.engines.openai.chat_score_mode import ChatScoreMode
@@ -57,13 +57,13 @@ def taught(tiny_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         optimizer.step()
         optimizer.zero_grad()
     model.save_pretrained(folder)
-    write_qwen_gguf(folder, folder / "model-f32.gguf")
+    write_small_gguf(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(taught: Path) -> Iterator[str]:
-    with serve_gguf(taught / "model-f32.gguf") as served:
+    with serve_gguf(taught / "model-f16.gguf") as served:
         yield served
 
 
@@ -136,7 +136,7 @@ def test_a_model_is_known_by_the_folder_of_its_file(address: str, taught: Path, 
     with OpenAiEngine(address, str(taught), BINARY_SENTIMENT, mode="score") as engine:
         assert engine.predict([Review("很好")])[0].label is not None
     # Another export has a file of the same name.
-    (tmp_path / "model-f32.gguf").touch()
+    (tmp_path / "model-f16.gguf").touch()
     with pytest.raises(EngineError) as refused:
         OpenAiEngine(address, str(tmp_path), BINARY_SENTIMENT, mode="score")
     assert refused.value.code == "server-model"
