@@ -27,7 +27,7 @@ test: setup  ## the test suite of the package, two tests at a time
 test-tools: setup  ## the tests of tools/ (benchmarks, reliability, generated guides), and the recipes that test leaves out
 	$(BIN)/python $(PYTEST) tests/tools
 	$(BIN)/python $(PYTEST) tests/training/test_recipe_steps.py tests/training/test_several_processes.py \
-		tests/training/test_sharded_processes.py -m repetition
+		tests/training/test_sharded_processes.py tests/training/test_distributed_examples.py -m repetition
 
 check: setup  ## linter, format, import layers, types
 	$(BIN)/ruff check .
