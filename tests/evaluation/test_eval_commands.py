@@ -11,6 +11,7 @@ from scripted_comparison import Workplace
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
+from sentifactory.engines.vllm.vllm_install import choose_language_engine
 from sentifactory.evaluation import compare, demo
 from sentifactory.evaluation.compare_options import CompareOptions
 from sentifactory.evaluation.ladder import ladder
@@ -25,7 +26,7 @@ from sentifactory.training.distillation.teacher import DistillOptions
 def test_every_option_of_the_comparison_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     words = "eval compare --csv_path t.csv --base_model b --finetuned_model f"
     plain = catch_call(monkeypatch, compare, "run_comparison", words).given[0]
-    assert plain == CompareOptions("t.csv", "b", "f", "saves/reports/f/report.json")
+    assert plain == CompareOptions("t.csv", "b", "f", "saves/reports/f/report.json", engine=choose_language_engine())
     words += (
         " --csv_path u.csv --csv_path v.csv --val_path w.csv --target_accuracy 0.9 --output_file o/r.json "
         "--max_samples 7 --engine auto --base_url http://a --tuned_url http://c --mode score --task "
@@ -59,7 +60,9 @@ def test_every_option_of_the_comparison_reaches_it(monkeypatch: pytest.MonkeyPat
 def test_every_option_of_the_ladder_reaches_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     place = tmp_path / "l.json"
     words = f"eval ladder --csv_path t.csv --train_csv n.csv --output_file {place}"
-    assert catch_call(monkeypatch, ladder, "run_ladder", words).given[0] == LadderOptions("t.csv", "n.csv")
+    assert catch_call(monkeypatch, ladder, "run_ladder", words).given[0] == LadderOptions(
+        "t.csv", "n.csv", engine=choose_language_engine()
+    )
     words += (
         " --base_model b --freeze_model f --lora_model l --encoder_model d --encoder_model e --stack_model s --engine "
         "transformers --mode generate --shots 2 --task three_classes --max_samples 5 --train_samples 6 --seed "
@@ -74,7 +77,7 @@ def test_every_option_of_the_ladder_reaches_it(monkeypatch: pytest.MonkeyPatch, 
 def test_every_option_of_the_teacher_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     words = "distill --teacher m --input_file a.csv --output_file s.jsonl"
     assert catch_call(monkeypatch, teacher, "ask_teacher", words).given[0] == DistillOptions(
-        "m", ("a.csv",), Path("s.jsonl")
+        "m", ("a.csv",), Path("s.jsonl"), choose_language_engine()
     )
     words += " --input_file b.csv --engine auto --task three_classes --max_samples 4 --seed 5"
     assert catch_call(monkeypatch, teacher, "ask_teacher", words).given[0] == DistillOptions(

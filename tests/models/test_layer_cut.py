@@ -253,6 +253,7 @@ def test_an_output_projection_of_its_own_must_be_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.vllm
 def test_vllm_takes_the_config_of_each_family(tmp_path: Path) -> None:
     """By vLLM's own parser, with the transformers of its environment, without a server."""
     for family in CONFIGS:

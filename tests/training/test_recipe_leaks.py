@@ -56,7 +56,7 @@ def test_an_allowed_leak_comes_first_in_the_run_card(data: Path, capsys: pytest.
     recipe = make_recipe(data)
     leaks = check_recipe_leaks(recipe, [], allow_leaks=True)
     assert capsys.readouterr().err.startswith(
-        "WARNING: the evaluation is contaminated (--allow_leaks). 1 of the 3 test"
+        "WARNING: the evaluation is contaminated (--allow_leaks). 1 of the 3 held-out"
     )
     card = begin_card(recipe, recipe.settings, [], leaks)
     assert next(iter(card)) == "warning"

@@ -124,7 +124,7 @@ def test_a_leak_exits_with_3_and_an_allowed_one_is_reported_first(
     assert not (tmp_path / "out").exists()
     done = run_here(*words, "--test", "held_out.csv", "--allow_leaks")
     assert done.returncode == 0, done.stderr
-    warning = "WARNING: the evaluation is contaminated (--allow_leaks). 1 of the 1 test reviews"
+    warning = "WARNING: the evaluation is contaminated (--allow_leaks). 1 of the 1 held-out reviews"
     assert done.stdout.startswith(warning)
     assert any(line.startswith(warning) for line in done.stderr.splitlines())
     assert (tmp_path / "out" / "llamafactory.log").read_text(encoding="utf-8").startswith(warning)

@@ -20,9 +20,9 @@ from sentifactory.ui.publish_preview import REFUSAL_STEPS
 SOURCE = Path(sentifactory.__file__).parent
 # What the page has no control for: other commands, and how it is started itself.
 NOT_ON_THE_PAGE = (
-    "guarded_run.py", "errors.py", "doctor/", "serving/", "evaluation/demo.py", "evaluation/ladder/",
+    "guarded_run.py", "errors.py", "notebook.py", "doctor/", "serving/", "evaluation/demo.py", "evaluation/ladder/",
     "evaluation/stack/", "metrics/power.py", "models/embedded/", "models/hub.py", "models/layer_cut.py",
-    "models/store.py", "publishing/export/", "publishing/onnx/", "publishing/hub/upload.py",
+    "models/store.py", "publishing/export/", "publishing/gguf/", "publishing/onnx/", "publishing/hub/upload.py",
     "system/environments.py", "training/depth/", "training/distillation/", "training/sweep/", "ui/commands.py",
     "ui/page_settings.py", "corpus/splitting/folds.py", "corpus/reading/hub_datasets.py",
     "corpus/reading/sources.py", "training/processes/", "training/run/collectives.py",
