@@ -49,6 +49,7 @@ class Behaviour:
     lives: str = ""  # a file of one letter a start; with it, only the first start dies after requests
     constraint: str = "structured_outputs"  # the field that is enforced; others are ignored with HTTP 200
     writes_lines: bool = True  # of JSON, where the schema is enforced: every key on a line of its own
+    lines_for: str = ""  # only for prompts that contain it
     chat_logprobs: str = ""  # of chat completions: none, those "before" the constraint or those "after" it
     breaks_constraint_after: int = 0  # requests after which the constraint is no longer heeded
     refuses_unknown_fields: bool = False
@@ -110,14 +111,14 @@ def complete_fake(body: dict, behaviour: Behaviour) -> list[dict]:
     return choices[::-1]
 
 
-def choose_fake(body: dict, reply: str, behaviour: Behaviour) -> str:
+def choose_fake(body: dict, prompt: str, reply: str, behaviour: Behaviour) -> str:
     """Hold a reply to the constraint of a request, as the behaviour has it."""
     kind = behaviour.constraint
     if kind not in body or 0 < behaviour.breaks_constraint_after < len(behaviour.bodies):
         return reply
     if kind == "response_format":
         ((key, values),) = body[kind]["json_schema"]["schema"]["properties"].items()
-        indent = 2 if behaviour.writes_lines else None
+        indent = 2 if behaviour.writes_lines and behaviour.lines_for in prompt else None
         choices = [json.dumps({key: value}, indent=indent, ensure_ascii=False) for value in values["enum"]]
     else:
         choices = body[kind]["choice"] if kind == "structured_outputs" else body[kind]
@@ -230,7 +231,7 @@ def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             if self.path == "/v1/completions":
                 self.reply(200, {"object": "text_completion", "choices": complete_fake(body, behaviour)})
                 return
-            reply = choose_fake(body, answer_for(prompt), behaviour)
+            reply = choose_fake(body, prompt, answer_for(prompt), behaviour)
             choice = {"index": 0, "message": {"role": "assistant", "content": reply}}
             if body.get("logprobs") and behaviour.chat_logprobs:
                 is_before = behaviour.chat_logprobs == "before"

@@ -143,7 +143,8 @@ class ConstrainMode(GenerateMode):
             f"{'; with '.join(seen)}",
             where=connection.address,
             expected="a server that enforces structured_outputs, guided_choice or a JSON schema",
-            next_step="use another mode, or a server such as vLLM 0.11 or newer, llama.cpp or Ollama",
+            next_step="use a server such as vLLM 0.11 or newer, llama.cpp or Ollama; `sentifactory eval compare` also "
+            "takes --mode generate",
             code="server-mode",
         )
 
@@ -167,7 +168,7 @@ class ConstrainMode(GenerateMode):
                 f"The server replied {prediction.raw[:SHOWN_CHARACTERS]!r}, which is not one of the answers that it "
                 "was constrained to",
                 where=connection.address,
-                next_step="use the mode generate or score",
+                next_step="pass --mode generate or --mode score",
                 code="server-mode",
             )
         return prediction

@@ -128,7 +128,7 @@ class UpstreamBackend:
 
         Raises:
             NotReadyError: while vLLM restarts.
-            ReviewRefusedError: when the review is too long for the model.
+            ReviewRefusedError: when this one review gets no answer, such as one that is too long for the model.
             EngineError: when vLLM fails.
         """
         link = self._link
