@@ -49,6 +49,7 @@ class Behaviour:
     lives: str = ""  # a file of one letter a start; with it, only the first start dies after requests
     constraint: str = "structured_outputs"  # the field that is enforced; others are ignored with HTTP 200
     writes_lines: bool = True  # of JSON, where the schema is enforced: every key on a line of its own
+    context: int = 0  # tokens; of Ollama, which cuts a longer prompt and answers
     lines_for: str = ""  # only for prompts that contain it
     chat_logprobs: str = ""  # of chat completions: none, those "before" the constraint or those "after" it
     breaks_constraint_after: int = 0  # requests after which the constraint is no longer heeded
@@ -224,7 +225,7 @@ def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
                 self.reply(200, {"tokens": tokenize_fake(body, behaviour.kind)})
                 return
             prompt = body["prompt"][0] if "prompt" in body else body["messages"][-1]["content"]
-            if len(prompt) > TOO_LONG_CHARACTERS:
+            if len(prompt) > TOO_LONG_CHARACTERS and not behaviour.context:
                 self.refuse(400, "This model's maximum context length is 1000 tokens. However, your prompt is longer.")
                 return
             time.sleep(behaviour.answer_delay_s)
@@ -236,7 +237,10 @@ def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             if body.get("logprobs") and behaviour.chat_logprobs:
                 is_before = behaviour.chat_logprobs == "before"
                 choice["logprobs"] = {"content": list_logprobs(body, reply, is_before)}
-            self.reply(200, {"object": "chat.completion", "choices": [choice]})
+            n_tokens = len(tokenize_fake(body))
+            n_read = n_tokens if n_tokens <= (behaviour.context or n_tokens) else behaviour.context // 2 + 2
+            usage = {"prompt_tokens": n_read}
+            self.reply(200, {"object": "chat.completion", "choices": [choice], "usage": usage})
 
     return Handler
 

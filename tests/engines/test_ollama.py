@@ -138,6 +138,21 @@ def test_an_answer_in_another_form_costs_its_review_the_label_and_no_other(
         asyncio.run(ask_directly(engine, "太差"))
 
 
+@pytest.mark.parametrize("mode", ["generate", "constrain", "score"])
+def test_a_review_that_ollama_cuts_gets_no_label(ollama: Fake, mode: str) -> None:
+    """One that is read whole has its label, even if its prompt has exactly the tokens that are left of a cut one."""
+    behaviour, address = ollama
+    behaviour.context = 1200
+    n_around = len(BINARY_SENTIMENT.render_prompt("")) + 2
+    with OpenAiEngine(address, "demo", BINARY_SENTIMENT, mode=mode) as engine:
+        lengths = [20, 602 - n_around, 1200 - n_around, 1201 - n_around, 3000]
+        answers = engine.predict([Review("好" * length) for length in lengths])
+        behaviour.bodies.clear()
+        engine.predict([Review("好" * 400)])
+    assert [one.label is not None for one in answers] == [True, True, True, False, False]
+    assert len(behaviour.bodies) <= 2, "a short review is not asked again"
+
+
 def test_a_model_that_ollama_does_not_have(ollama: Fake) -> None:
     with pytest.raises(EngineError) as refused:
         ask(ollama[1], "generate", ["好"], model="tuned")

@@ -87,6 +87,7 @@ class ChatScoreMode(ConstrainMode):
         """Return the prediction for one review; the caller measures its latency.
 
         Raises:
+            ReviewRefusedError: when the review is longer than the server's context.
             AnswerFormError: when the server answers this review in another form than the taught one.
             EngineError: when the server does not answer.
         """
@@ -108,6 +109,8 @@ class ChatScoreMode(ConstrainMode):
         body = self._build_body(review.text) | fields | {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         response = await connection.post("/chat/completions", body, review)
         reply = read_reply(response)
+        if label is None:  # otherwise the prompt is one that the server has answered before
+            await self._refuse_cut(connection, review, response)
         try:
             tokens = [_read_token(entry) for entry in response.json()["choices"][0]["logprobs"]["content"]]
         except (KeyError, TypeError, ValueError) as error:

@@ -204,7 +204,7 @@ async def choose_model(connection: Connection, wanted: str | None) -> str:
         if Path(wanted).is_dir() and (served := await _find_folder(connection, Path(wanted).resolve(), listed)):
             return served
     next_step = "give one of these names as the model"
-    if await _is_ollama(connection):
+    if await connection.is_ollama():
         name = wanted or "NAME"
         next_step += f", or get it by `ollama pull {name}`, or from a GGUF file by `ollama create {name} -f Modelfile`"
     raise EngineError(
@@ -229,7 +229,3 @@ async def _find_folder(connection: Connection, folder: Path, listed: dict[str, s
         if len(end) > 1 and file.is_file() and file.resolve().parts[-len(end) :] == end:
             return name
     return None
-
-
-async def _is_ollama(connection: Connection) -> bool:
-    return "version" in await connection.get_from_root("/api/version")
