@@ -61,7 +61,7 @@ class Behaviour:
     statuses: list[int] = dataclasses.field(default_factory=list)  # of the first requests; 0 breaks the connection
     always_status: int = 0
     retry_after: str = ""
-    listing: list | None = None  # instead of the list of models
+    listing: list | dict | None = None  # instead of the list of models
     # Seen by the tests:
     bodies: list[dict] = dataclasses.field(default_factory=list)
     times: list[float] = dataclasses.field(default_factory=list)

@@ -159,6 +159,11 @@ def test_a_model_that_ollama_does_not_have(ollama: Fake) -> None:
     assert refused.value.code == "server-model"
     assert all(name in refused.value.expected for name in ("demo:latest", "qwen3:0.6b"))
     assert "ollama create tuned -f Modelfile" in refused.value.next_step
+    ollama[0].listing = {"object": "list", "data": None}
+    with pytest.raises(EngineError) as refused:
+        ask(ollama[1], "generate", ["好"], model="tuned")
+    assert (refused.value.code, refused.value.expected) == ("server-model", "a server with a model")
+    assert "ollama create tuned -f Modelfile" in refused.value.next_step
     assert "ollama" not in ask_in_vain(OLD_LLAMA, "generate", model="tuned").next_step
 
 

@@ -185,7 +185,8 @@ async def choose_model(connection: Connection, wanted: str | None) -> str:
     address = connection.address
     response = await connection.get("/models")
     try:
-        listed = {str(model["id"]): str(model.get("root") or "") for model in response.json()["data"]}
+        # An Ollama without models sends null.
+        listed = {str(model["id"]): str(model.get("root") or "") for model in response.json()["data"] or []}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(
             "The response is not a list of models",
