@@ -6,9 +6,11 @@ environment of their own, and the notebook runs our commands there.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -21,6 +23,7 @@ from pathlib import Path
 
 from sentifactory.errors import SentiFactoryError
 from sentifactory.system.hardware import has_nvidia_gpu, read_wished_device
+from sentifactory.system.process import interrupt_with_parent
 
 COLAB, KAGGLE, JUPYTER = "colab", "kaggle", "jupyter"
 HUB = "https://huggingface.co"
@@ -141,6 +144,8 @@ def set_up(root: Path) -> Runner:
 def run_streamed(command: Sequence[str | Path], folder: Path, variables: Mapping[str, str] | None = None) -> None:
     """Run a command and print its output line by line, which a child of a kernel cannot do by itself everywhere.
 
+    Interrupting the cell interrupts the command, and what it prints while it saves its progress is shown as well.
+
     Args:
         command: the program and its arguments.
         folder: the repository.
@@ -148,25 +153,46 @@ def run_streamed(command: Sequence[str | Path], folder: Path, variables: Mapping
 
     Raises:
         SentiFactoryError: when it fails.
+        KeyboardInterrupt: when the cell was interrupted and the command has ended.
     """
     search = os.pathsep.join(filter(None, [str(folder / "src"), os.environ.get("PYTHONPATH")]))
     with subprocess.Popen(
         command,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1", **(variables or {})},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
+        # Whether an interrupt reaches the kernel alone or its whole group depends on the host. In a group of its own
+        # the command gets each one once, from us.
+        process_group=0,
+        preexec_fn=interrupt_with_parent,
     ) as process:
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
+        interrupts = 0
+        while not _show_output(process):
+            interrupts += 1
+    if interrupts:
+        raise KeyboardInterrupt
     if process.returncode:
         raise SentiFactoryError(
             f"Exit code {process.returncode} · 退出码 {process.returncode}",
             next_step="read the output above, correct what it names, and run this cell again · "
             "请按上面的输出修正，然后再运行这个单元格",
         )
+
+
+def _show_output(process: subprocess.Popen[str]) -> bool:
+    """Print a command's output until it ends; at an interrupt, pass it on to the command's group and return False."""
+    try:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+    except KeyboardInterrupt:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended meanwhile
+            os.killpg(process.pid, signal.SIGINT)
+        return False
+    return True
 
 
 def list_gpus(python: Path) -> list[Gpu]:

@@ -7,11 +7,13 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from forked_commands import serve_python
 from sentifactory import notebook
 from sentifactory.errors import SentiFactoryError
 from sentifactory.notebook import Gpu
+from sentifactory.system.supervisor import has_argument, list_children
 from sentifactory.training.recipe.recipe import load_recipe
 
 REVIEWS = 200  # of each label: cleaning all of them takes longer than the rest
@@ -350,6 +353,61 @@ def test_the_set_up_is_for_a_kernel_without_our_packages(
     (package / "environments.py").write_text("raise SystemExit(2)")
     with pytest.raises(SentiFactoryError):
         notebook.set_up(tmp_path)
+
+
+# A command that saves its progress when it is interrupted, and prints while it does.
+STOPPING = """
+import pathlib, signal, time
+asked = []
+signal.signal(signal.SIGINT, lambda *_: asked.append(1))
+print("started", flush=True)
+while not asked:
+    time.sleep(0.01)
+for step in range(20):
+    print("saving", step, flush=True)
+    time.sleep(0.02)
+pathlib.Path("saved").write_text(str(len(asked)))
+"""
+CELL = """
+import sys
+from pathlib import Path
+from sentifactory import notebook
+notebook.run_streamed([sys.executable, "-c", sys.argv[1]], Path.cwd())
+"""
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A kernel, in a process group as hosts have it, whose cell runs a command that has started."""
+    command = [sys.executable, "-c", CELL, STOPPING]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "started\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+def test_an_interrupted_cell_lets_its_command_save(
+    cell: subprocess.Popen[str], tmp_path: Path, send: Callable[[int, int], None]
+) -> None:
+    send(cell.pid, signal.SIGINT)
+    shown, errors = cell.communicate(timeout=30)
+    assert (tmp_path / "saved").read_text() == "1", errors
+    assert shown.splitlines() == [f"saving {step}" for step in range(20)]
+    assert cell.returncode == -signal.SIGINT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a child that its parent has died")
+def test_a_kernel_that_is_killed_takes_its_command_along(cell: subprocess.Popen[str]) -> None:
+    (command,) = list_children(cell.pid)
+    cell.kill()
+    deadline_s = time.monotonic() + 20
+    while has_argument(command, STOPPING):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
 
 
 def test_colab_downloads_the_archive_and_others_link_to_it(tmp_path: Path) -> None:
