@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -308,17 +309,22 @@ def test_the_host(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], 
 FAKE_TORCH = """
 from types import SimpleNamespace
 GPUS = {gpus!r}
+def init():
+    if not GPUS:
+        raise RuntimeError("The driver is too old (found version 12040)\\nUpdate it.")
 def find(place):
     return GPUS[int(str(place).rpartition(":")[2])]
 def ones(size, device):
     if find(device)[1] < 7.5:
-        raise RuntimeError("no kernel image is available for execution on the device")
+        raise RuntimeError("no kernel image is available for execution on the device\\nCompile it again.")
     return SimpleNamespace(sum=lambda: SimpleNamespace(item=lambda: float(size)))
 def describe(place):
     name, capability, memory_gib = find(place)
     major, minor = str(capability).split(".")
     return SimpleNamespace(name=name, major=int(major), minor=int(minor), total_memory=memory_gib * 2**30)
-cuda = SimpleNamespace(is_available=lambda: bool(GPUS), device_count=lambda: len(GPUS), get_device_properties=describe)
+cuda = SimpleNamespace(
+    init=init, is_available=lambda: bool(GPUS), device_count=lambda: len(GPUS), get_device_properties=describe
+)
 """
 T4, L4, A100, P100 = ("Tesla T4", 7.5, 14.5), ("NVIDIA L4", 8.9, 22.0), ("A100", 8.0, 79.0), ("Tesla P100", 6.0, 15.8)
 
@@ -373,16 +379,34 @@ def test_without_a_hub_the_gpu_trains_the_embedded_model(repo_root: Path) -> Non
     assert load_recipe(repo_root / plan.recipe, plan.changes).settings["use_cpu"] is False
 
 
-def test_a_gpu_that_torch_cannot_use_is_named(
-    use_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("gpus", "prelude", "reason"),
+    [
+        ([], "", "found version 12040"),
+        ([P100], "", "no kernel image"),
+        ([T4], "def ones(*_, **__): raise RuntimeError('CUDA out of memory: 14 GiB')", "CUDA out of memory: 14 GiB"),
+        ([T4], "raise ImportError('libcudart.so.13 is missing')", "libcudart.so.13 is missing"),
+        ([T4], "import os; os._exit(3)", "exit code 3"),
+    ],
+)
+def test_why_torch_cannot_use_a_gpu_is_said(
+    use_gpus: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    gpus: list[tuple[str, float, float]],
+    prelude: str,
+    reason: str,
 ) -> None:
-    use_gpus()
+    use_gpus(*gpus)
+    with (tmp_path / "torch.py").open("a") as module:
+        module.write(prelude)
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'GPU 0: Tesla T4'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert notebook.list_gpus(Path(sys.executable)) == []
-    assert "CUDA 13" in capsys.readouterr().out
+    assert reason in capsys.readouterr().out.splitlines()[0]
     assert os.environ["SENTIFACTORY_DEVICE"] == "cpu"
 
 
@@ -400,6 +424,30 @@ def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch, offline: str, endpo
     assert notebook.reaches_hub() is False
 
 
+@pytest.mark.parametrize(
+    ("chosen", "address"),
+    [
+        ({}, "https://hf.example"),
+        ({"USE_MODELSCOPE_HUB": "1"}, f"https://{notebook.MODELSCOPE}"),
+        ({"USE_MODELSCOPE_HUB": "1", "MODELSCOPE_DOMAIN": "ms.example"}, "https://ms.example"),
+    ],
+)
+def test_the_chosen_hub_is_asked(monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], address: str) -> None:
+    asked: list[str] = []
+
+    def answer(url: str, **_: object) -> io.BytesIO:
+        asked.append(url)
+        return io.BytesIO()
+
+    monkeypatch.setattr(notebook.urllib.request, "urlopen", answer)
+    for name in ("HF_HUB_OFFLINE", "USE_MODELSCOPE_HUB", "MODELSCOPE_DOMAIN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HF_ENDPOINT": "https://hf.example", **chosen}.items():
+        monkeypatch.setenv(name, value)
+    assert notebook.reaches_hub()
+    assert asked == [address]
+
+
 def test_a_kernel_without_our_packages_can_use_the_module(repo_root: Path) -> None:
     """On Colab the kernel's Python has nothing of ours; the set-up is run by it."""
     code = "import sys; sys.path.insert(0, 'src'); from sentifactory import notebook; print(notebook.find_host({}))"
@@ -409,21 +457,22 @@ def test_a_kernel_without_our_packages_can_use_the_module(repo_root: Path) -> No
     assert (done.returncode, done.stdout) == (0, f"{notebook.JUPYTER}\n"), done.stderr
 
 
-def test_the_set_up_is_for_a_kernel_without_our_packages(
+def test_the_set_up_is_for_a_kernel_outside_of_our_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert notebook.set_up(tmp_path).python == Path(sys.executable)
+    """Whatever that kernel can import: this one has LLaMA-Factory, and on a host it may be any version."""
     package = tmp_path / "src" / "sentifactory" / "system"
     package.mkdir(parents=True)
     for folder in (package, package.parent):
         (folder / "__init__.py").write_text("")
     (package / "environments.py").write_text("import sys; print('kinds', *sys.argv[1:])")
-    monkeypatch.setattr(notebook, "find_spec", lambda _: None)
     assert notebook.set_up(tmp_path).python == tmp_path / ".venv" / "bin" / "python"
     assert capsys.readouterr().out == "kinds train\n"
     (package / "environments.py").write_text("raise SystemExit(2)")
     with pytest.raises(SentiFactoryError):
         notebook.set_up(tmp_path)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    assert notebook.set_up(tmp_path).python == Path(sys.executable)
 
 
 # A command that saves its progress when it is interrupted, and prints while it does.
