@@ -83,7 +83,9 @@ class CleanRoot:
             for step in stage.instructions:
                 values = {**arguments, **self.environment}
                 if step.name == "ARG":
-                    arguments |= {name: given.get(name, value) for name, value in read_pairs(step.words).items()}
+                    name, has_default, _ = step.words.partition("=")
+                    value = given.get(name, read_pairs(step.words)[name])
+                    arguments |= {name: value} if has_default or name in given else {}
                 elif step.name == "ENV":
                     pairs = read_pairs(step.words).items()
                     self.environment |= {name: replace_variables(value, values) for name, value in pairs}
