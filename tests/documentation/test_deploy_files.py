@@ -152,7 +152,9 @@ def test_a_plain_up_needs_nothing_but_the_image(repo_root: Path) -> None:
     services = read_services(repo_root, "compose.yaml")
     assert set(services) == {"page", "service"}
     assert not any("profiles" in service for service in services.values())
-    assert services["service"]["environment"] == {"HF_HUB_OFFLINE": "1"}
+    offline, home = services["service"]["environment"], services["page"]["environment"]["HF_HOME"]
+    assert offline == {"HF_HUB_OFFLINE": "1", "HF_HOME": home}
+    assert Path("/app/saves") in Path(home).parents  # in the volume
     # Both have the same image, which is built once, and the same volume; the model is there since the build.
     assert services["page"]["image"] == services["service"]["image"]
     written = yaml.safe_load((repo_root / "compose.yaml").read_text(encoding="utf-8"))["services"]
@@ -181,6 +183,13 @@ def test_ports_base_and_index_are_those_of_the_environment(repo_root: Path, name
             "http://index",
         )
         assert not {"BASE", "PIP_INDEX_URL"} & plain[key]["build"]["args"].keys()
+
+
+def test_the_limits_of_memory_can_be_changed(repo_root: Path) -> None:
+    memory = {"PAGE_MEMORY": "5g", "SERVICE_MEMORY": "6g", "MEMORY": "7g"}
+    for name, expected in (("compose.yaml", ["5g", "6g"]), ("deploy/compose.yaml", ["7g", "7g", "7g"])):
+        services = read_services(repo_root, name, **NEEDED, **memory)
+        assert [service["mem_limit"] for service in services.values()] == expected
 
 
 def test_a_service_for_others_needs_a_model_and_a_key(repo_root: Path) -> None:
