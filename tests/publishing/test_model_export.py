@@ -105,6 +105,7 @@ def test_another_dtype_halves_the_weights_and_passes_within_its_tolerance(
     proof = change_dtype(ExportOptions(tiny_qwen, target, "float16", val_path))
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (tiny_qwen, target)]
     assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.01)
+    assert (target / "model.safetensors").stat().st_mode == (target / "config.json").stat().st_mode
     assert 0 < proof["parity"]["difference_max"] < 0.05
     assert json.loads((target / "config.json").read_text())["dtype"] == "float16"
     monkeypatch.setitem(DTYPE_LIMITS, "bfloat16", ParityLimits(0.0, 0.0))

@@ -26,7 +26,7 @@ from sentifactory.models.classifiers import has_declared_head
 from sentifactory.models.complete_folder import refuse_unfinished
 from sentifactory.models.first_base import find_first_base
 from sentifactory.models.notices import list_notices
-from sentifactory.models.weights import ADAPTER_CONFIG, hash_weights
+from sentifactory.models.weights import ADAPTER_CONFIG, hash_weights, share_weights
 from sentifactory.publishing.export.parity import (
     EXPORT_NAME,
     FLOAT32_LIMITS,
@@ -178,6 +178,7 @@ def _save(model: Any, options: ExportOptions, tokenizer_from: str, place: Path) 
 
     with hide_transformers_bars():
         model.to(getattr(torch, options.dtype)).save_pretrained(place, max_shard_size=_SHARD_SIZE)
+    share_weights(place)
     has_own = (options.model / "tokenizer_config.json").is_file()
     source = str(options.model) if has_own else tokenizer_from
     AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(place)
