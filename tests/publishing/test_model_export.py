@@ -152,6 +152,24 @@ def test_the_terms_of_the_model_that_one_was_tuned_from_travel_with_it(tmp_path:
     assert (place / "LICENSE").read_text() == "terms of its own"
 
 
+def test_links_out_of_the_folder_are_not_copied_but_those_of_the_hub_cache_are(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("private")
+    source, cached, place = tmp_path / "a", tmp_path / "hub" / "snapshots" / "c0ffee", tmp_path / "b"
+    blobs = tmp_path / "hub" / "blobs"
+    for folder in (source, cached, place, blobs):
+        folder.mkdir(parents=True)
+    (blobs / "terms").write_text("terms of the model")
+    (blobs / "key").symlink_to(tmp_path / "key")
+    (cached / "LICENSE").symlink_to(Path("../../blobs/terms"))
+    (cached / "NOTICE").symlink_to(Path("../../blobs/key"))
+    for name in ("LICENSE", "NOTICE.txt", "run.json"):
+        (source / name).symlink_to(tmp_path / "key")
+    for folder in (source, cached):
+        model_export.copy_evidence(folder, place, BINARY_SENTIMENT, {"source_weights": {}, "weights": {}})
+        assert all(path.read_text() != "private" for path in place.iterdir())
+    assert (place / "LICENSE").read_text() == "terms of the model"
+
+
 def test_a_calibration_is_bound_to_the_new_weights(tmp_path: Path) -> None:
     source, place = tmp_path / "a", tmp_path / "b"
     for folder in (source, place):

@@ -25,7 +25,7 @@ from sentifactory.models.causal_models import load_network
 from sentifactory.models.classifiers import has_declared_head
 from sentifactory.models.complete_folder import refuse_unfinished
 from sentifactory.models.first_base import find_first_base
-from sentifactory.models.notices import list_notices
+from sentifactory.models.notices import leads_outside, list_notices
 from sentifactory.models.weights import ADAPTER_CONFIG, hash_weights
 from sentifactory.publishing.export.parity import (
     EXPORT_NAME,
@@ -199,7 +199,7 @@ def copy_evidence(source: Path, place: Path, task: Task, proof: dict[str, Any]) 
     first = Path(find_first_base(str(source))).expanduser()
     notices = list_notices(source) or (list_notices(first) if first.is_dir() else [])
     for path in (source / CARD_NAME, *notices):
-        if path.is_file():
+        if path.is_file() and not leads_outside(path):
             shutil.copyfile(path, place / path.name)
     write_model_task(task, place)
     calibration = read_own_calibration(source, proof["source_weights"])
