@@ -127,11 +127,12 @@ def _check_language_model(model: str) -> None:
 
 
 def _export(options: ExportOptions, kind: str, tokenizer_from: str, load: Callable[[], Any]) -> dict[str, Any]:
-    chosen, reviews = _check(options, tokenizer_from)
+    chosen, reviews = _check(options, kind, tokenizer_from)
     task = chosen.task
     before = _ask(str(options.model), task, reviews, "before")
     source_weights = hash_weights(options.model)
-    with replace_directory(options.output_dir, partial(refuse_foreign_folder, proof_name=EXPORT_NAME)) as place:
+    check_folder = partial(refuse_foreign_folder, proof_name=EXPORT_NAME, kind=kind)
+    with replace_directory(options.output_dir, check_folder) as place:
         with show_progress(f"Writing {options.dtype} weights"):
             _save(load(), options, tokenizer_from, place)
         parity = compare_answers(
@@ -159,14 +160,14 @@ def _ask(folder: str, task: Task, reviews: Sequence[Review], name: str) -> list[
         return engine.predict(reviews)
 
 
-def _check(options: ExportOptions, base: str) -> tuple[ChosenTask, list[Review]]:
+def _check(options: ExportOptions, kind: str, base: str) -> tuple[ChosenTask, list[Review]]:
     """Check the options before a model is loaded; return the task and the reviews for the comparison."""
     if options.dtype not in DTYPE_LIMITS:
         raise ConfigError(f"Unknown dtype {options.dtype!r}", where="--dtype", expected=", ".join(DTYPE_LIMITS))
     refuse_overwriting_inputs(
         [options.output_dir], [options.model, base, options.val_path, options.task], "--output_dir"
     )
-    refuse_foreign_folder(options.output_dir, EXPORT_NAME)
+    refuse_foreign_folder(options.output_dir, EXPORT_NAME, kind)
     chosen = choose_task(options.task, models=[options.model], data=[options.val_path]).announce()
     everything, _ = read_labelled(options.val_path, chosen.task)
     return chosen, take_sample(everything, options.max_samples, options.seed)

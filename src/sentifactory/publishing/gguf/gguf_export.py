@@ -55,6 +55,7 @@ from sentifactory.system.progress import say, show_progress
 from sentifactory.task.task import Task
 from sentifactory.task.task_choice import choose_task
 
+_KIND = "gguf"
 # By precision.
 LIMITS = {
     "f16": ParityLimits(flips=0.01, difference=0.005),
@@ -145,7 +146,8 @@ def export_gguf(options: ExportOptions) -> dict[str, Any]:
     reviews = take_sample(everything, options.max_samples, options.seed)
     expected = _ask_checkpoint(options.model, chosen.task, reviews)
     source_weights = hash_weights(options.model)
-    with replace_directory(options.output_dir, partial(refuse_foreign_folder, proof_name=EXPORT_NAME)) as place:
+    check_folder = partial(refuse_foreign_folder, proof_name=EXPORT_NAME, kind=_KIND)
+    with replace_directory(options.output_dir, check_folder) as place:
         file = place / f"model-{options.quantise}.gguf"
         _write_file(options, decoder, planned, expected, llama_cpp, file)
         n_longest = max(map(len, expected.prompts)) + _SPARE_TOKENS
@@ -162,7 +164,7 @@ def export_gguf(options: ExportOptions) -> dict[str, Any]:
         )
         proof = {
             "version": EXPORT_VERSION,
-            "kind": "gguf",
+            "kind": _KIND,
             "dtype": options.quantise,
             "source": str(options.model),
             "source_weights": source_weights,
@@ -206,7 +208,7 @@ def check_options(options: ExportOptions) -> tuple[DecoderFolder, LlamaCpp, list
         )
     check_model(str(options.model))
     refuse_overwriting_inputs([options.output_dir], [options.model, options.val_path, options.task], "--output_dir")
-    refuse_foreign_folder(options.output_dir, EXPORT_NAME)
+    refuse_foreign_folder(options.output_dir, EXPORT_NAME, _KIND)
     decoder = read_decoder(options.model)
     require_packages("gguf")
     llama_cpp = find_llama_cpp(options.llama_cpp)
