@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import filecmp
+import shutil
+from collections.abc import Iterable
 from fnmatch import fnmatch
+from itertools import count
 from pathlib import Path
+
+from sentifactory.system.atomic import write_text
 
 # In lower case; names are compared without regard to case.
 NOTICES = ("license*", "licence*", "notice*", "use_policy*", "copying*")
 _HUB_STORE = "blobs"
+_NOTICE_NAME = "NOTICE"
 
 
 def list_notices(folder: Path) -> list[Path]:
@@ -19,6 +26,27 @@ def list_notices(folder: Path) -> list[Path]:
         and any(fnmatch(path.name.lower(), pattern) for pattern in NOTICES)
         and not leads_outside(path)
     ]
+
+
+def copy_notices(folders: Iterable[Path], place: Path) -> None:
+    """Copy the terms in several folders; a file whose name another text has already gets a number."""
+    for path in (path for folder in folders for path in list_notices(folder)):
+        target = place / path.name
+        for number in count(2):
+            if not target.exists() or filecmp.cmp(path, target, shallow=False):
+                break
+            target = place / f"{path.stem}-{number}{path.suffix}"
+        shutil.copyfile(path, target)
+
+
+def add_notice(folder: Path, notice: str) -> None:
+    """Write the notice that a model's terms ask for into the file NOTICE, unless a file with terms contains it."""
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in list_notices(folder)]
+    if any(" ".join(notice.split()) in " ".join(text.split()) for text in texts):
+        return
+    file = folder / _NOTICE_NAME
+    former = f"{file.read_text(encoding='utf-8', errors='replace').rstrip()}\n\n" if file.is_file() else ""
+    write_text(file, f"{former}{notice}\nThe weights in this folder were modified by fine-tuning.\n")
 
 
 def leads_outside(path: Path) -> bool:

@@ -25,7 +25,7 @@ from sentifactory.models.causal_models import load_network
 from sentifactory.models.classifiers import has_declared_head
 from sentifactory.models.complete_folder import refuse_unfinished
 from sentifactory.models.first_base import find_first_base
-from sentifactory.models.notices import leads_outside, list_notices
+from sentifactory.models.notices import copy_notices, leads_outside
 from sentifactory.models.weights import ADAPTER_CONFIG, hash_weights
 from sentifactory.publishing.export.parity import (
     EXPORT_NAME,
@@ -188,7 +188,7 @@ def copy_evidence(source: Path, place: Path, task: Task, proof: dict[str, Any]) 
     """Write what belongs to a model into its new form's folder.
 
     That is the comparison, the run card, the task, the calibration (for the new weights' hashes), and the files with
-    the terms: those of the model or, where training did not copy them, those of the model that it was tuned from.
+    the terms: those of the model and those of the model that it was tuned from.
 
     Args:
         source: folder of the model.
@@ -198,10 +198,10 @@ def copy_evidence(source: Path, place: Path, task: Task, proof: dict[str, Any]) 
     """
     write_json(place / EXPORT_NAME, proof)
     first = Path(find_first_base(str(source))).expanduser()
-    notices = list_notices(source) or (list_notices(first) if first.is_dir() else [])
-    for path in (source / CARD_NAME, *notices):
-        if path.is_file() and not leads_outside(path):
-            shutil.copyfile(path, place / path.name)
+    copy_notices((folder for folder in (source, first) if folder.is_dir()), place)
+    card = source / CARD_NAME
+    if card.is_file() and not leads_outside(card):
+        shutil.copyfile(card, place / CARD_NAME)
     write_model_task(task, place)
     calibration = read_own_calibration(source, proof["source_weights"])
     if calibration is not None:
