@@ -158,6 +158,7 @@ def test_the_folder_has_the_turns_the_grammar_the_evidence_and_the_terms(
         "{{ .Prompt }}<end_of_turn>",
         "<start_of_turn>model",
         '{{ .Response }}"""',
+        f"PARAMETER num_ctx {json.loads((model / 'config.json').read_text())['max_position_embeddings']}",
         "PARAMETER temperature 0",
         "PARAMETER repeat_penalty 1",
         'PARAMETER stop "<eos>"',
@@ -270,6 +271,29 @@ def test_what_cannot_be_exported(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        ("config.json", "max_position_embeddings", 10**12),
+        ("config.json", "max_position_embeddings", 0),
+        ("generation_config.json", "eos_token_id", [1, -5]),
+        ("generation_config.json", "eos_token_id", [1, 99_999_999]),
+        ("generation_config.json", "eos_token_id", "</s>"),
+    ],
+)
+def test_numbers_that_a_gguf_file_cannot_hold_are_refused_before_the_model_is_loaded(
+    tiny_qwen: Path, val_path: str, tmp_path: Path, file: str, name: str, value: Any
+) -> None:
+    model = link_model(tiny_qwen, tmp_path / "model")
+    settings = json.loads((tiny_qwen / file).read_text()) | {name: value}
+    (model / file).unlink()
+    (model / file).write_text(json.dumps(settings))
+    with pytest.raises(ConfigError) as caught:
+        exporting.check_options(ExportOptions(model, tmp_path / "new", val_path))
+    assert (caught.value.code, caught.value.exit_code) == ("model-unsupported", 2)
+    assert name in caught.value.what
+
+
 def test_an_old_package_is_refused_and_a_missing_one_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(llama_cpp, "find_spec", lambda name: object())
     monkeypatch.setattr(llama_cpp.metadata, "version", lambda name: "0.2.14")
@@ -306,10 +330,23 @@ def test_a_tokenizer_of_another_kind_is_refused() -> None:
     assert caught.value.code == "model-unsupported"
 
 
-def test_terms_that_would_end_the_modelfiles_quotation_are_left_to_their_file() -> None:
-    turns = Turns("", "[Q]", "[A]", ("</s>",))
-    assert "LICENSE" not in build_modelfile("m.gguf", turns, 'a """ b')
-    assert 'TEMPLATE """[Q]{{ .Prompt }}[A]{{ .Response }}"""' in build_modelfile("m.gguf", turns)
+def test_terms_that_would_end_the_modelfiles_quotation_are_left_to_their_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "LICENSE").write_text('a """ b')
+    (tmp_path / "NOTICE").write_text("c")
+    assert exporting._write_terms(tmp_path, tmp_path) == "c"
+    assert "LICENSE" in capsys.readouterr().err
+
+
+def test_the_modelfile_quotes_turns_and_ends_as_they_are() -> None:
+    lines = build_modelfile("m.gguf", Turns("", "[Q]", "[A]", ("</s>", "\n", 'say "')), 2048).splitlines()[2:]
+    assert lines == [
+        'TEMPLATE """[Q]{{ .Prompt }}[A]{{ .Response }}"""', "PARAMETER num_ctx 2048", "PARAMETER temperature 0",
+        "PARAMETER repeat_penalty 1", 'PARAMETER stop "</s>"', 'PARAMETER stop "', '"',
+        'PARAMETER stop """say """"',
+    ]  # fmt: skip
+    assert "PARAMETER num_ctx 8192" in build_modelfile("m.gguf", Turns("", "", "", ()), 32768)
 
 
 def test_the_grammar_is_one_of_the_answers() -> None:
@@ -326,13 +363,19 @@ def test_a_template_that_is_no_frame_around_the_message_is_refused() -> None:
         def apply_chat_template(self, messages: list[dict[str, str]], **settings: bool) -> str:
             return self._form.format(messages[0]["content"])
 
-        def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
-            return [f"</{number}>" for number in ids]
+        def decode(self, ids: list[int]) -> str:
+            return "\u3000" if ids == [9] else f"</{ids[0]}>"
 
     assert read_turns(Tokenizer("<s>[Q]{}[A]"), [2, 3], "m") == Turns("<s>", "[Q]", "[A]", ("</2>", "</3>"))
     for form, ends, code in (
         ("[Q]", [2], "chat-template"),
         ("[Q]{{{{ x }}}}{}", [2], "chat-template"),
+        ("[Q]{{{}", [2], "chat-template"),
+        ("[Q]{}[A]{{", [2], "chat-template"),
+        ("[Q]\u3000{}", [2], "chat-template"),
+        ("[Q]\u00a0{}", [2], "chat-template"),
+        ('[Q]"""{}', [2], "chat-template"),
+        ("[Q]{}", [9], "chat-template"),
         ("[Q]{}", [], "model-unsupported"),
     ):
         with pytest.raises(ConfigError) as caught:
