@@ -20,6 +20,7 @@ from sentifactory.models.layer_cut import cut_model
 from sentifactory.models.weights import hash_weights
 from sentifactory.publishing.gguf import gguf_export as exporting
 from sentifactory.publishing.gguf import gguf_vocabulary, gguf_writing, llama_cpp
+from sentifactory.publishing.gguf.commands import describe_servers
 from sentifactory.publishing.gguf.gguf_export import ExportOptions, export_gguf
 from sentifactory.publishing.gguf.llama_cpp import find_llama_cpp, start_llama_server
 from sentifactory.publishing.gguf.taught_files import Turns, build_grammar, build_modelfile, read_turns
@@ -148,10 +149,7 @@ def test_the_folder_has_the_turns_the_grammar_the_evidence_and_the_terms(
     words = ["export", "gguf", str(model), "--output_dir", str(target), "--val_path", val_path, "--quantise", "f16"]
     result = CliRunner().invoke(build_app(), words)
     assert result.exit_code == 0, (result.output, result.exception)
-    assert result.output.rstrip().splitlines()[-2:] == [
-        f"  llama-server -m {target}/model-f16.gguf",
-        f"  ollama create sentiment -f {target}/Modelfile",
-    ]
+    assert f"llama-server -m {target}/model-f16.gguf" in result.output
     assert (target / "Modelfile").read_text(encoding="utf-8").splitlines()[1:] == [
         "FROM ./model-f16.gguf",
         'TEMPLATE """<start_of_turn>user',
@@ -252,7 +250,7 @@ def test_what_cannot_be_exported(
         (ExportOptions(tiny_qwen, new, val_path, max_flips=2.0), "config"),
         (ExportOptions(tiny_qwen, mine, val_path), "config"),
         (ExportOptions(tiny_qwen, new, val_path, llama_cpp=old), "llama-cpp-old"),
-        (ExportOptions(tiny_qwen, new, val_path, llama_cpp=odd), "llama-cpp-old"),
+        (ExportOptions(tiny_qwen, new, val_path, llama_cpp=odd), "llama-cpp-failed"),
         (ExportOptions(tiny_qwen, new, val_path, llama_cpp=mine), "llama-cpp-missing"),
         (ExportOptions(tiny_qwen, new, val_path, "q4_k_m", llama_cpp=without), "llama-cpp-missing"),
     ]
@@ -307,6 +305,43 @@ def test_an_old_package_is_refused_and_a_missing_one_named(monkeypatch: pytest.M
     with pytest.raises(ConfigError) as caught:
         find_llama_cpp(None)
     assert caught.value.code == "package-needed"
+
+
+def test_the_next_commands_are_those_of_installed_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert describe_servers(Path("gguf"), "m.gguf").startswith("Next: install llama.cpp")
+    write_program(tmp_path, "ollama", "true")
+    assert describe_servers(Path("gguf"), "m.gguf") == "Next: ollama create sentiment -f gguf/Modelfile"
+
+
+def test_a_program_that_cannot_run_is_not_called_old(tmp_path: Path) -> None:
+    line = "libllama.so: cannot open shared object file"
+    write_program(tmp_path, "llama-server", f"echo; echo '{line}' >&2; exit 127")
+    with pytest.raises(ConfigError) as caught:
+        find_llama_cpp(tmp_path)
+    assert caught.value.code == "llama-cpp-failed"
+    assert line in caught.value.what
+
+
+def test_only_wider_precisions_are_advised() -> None:
+    found = {kind: exporting._advise_precision(kind) for kind in exporting.LIMITS}
+    assert {kind: [one for one in found if one in advice] for kind, advice in found.items()} == {
+        "f16": [], "q8_0": ["f16"], "q4_k_m": ["f16", "q8_0"],
+    }  # fmt: skip
+
+
+def test_the_message_of_a_server_that_refuses_is_shown() -> None:
+    import httpx
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(400, json={"error": {"message": "the prompt is too long"}})
+
+    with httpx.Client(base_url="http://127.0.0.1", transport=httpx.MockTransport(refuse)) as client:
+        server = llama_cpp.LlamaServer(client, process=None)  # type: ignore[arg-type]
+        with pytest.raises(EngineError) as caught:
+            server.tokenize("x")
+    assert caught.value.code == "server-answer"
+    assert "the prompt is too long" in caught.value.what
 
 
 def test_quantising_that_fails_is_reported(tmp_path: Path) -> None:

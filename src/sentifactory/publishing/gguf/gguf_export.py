@@ -56,7 +56,7 @@ from sentifactory.task.task import Task
 from sentifactory.task.task_choice import choose_task
 
 _KIND = "gguf"
-# By precision.
+# By precision, the widest first.
 LIMITS = {
     "f16": ParityLimits(flips=0.01, difference=0.005),
     "q8_0": ParityLimits(flips=0.01, difference=0.02),
@@ -159,7 +159,7 @@ def export_gguf(options: ExportOptions) -> dict[str, Any]:
         parity.refuse_beyond_limits(
             str(options.model),
             f"The model as {options.quantise}",
-            "export with more bits (--quantise q8_0 or f16), or raise --max_flips and --max_difference",
+            _advise_precision(options.quantise),
         )
         proof = {
             "version": EXPORT_VERSION,
@@ -334,6 +334,13 @@ def ask_server(server: LlamaServer, expected: Expected, task: Task) -> list[Pred
             found.append(read_scores(expected.tree, scores, task, "score", latency_s) if scores else Prediction(None))
             progress.advance()
     return found
+
+
+def _advise_precision(quantise: str) -> str:
+    """Return what to do about an export in a precision that answers differently."""
+    wider = list(LIMITS)[: list(LIMITS).index(quantise)]
+    advice = "raise --max_flips and --max_difference"
+    return f"export with more bits (--quantise {' or '.join(wider)}), or {advice}" if wider else advice
 
 
 def _write_terms(model: Path, place: Path) -> str:
