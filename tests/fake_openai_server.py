@@ -49,6 +49,8 @@ class Behaviour:
     lives: str = ""  # a file of one letter a start; with it, only the first start dies after requests
     constraint: str = "structured_outputs"  # the field that is enforced; others are ignored with HTTP 200
     writes_lines: bool = True  # of JSON, where the schema is enforced: every key on a line of its own
+    context: int = 0  # tokens; of Ollama, which cuts a longer prompt and answers
+    lines_for: str = ""  # only for prompts that contain it
     chat_logprobs: str = ""  # of chat completions: none, those "before" the constraint or those "after" it
     breaks_constraint_after: int = 0  # requests after which the constraint is no longer heeded
     refuses_unknown_fields: bool = False
@@ -59,7 +61,7 @@ class Behaviour:
     statuses: list[int] = dataclasses.field(default_factory=list)  # of the first requests; 0 breaks the connection
     always_status: int = 0
     retry_after: str = ""
-    listing: list | None = None  # instead of the list of models
+    listing: list | dict | None = None  # instead of the list of models
     # Seen by the tests:
     bodies: list[dict] = dataclasses.field(default_factory=list)
     times: list[float] = dataclasses.field(default_factory=list)
@@ -110,14 +112,14 @@ def complete_fake(body: dict, behaviour: Behaviour) -> list[dict]:
     return choices[::-1]
 
 
-def choose_fake(body: dict, reply: str, behaviour: Behaviour) -> str:
+def choose_fake(body: dict, prompt: str, reply: str, behaviour: Behaviour) -> str:
     """Hold a reply to the constraint of a request, as the behaviour has it."""
     kind = behaviour.constraint
     if kind not in body or 0 < behaviour.breaks_constraint_after < len(behaviour.bodies):
         return reply
     if kind == "response_format":
         ((key, values),) = body[kind]["json_schema"]["schema"]["properties"].items()
-        indent = 2 if behaviour.writes_lines else None
+        indent = 2 if behaviour.writes_lines and behaviour.lines_for in prompt else None
         choices = [json.dumps({key: value}, indent=indent, ensure_ascii=False) for value in values["enum"]]
     else:
         choices = body[kind]["choice"] if kind == "structured_outputs" else body[kind]
@@ -223,19 +225,22 @@ def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
                 self.reply(200, {"tokens": tokenize_fake(body, behaviour.kind)})
                 return
             prompt = body["prompt"][0] if "prompt" in body else body["messages"][-1]["content"]
-            if len(prompt) > TOO_LONG_CHARACTERS:
+            if len(prompt) > TOO_LONG_CHARACTERS and not behaviour.context:
                 self.refuse(400, "This model's maximum context length is 1000 tokens. However, your prompt is longer.")
                 return
             time.sleep(behaviour.answer_delay_s)
             if self.path == "/v1/completions":
                 self.reply(200, {"object": "text_completion", "choices": complete_fake(body, behaviour)})
                 return
-            reply = choose_fake(body, answer_for(prompt), behaviour)
+            reply = choose_fake(body, prompt, answer_for(prompt), behaviour)
             choice = {"index": 0, "message": {"role": "assistant", "content": reply}}
             if body.get("logprobs") and behaviour.chat_logprobs:
                 is_before = behaviour.chat_logprobs == "before"
                 choice["logprobs"] = {"content": list_logprobs(body, reply, is_before)}
-            self.reply(200, {"object": "chat.completion", "choices": [choice]})
+            n_tokens = len(tokenize_fake(body))
+            n_read = n_tokens if n_tokens <= (behaviour.context or n_tokens) else behaviour.context // 2 + 2
+            usage = {"prompt_tokens": n_read}
+            self.reply(200, {"object": "chat.completion", "choices": [choice], "usage": usage})
 
     return Handler
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,9 @@ def test_runs_by_their_status(tmp_path: Path) -> None:
         folder = tmp_path / "saves" / name
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps({"status": status}))
+    export = tmp_path / "saves" / "one-gguf"
+    shutil.copytree(tmp_path / "saves" / "one", export)
+    (export / "sentifactory_export.json").write_text(json.dumps({"kind": "gguf"}))
     found = check_runs(tmp_path)
     assert found.facts["runs"] == {"saves/one": "finished", "saves/two": "interrupted"}
     assert found.status == "note"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from fake_openai_server import Behaviour, next_logprobs, serve_fake
 from sentifactory import cli
 from sentifactory.engines.openai import connection
 from sentifactory.engines.openai.openai_engine import OpenAiEngine
+from sentifactory.engines.openai.request_errors import AnswerFormError
 from sentifactory.errors import EXIT_BAD_INPUT, EngineError
 from sentifactory.records import Prediction, Review
 from sentifactory.task.task import BINARY_SENTIMENT, Task
@@ -62,6 +64,12 @@ def ask(
 
 def run_command(words: list[str]) -> None:
     cli.run_guarded(lambda: cli.build_app()(words, standalone_mode=False))
+
+
+async def ask_directly(engine: OpenAiEngine, text: str) -> Prediction:
+    """Ask as the service does: what is wrong with one review is raised."""
+    async with engine.connect() as ask_one:
+        return await ask_one(Review(text))
 
 
 def ask_in_vain(behaviour: Behaviour, mode: str, model: str = "base") -> EngineError:
@@ -115,11 +123,46 @@ def test_no_probability_is_made_up(ollama: Fake, logprobs: str, is_written: bool
     assert ask(address, "constrain", ["好"])[0].label == 1
 
 
+def test_an_answer_in_another_form_costs_its_review_the_label_and_no_other(
+    ollama: Fake, tmp_path: Path, capsys
+) -> None:
+    ollama[0].writes_lines, ollama[0].lines_for = True, "差"
+    source, out = tmp_path / "reviews.csv", tmp_path / "out.csv"
+    source.write_text("text\n很好\n太差\n还好\n", encoding="utf-8")
+    run_command(["label", str(source), str(out), "--model", "demo", "--engine", ollama[1]])
+    assert "reviews.csv, line 3" in capsys.readouterr().err
+    rows = list(csv.DictReader(out.open(encoding="utf-8-sig")))
+    assert [row["text"] for row in rows] == ["很好", "还好"]
+    assert json.loads((tmp_path / "out.csv.bad.jsonl").read_text(encoding="utf-8"))["line"] == 3
+    with OpenAiEngine(ollama[1], "demo", BINARY_SENTIMENT, mode="score") as engine, pytest.raises(AnswerFormError):
+        asyncio.run(ask_directly(engine, "太差"))
+
+
+@pytest.mark.parametrize("mode", ["generate", "constrain", "score"])
+def test_a_review_that_ollama_cuts_gets_no_label(ollama: Fake, mode: str) -> None:
+    """One that is read whole has its label, even if its prompt has exactly the tokens that are left of a cut one."""
+    behaviour, address = ollama
+    behaviour.context = 1200
+    n_around = len(BINARY_SENTIMENT.render_prompt("")) + 2
+    with OpenAiEngine(address, "demo", BINARY_SENTIMENT, mode=mode) as engine:
+        lengths = [20, 602 - n_around, 1200 - n_around, 1201 - n_around, 3000]
+        answers = engine.predict([Review("好" * length) for length in lengths])
+        behaviour.bodies.clear()
+        engine.predict([Review("好" * 400)])
+    assert [one.label is not None for one in answers] == [True, True, True, False, False]
+    assert len(behaviour.bodies) <= 2, "a short review is not asked again"
+
+
 def test_a_model_that_ollama_does_not_have(ollama: Fake) -> None:
     with pytest.raises(EngineError) as refused:
         ask(ollama[1], "generate", ["好"], model="tuned")
     assert refused.value.code == "server-model"
     assert all(name in refused.value.expected for name in ("demo:latest", "qwen3:0.6b"))
+    assert "ollama create tuned -f Modelfile" in refused.value.next_step
+    ollama[0].listing = {"object": "list", "data": None}
+    with pytest.raises(EngineError) as refused:
+        ask(ollama[1], "generate", ["好"], model="tuned")
+    assert (refused.value.code, refused.value.expected) == ("server-model", "a server with a model")
     assert "ollama create tuned -f Modelfile" in refused.value.next_step
     assert "ollama" not in ask_in_vain(OLD_LLAMA, "generate", model="tuned").next_step
 

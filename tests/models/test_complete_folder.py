@@ -94,6 +94,15 @@ def test_each_part_is_looked_for(models: Path, harm: Callable[[Path], object], c
     assert gap.next_step
 
 
+def test_an_export_as_gguf_names_its_server(tmp_path: Path) -> None:
+    (tmp_path / "model-q8_0.gguf").write_bytes(b"GGUF")
+    gap = find_gap(tmp_path)
+    assert gap is not None
+    assert gap.code == "model-incomplete"
+    assert f"llama-server -m {tmp_path / 'model-q8_0.gguf'}" in gap.next_step
+    assert f"--engine http://127.0.0.1:8080 --model {tmp_path}," in gap.next_step
+
+
 @pytest.mark.parametrize("status", ["interrupted", "running", "failed"])
 def test_a_training_that_has_not_finished_is_continued(models: Path, status: str) -> None:
     write_card(models / "stopped", status=status, loss="label")

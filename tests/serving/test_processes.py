@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fake_openai_server import Behaviour
+from fake_openai_server import Behaviour, serve_fake
 from live_service import build_upstream_service, read_metric, serve_live
 from process_family import Family, list_arguments
 
@@ -165,8 +165,18 @@ def test_a_slow_a_refusing_and_a_hanging_upstream(
         assert restarts == [], "a server that lives is not given up"
 
 
+def test_a_text_whose_answer_cannot_be_scored_gets_no_label() -> None:
+    behaviour = Behaviour(kind="ollama", constraint="response_format", lines_for="差", chat_logprobs="before")
+    with serve_fake(behaviour) as origin:
+        backend = UpstreamBackend(link_to_address(origin, None, BINARY_SENTIMENT, 8, 5.0))
+        with serve_live(build_upstream_service(backend, Limits())) as address:
+            answer = ask(address, "太差")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (422, "no_label")
+            assert ask(address, "很好").status_code == 200
+
+
 def test_a_server_that_goes_and_comes_back_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fake_openai_server import QuietServer, make_handler, serve_fake
+    from fake_openai_server import QuietServer, make_handler
 
     with serve_fake(Behaviour()) as origin:
         backend = UpstreamBackend(link_to_address(origin, None, BINARY_SENTIMENT, 8, 5.0), first_pause_s=0.05)

@@ -8,8 +8,9 @@ from typing import Any
 from sentifactory.doctor.machine_checks import Finding
 from sentifactory.errors import ConfigError
 from sentifactory.models.store import MODELS, is_complete, read_seal
+from sentifactory.publishing.export.parity import EXPORT_NAME
 from sentifactory.publishing.hub.evidence import read_report
-from sentifactory.system.json_text import read_json
+from sentifactory.system.json_text import read_json, read_json_object
 from sentifactory.task.model_folder import MANIFEST
 from sentifactory.training.run.run_card import CARD_NAME, read_card
 
@@ -70,7 +71,9 @@ def check_runs(root: Path) -> Finding:
     runs: dict[str, str] = {}
     for card_file in sorted((root / "saves").rglob(CARD_NAME)):
         card = read_card(card_file.parent)
-        if card is not None and "status" in card:
+        export = read_json_object(card_file.parent / EXPORT_NAME) or {}
+        # An export as GGUF is no checkpoint, and has the run card of the one that it was made from.
+        if card is not None and "status" in card and export.get("kind") != "gguf":
             runs[str(card_file.parent.relative_to(root))] = str(card["status"])
     facts = {"runs": runs}
     if not runs:

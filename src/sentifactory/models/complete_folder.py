@@ -14,7 +14,7 @@ from typing import Any
 from sentifactory.errors import ConfigError
 from sentifactory.models.first_base import RUN_CARD
 from sentifactory.models.weights import list_shards, list_weights, read_stated_length
-from sentifactory.system.command_line import write_command
+from sentifactory.system.command_line import quote_word, write_command
 from sentifactory.system.json_text import read_json_object
 
 HOW_TO_MAKE = (
@@ -71,6 +71,13 @@ def find_gap(folder: Path) -> Gap | None:
         return Gap("This is not a folder", HOW_TO_MAKE, "model-incomplete")
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
     missing += [] if list_weights(folder) else ["weights (*.safetensors)"]
+    if missing == ["config.json"] and (files := sorted(folder.glob("*.gguf"))):
+        return Gap(
+            "This folder holds a GGUF file, which llama.cpp and Ollama run, and no checkpoint",
+            f"start llama-server -m {quote_word(str(files[0]))} and pass --engine http://127.0.0.1:8080 "
+            f"--model {quote_word(str(folder))}, or name the checkpoint that it was exported from",
+            "model-incomplete",
+        )
     if missing:
         what = f"This folder is no whole model: {' and '.join(missing)} missing"
         return find_unfinished_run(folder) or Gap(what, _suggest_other(folder), "model-incomplete")

@@ -207,6 +207,11 @@ ERROR_WORDS: dict[str, ErrorWords] = {
     "review-refused": ErrorWords(
         "模型服务拒绝了一条评论", "Remove very long reviews, and try again.", "请删除过长的评论后重试。"
     ),
+    "answer-form": ErrorWords(
+        "模型对一条评论的回答不是所教的格式",
+        "Ask whoever runs this page to serve the model by llama.cpp or vLLM.",
+        "请页面管理者改用 llama.cpp 或 vLLM 提供模型。",
+    ),
     "report-invalid": ErrorWords(
         "该评测报告的格式不是当前版本的", "Compare again in the tab Compare.", "请在“对比”页重新对比。"
     ),

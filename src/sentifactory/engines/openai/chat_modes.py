@@ -3,6 +3,10 @@
 `generate` requests greedy free text. `constrain` uses whichever request field the server enforces: names differ
 between servers and vLLM versions, and a server may silently ignore an unknown field with HTTP 200. So before the first
 review, a canary request constrains the answer to a random word; the first field that enforces it is used.
+
+Ollama shortens a prompt that is longer than its context to half of that context, and answers with HTTP 200. Nothing in
+the response says so but the number of the prompt's tokens, which is the same for every longer prompt. So a long review
+is sent once more with some words added: where their tokens are not counted, the prompt was cut.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentifactory.engines.base import make_prediction
 from sentifactory.engines.openai.connection import Connection
-from sentifactory.engines.openai.request_errors import read_message
+from sentifactory.engines.openai.request_errors import LONGER_CONTEXT, ReviewRefusedError, read_message
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
 from sentifactory.task.task import Task
@@ -38,19 +42,40 @@ class GenerateMode:
         self._task = task
         self._max_new_tokens = max_new_tokens
         self._fields: dict[str, Any] = {}
+        self._may_cut = False
 
     async def prepare(self, connection: Connection) -> None:
-        """Prepare the server before the first review; nothing to do in this mode."""
+        """Find out whether the server may cut a prompt."""
+        self._may_cut = await connection.is_ollama()
 
     async def ask(self, connection: Connection, review: Review) -> Prediction:
         """Return the prediction for one review; its latency is measured by the caller.
 
         Raises:
+            ReviewRefusedError: when the review is longer than the server's context.
             EngineError: when the server does not answer.
         """
         body = self._build_body(review.text) | self._fields
-        reply = read_reply(await connection.post("/chat/completions", body, review))
+        response = await connection.post("/chat/completions", body, review)
+        reply = read_reply(response)
+        await self._refuse_cut(connection, review, response)
         return make_prediction(self._task, reply, 0.0)
+
+    async def _refuse_cut(self, connection: Connection, review: Review, response: httpx.Response) -> None:
+        """Raise a ReviewRefusedError when the server has read only a part of the review."""
+        import httpx
+
+        n_tokens = read_prompt_tokens(response)
+        if not self._may_cut or n_tokens is None or n_tokens < FEWEST_CUT_TOKENS:
+            return
+        body = self._build_body(review.text + MORE_TEXT) | {"max_tokens": 1}
+        longer = await connection.post("/chat/completions", body, accepts=httpx.codes.is_client_error)
+        # A server that refuses the longer prompt does not cut.
+        if longer.is_success and read_prompt_tokens(longer) == n_tokens:
+            what = (
+                f"The server cut this review: it is longer than the server's context, and {n_tokens} tokens were read"
+            )
+            raise ReviewRefusedError(review, what, LONGER_CONTEXT)
 
     def _build_body(self, text: str) -> dict[str, Any]:
         return {
@@ -79,7 +104,17 @@ def read_reply(response: httpx.Response) -> str:
         ) from error
 
 
+def read_prompt_tokens(response: httpx.Response) -> int | None:
+    """Return how many tokens a server has read of a prompt; None where it does not say."""
+    try:
+        return int(response.json()["usage"]["prompt_tokens"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 CANARY_TEXT = "还可以"
+FEWEST_CUT_TOKENS = 512  # left of a prompt by a context of 1024, which is half of Ollama's shortest default
+MORE_TEXT = CANARY_TEXT * 5  # however it joins the text before it, it has tokens of its own
 SHOWN_CHARACTERS = 60
 
 
@@ -128,6 +163,7 @@ class ConstrainMode(GenerateMode):
         Raises:
             EngineError: when it enforces none.
         """
+        await super().prepare(connection)
         canary = make_canary_task(self._task)
         seen = []
         for form in FORMS:
@@ -143,7 +179,8 @@ class ConstrainMode(GenerateMode):
             f"{'; with '.join(seen)}",
             where=connection.address,
             expected="a server that enforces structured_outputs, guided_choice or a JSON schema",
-            next_step="use another mode, or a server such as vLLM 0.11 or newer, llama.cpp or Ollama",
+            next_step="use a server such as vLLM 0.11 or newer, llama.cpp or Ollama; `sentifactory eval compare` also "
+            "takes --mode generate",
             code="server-mode",
         )
 
@@ -159,6 +196,7 @@ class ConstrainMode(GenerateMode):
         """Return the prediction for one review.
 
         Raises:
+            ReviewRefusedError: when the review is longer than the server's context.
             EngineError: when the server's reply is not an answer of the task.
         """
         prediction = await super().ask(connection, review)
@@ -167,7 +205,7 @@ class ConstrainMode(GenerateMode):
                 f"The server replied {prediction.raw[:SHOWN_CHARACTERS]!r}, which is not one of the answers that it "
                 "was constrained to",
                 where=connection.address,
-                next_step="use the mode generate or score",
+                next_step="pass --mode generate or --mode score",
                 code="server-mode",
             )
         return prediction

@@ -21,12 +21,14 @@ from sentifactory.engines.openai.chat_modes import (
     read_reply,
 )
 from sentifactory.engines.openai.connection import Connection
+from sentifactory.engines.openai.request_errors import OTHER_MODES, AnswerFormError
 from sentifactory.engines.openai.score_mode import read_logprob
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
 from sentifactory.task.task import Task
 
 TOP_LOGPROBS = 20  # the most that OpenAI and Ollama list
+SCORING_SERVERS = f"a server that returns token ids, such as llama.cpp's or vLLM; {OTHER_MODES}"
 ROUNDING = 0.01  # of the sum of some tokens' probabilities
 
 # (path, token) to log-probability, as in `answer_tokens`; the tokens are numbers of texts.
@@ -64,7 +66,15 @@ class ChatScoreMode(ConstrainMode):
         """
         await super().prepare(connection)
         sample = Review(CANARY_TEXT)
-        answers = [await self._write(connection, sample, label) for label in range(len(self._task.labels))]
+        try:
+            answers = [await self._write(connection, sample, label) for label in range(len(self._task.labels))]
+        except AnswerFormError as error:  # as it would answer every review
+            raise EngineError(
+                error.what,
+                where=f"{connection.address}/chat/completions",
+                next_step=f"use {SCORING_SERVERS}",
+                code="server-mode",
+            ) from error
         for token in (token for answer in answers for token in answer):
             self._numbers.setdefault(token.text, len(self._numbers))
         self._tree = build_answer_tree([[self._numbers[token.text] for token in answer] for answer in answers])
@@ -77,7 +87,9 @@ class ChatScoreMode(ConstrainMode):
         """Return the prediction for one review; the caller measures its latency.
 
         Raises:
-            EngineError: when the server does not answer, or not in the form that is taught.
+            ReviewRefusedError: when the review is longer than the server's context.
+            AnswerFormError: when the server answers this review in another form than the taught one.
+            EngineError: when the server does not answer.
         """
         edges = self._read_edges(await self._write(connection, review))
         for label, ending in enumerate(self._tree.endings):
@@ -85,7 +97,7 @@ class ChatScoreMode(ConstrainMode):
             if not needed <= edges.keys():
                 edges = self._read_edges(await self._write(connection, review, label)) | edges
             if not needed <= edges.keys():
-                raise _describe_other_form(connection, self._task.render_answer(label), "in other tokens")
+                raise _describe_other_form(review, self._task.render_answer(label), "in other tokens")
         return read_scores(self._tree, edges, self._task, "score", 0.0)
 
     async def _write(self, connection: Connection, review: Review, label: int | None = None) -> list[WrittenToken]:
@@ -97,6 +109,8 @@ class ChatScoreMode(ConstrainMode):
         body = self._build_body(review.text) | fields | {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         response = await connection.post("/chat/completions", body, review)
         reply = read_reply(response)
+        if label is None:  # otherwise the prompt is one that the server has answered before
+            await self._refuse_cut(connection, review, response)
         try:
             tokens = [_read_token(entry) for entry in response.json()["choices"][0]["logprobs"]["content"]]
         except (KeyError, TypeError, ValueError) as error:
@@ -105,7 +119,7 @@ class ChatScoreMode(ConstrainMode):
             # A JSON schema allows spaces after the answer, and the server may list the token that ends the turn.
             if "".join(token.text for token in tokens[:end]).rstrip() in answers:
                 return tokens[:end]
-        raise _describe_other_form(connection, reply, "in another form")
+        raise _describe_other_form(review, reply, "in another form")
 
     def _read_edges(self, answer: list[WrittenToken]) -> Edges:
         """Return the log-probabilities at the forks that an answer passes."""
@@ -141,16 +155,15 @@ def describe_no_logprobs(connection: Connection, what: str) -> EngineError:
         where=f"{connection.address}/chat/completions",
         expected="a server that returns token ids (vLLM, llama.cpp), or the log-probabilities of the tokens that it "
         "writes (Ollama 0.12.11 or newer)",
-        next_step="update the server, or use the mode generate or constrain",
+        next_step=f"update the server, or use {SCORING_SERVERS}",
         code="server-mode",
     )
 
 
-def _describe_other_form(connection: Connection, reply: str, how: str) -> EngineError:
-    return EngineError(
+def _describe_other_form(review: Review, reply: str, how: str) -> AnswerFormError:
+    return AnswerFormError(
+        review,
         f"The server writes the answer {how} than the taught one ({reply[:SHOWN_CHARACTERS]!r}), which cannot be "
         "scored",
-        where=f"{connection.address}/chat/completions",
-        next_step="use the mode constrain, or a server that returns token ids, such as llama.cpp's or vLLM",
-        code="server-mode",
+        f"for a label, use {SCORING_SERVERS}",
     )

@@ -128,6 +128,10 @@ class Connection:
             return {}
         return found if isinstance(found, dict) and response.is_success else {}
 
+    async def is_ollama(self) -> bool:
+        """Return whether the server is Ollama. Raises what `get` raises."""
+        return "version" in await self.get_from_root("/api/version")
+
     async def watch(self) -> None:
         """Never return; raise when a monitored server has ended or has not answered for too long.
 

@@ -1,10 +1,11 @@
 """The engine for any OpenAI-compatible address: vLLM, llama.cpp, Ollama, LLaMA-Factory's `api`, a hosted service.
 
 Requests are sent concurrently; predictions are in the order of the reviews. Requests that fail for a transient reason
-(connection, 429, 5xx, time-out) are retried. A review that is too long for the model gets the label None and is
-reported; any other refusal ends the run, because it would affect every review. `chat_modes.py` and `score_mode.py`
-contain the three modes, and `chat_score_mode.py` the mode `score` for servers without token ids; `classify_mode.py`
-asks a classifier, for addresses that end in `/classify`. What a server can do is found by asking it, whatever it is.
+(connection, 429, 5xx, time-out) are retried. A review that is too long for the model, or whose answer cannot be
+scored, gets the label None and is reported; any other refusal ends the run, because it would affect every review.
+`chat_modes.py` and `score_mode.py` contain the three modes, and `chat_score_mode.py` the mode `score` for servers
+without token ids; `classify_mode.py` asks a classifier, for addresses that end in `/classify`. What a server can do is
+found by asking it, whatever it is.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class OpenAiEngine(ClosingEngine):
         """Yield a function that predicts one review, for a caller with an event loop of its own.
 
         It may be awaited concurrently. When a call is cancelled, its connection is closed, so that the server drops
-        the review too. It raises what `predict` raises, and ReviewRefusedError for a review that is too long.
+        the review too. It raises what `predict` raises, and ReviewRefusedError for a review without an answer.
         """
         # A review takes several requests. Without the semaphore, its second request would queue behind the first
         # requests of all later reviews.
@@ -184,7 +185,8 @@ async def choose_model(connection: Connection, wanted: str | None) -> str:
     address = connection.address
     response = await connection.get("/models")
     try:
-        listed = {str(model["id"]): str(model.get("root") or "") for model in response.json()["data"]}
+        # An Ollama without models sends null.
+        listed = {str(model["id"]): str(model.get("root") or "") for model in response.json()["data"] or []}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(
             "The response is not a list of models",
@@ -203,7 +205,7 @@ async def choose_model(connection: Connection, wanted: str | None) -> str:
         if Path(wanted).is_dir() and (served := await _find_folder(connection, Path(wanted).resolve(), listed)):
             return served
     next_step = "give one of these names as the model"
-    if await _is_ollama(connection):
+    if await connection.is_ollama():
         name = wanted or "NAME"
         next_step += f", or get it by `ollama pull {name}`, or from a GGUF file by `ollama create {name} -f Modelfile`"
     raise EngineError(
@@ -228,7 +230,3 @@ async def _find_folder(connection: Connection, folder: Path, listed: dict[str, s
         if len(end) > 1 and file.is_file() and file.resolve().parts[-len(end) :] == end:
             return name
     return None
-
-
-async def _is_ollama(connection: Connection) -> bool:
-    return "version" in await connection.get_from_root("/api/version")

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 _ENDPOINTS = ("/chat/completions", "/completions", "/models", "/classify")
 _TOO_LONG = re.compile(r"context (length|size)|maximum (model|input|context)|too (long|many tokens)", re.IGNORECASE)
+LONGER_CONTEXT = (
+    "serve the model with a longer context (vLLM: --max-model-len, llama.cpp: --ctx-size, Ollama: num_ctx)"
+)
+# Only the evaluation lets its user choose the mode.
+OTHER_MODES = "`sentifactory eval compare` also takes --mode generate and --mode constrain"
 _STATUS_NO_ACCESS = (401, 403)
 _STATUS_NOT_FOUND = 404
 _STATUS_BAD_REQUEST = (400, 413, 422)
@@ -25,9 +30,25 @@ _STATUS_NOT_IMPLEMENTED = 501
 
 
 class ReviewRefusedError(EngineError):
-    """The server refuses this one review, because it is too long for the model."""
+    """The server cannot answer this one review, because it is too long for the model; others are not affected.
+
+    Args:
+        review: the review.
+        what: as in `SentiFactoryError`.
+        next_step: likewise.
+    """
 
     code = "review-refused"
+
+    def __init__(self, review: Review, what: str, next_step: str) -> None:
+        where = str(review.source) if review.source else f"the review that begins with {review.text[:20]!r}"
+        super().__init__(what, where=where, next_step=next_step)
+
+
+class AnswerFormError(ReviewRefusedError):
+    """The server writes the answer to this one review in a form that cannot be scored."""
+
+    code = "answer-form"
 
 
 def normalise_address(address: str) -> str:
@@ -148,13 +169,7 @@ def describe_refusal(response: httpx.Response, url: str, review: Review | None, 
             code="server-address",
         )
     if review is not None and status in _STATUS_BAD_REQUEST and _TOO_LONG.search(message):
-        where = str(review.source) if review.source else f"the review that begins with {review.text[:20]!r}"
-        return ReviewRefusedError(
-            message,
-            where=where,
-            next_step="serve the model with a longer context (vLLM: --max-model-len, llama.cpp: --ctx-size, Ollama: "
-            "num_ctx)",
-        )
+        return ReviewRefusedError(review, message, LONGER_CONTEXT)
     if status == _STATUS_UNAVAILABLE and "loading" in message.lower():
         return EngineError(
             f"The server is still loading its model ({message})",

@@ -16,6 +16,7 @@ from typing import Any
 from sentifactory.engines.answer_tokens import AnswerTree, Path, build_answer_tree, read_scores
 from sentifactory.engines.openai.chat_modes import CANARY_TEXT, list_answers
 from sentifactory.engines.openai.connection import Connection
+from sentifactory.engines.openai.request_errors import OTHER_MODES
 from sentifactory.engines.openai.token_routes import TokenRoutes
 from sentifactory.errors import EngineError
 from sentifactory.records import Prediction, Review
@@ -107,7 +108,7 @@ class ScoreMode:
                 where=f"{connection.address}/completions",
                 expected="support for `logprob_token_ids`, as in vLLM, or for `echo` with `logprobs`, or a llama.cpp "
                 "that lists log-probabilities",
-                next_step="use the mode generate or constrain, or a server such as vLLM or a newer llama.cpp",
+                next_step=f"use a server such as vLLM or a newer llama.cpp; {OTHER_MODES}",
                 code="server-mode",
             ) from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sentifactory.engines.openai.connection import Connection
-from sentifactory.engines.openai.request_errors import read_message
+from sentifactory.engines.openai.request_errors import OTHER_MODES, read_message
 from sentifactory.errors import EngineError
 
 PATH = "/tokenize"
@@ -89,6 +89,6 @@ class TokenRoutes:
                 f"(HTTP {response.status_code}: {read_message(response)})",
                 where=str(response.request.url),
                 expected="POST /tokenize, as in vLLM and llama.cpp",
-                next_step="use the mode generate or constrain, or the engine vllm or transformers",
+                next_step=f"use the engine vllm or transformers; {OTHER_MODES}",
             ) from error
         return tokens

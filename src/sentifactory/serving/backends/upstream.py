@@ -1,8 +1,8 @@
-"""A vLLM server as backend: a process of our own that is restarted, or one at an address. vLLM batches by itself.
+"""A server as backend: a vLLM process of our own that is restarted, or any server at an address. It batches by itself.
 
-A thread monitors the link to vLLM and reopens it with growing pauses when it is lost; meanwhile the service answers
-503 at once. A link is lost when the process has ended, when the address refuses connections, or when the health check
-has had no answer for `MAX_SILENCE_S`.
+A thread monitors the link to the server and reopens it with growing pauses when it is lost; meanwhile the service
+answers 503 at once. A link is lost when the process has ended, when the address refuses connections, or when the
+health check has had no answer for `MAX_SILENCE_S`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CLOSE_WAIT_S = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A running vLLM.
+    """A running server.
 
     Attributes:
         engine: client of its API.
@@ -90,7 +90,7 @@ def link_to_process(
 
 
 class UpstreamBackend:
-    """Predicts with a vLLM server, and keeps a link to it.
+    """Predicts with a server, and keeps a link to it.
 
     Args:
         open_link: opens a link; its argument is a function that raises when the service is closing.
@@ -113,7 +113,7 @@ class UpstreamBackend:
         self._link: Link | None = open_link(self._check_wanted)
         self._session: tuple[Link, Callable[[Review], Awaitable[Prediction]]] | None = None
         self._stack = AsyncExitStack()
-        self._thread = threading.Thread(target=self._maintain_link, name="vllm monitor", daemon=True)
+        self._thread = threading.Thread(target=self._maintain_link, name="server monitor", daemon=True)
         self._thread.start()
 
     def is_ready(self) -> bool:
@@ -127,13 +127,13 @@ class UpstreamBackend:
         """Return the prediction for one review.
 
         Raises:
-            NotReadyError: while vLLM restarts.
-            ReviewRefusedError: when the review is too long for the model.
-            EngineError: when vLLM fails.
+            NotReadyError: while the server restarts.
+            ReviewRefusedError: when this one review gets no answer, such as one that is too long for the model.
+            EngineError: when the server fails.
         """
         link = self._link
         if link is None:
-            raise NotReadyError("vLLM is starting")
+            raise NotReadyError("The server of the model is starting")
         if self._session is None or self._session[0] is not link:
             # The client of the previous link stays open until the end: requests on it may not have failed yet.
             self._session = (link, await self._stack.enter_async_context(link.engine.connect()))
@@ -147,7 +147,7 @@ class UpstreamBackend:
             raise
 
     async def close(self) -> None:
-        """Stop the monitor thread, and vLLM if it is a process of our own."""
+        """Stop the monitor thread, and the server if it is a process of our own."""
         self._stop.set()
         self._has_failure.set()
         await self._stack.aclose()
@@ -167,7 +167,7 @@ class UpstreamBackend:
                 if self._stop.is_set():
                     link.close()
                     return
-                say(f"vLLM is lost ({reason}). The service answers 503 until it is back.")
+                say(f"The server of the model is lost ({reason}). The service answers 503 until it is back.")
                 link.close()
             if time.monotonic() - opened_at > STABLE_AFTER_S:
                 pause_s = self._first_pause_s
@@ -184,7 +184,7 @@ class UpstreamBackend:
             if not self._stop.is_set():
                 say(f"{error} Next attempt in {pause_s:.0f} s.")
         else:
-            say("vLLM is back.")
+            say("The server of the model is back.")
 
     def _wait_for_loss(self, link: Link) -> str:
         """Return the reason when the link is lost, or when the service is closing."""

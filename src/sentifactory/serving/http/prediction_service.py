@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sentifactory.clean_text import clean_text
-from sentifactory.engines.openai.request_errors import ReviewRefusedError
+from sentifactory.engines.openai.request_errors import AnswerFormError, ReviewRefusedError
 from sentifactory.errors import EngineError
 from sentifactory.records import Review
 from sentifactory.serving.answer_format import AnswerFormatter, Decision
@@ -22,6 +22,7 @@ from sentifactory.system.progress import say
 
 RETRY_NOT_READY_S = 5.0
 TEXT_KEY = "text"
+NO_LABEL = "the model gave no label for this text"
 _SERVER_ERROR = 500
 
 
@@ -122,6 +123,8 @@ class PredictionService:
             raise Problem(
                 "too_slow", f"there was no answer within {self.limits.request_s:g} s", retry_after_s=RETRY_NOT_READY_S
             ) from None
+        except AnswerFormError:
+            raise Problem("no_label", NO_LABEL) from None
         except ReviewRefusedError:
             raise Problem("text_too_long", "the text is longer than the model can read") from None
         except EngineError as error:
@@ -133,7 +136,7 @@ class PredictionService:
         count_answered(1)
         decision = self.formatter.decide(prediction)
         if decision is None:
-            raise Problem("no_label", "the model gave no label for this text")
+            raise Problem("no_label", NO_LABEL)
         self.metrics.count_answer(decision.label, decision.is_unsure)
         return decision
 
