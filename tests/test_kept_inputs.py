@@ -139,6 +139,16 @@ def test_a_folder_is_an_earlier_export_by_its_proof_and_by_all_that_is_in_it(
         refuse_foreign_folder(tmp_path, "export.json")
 
 
+def test_an_export_of_another_kind_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "export.json").write_text('{"parity": {}, "kind": "merge"}')
+    (tmp_path / "model.safetensors").write_text("weights")
+    for kind in ("dtype", "gguf", None):
+        with pytest.raises(ConfigError) as refused:
+            refuse_foreign_folder(tmp_path, "export.json", kind)
+        assert refused.value.where == str(tmp_path)
+    refuse_foreign_folder(tmp_path, "export.json", "merge")
+
+
 def test_a_sweep_is_not_begun_among_other_files(tmp_path: Path) -> None:
     (tmp_path / "best.yaml").write_text("mine")
     with pytest.raises(ConfigError) as refused:

@@ -6,9 +6,11 @@ environment of their own, and the notebook runs our commands there.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -16,14 +18,16 @@ import urllib.request
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from sentifactory.errors import SentiFactoryError
+from sentifactory.system.environments import wants_modelscope
 from sentifactory.system.hardware import has_nvidia_gpu, read_wished_device
+from sentifactory.system.process import interrupt_with_parent
 
 COLAB, KAGGLE, JUPYTER = "colab", "kaggle", "jupyter"
 HUB = "https://huggingface.co"
+MODELSCOPE = "www.modelscope.cn"
 QWEN = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 GEMMA = "saves/pretrained/gemma-3-270m"
 RECIPES = "examples/train_freeze"
@@ -35,15 +39,22 @@ PACKED = (".safetensors", ".json", ".jinja", ".txt", ".model", ".md", ".png", ".
 
 # A GPU is one that torch can compute on: not one whose driver or architecture is older than torch's CUDA.
 _LIST_GPUS = """
-import json, torch
+import json, sys
+def explain(error):
+    print(type(error).__name__, str(error).partition("\\n")[0], sep=": ", file=sys.stderr)
+sys.excepthook = lambda kind, error, trace: explain(error)
+import torch
 found = []
 for place in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
     try:
         torch.ones(2, device=f"cuda:{place}").sum().item()
-    except RuntimeError:
+    except RuntimeError as error:
+        explain(error)
         continue
     facts = torch.cuda.get_device_properties(place)
     found.append([facts.name, facts.major + facts.minor / 10, facts.total_memory / 2**30])
+if not found:
+    torch.cuda.init()  # its error says what is wrong with the driver
 print(json.dumps(found))
 """
 
@@ -126,12 +137,12 @@ def find_host(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def set_up(root: Path) -> Runner:
-    """Return a runner of our commands; creates the training environment where this kernel does not have it.
+    """Return a runner of our commands; creates the training environment unless this kernel runs in it.
 
     Raises:
         SentiFactoryError: when the set-up fails.
     """
-    if find_spec("llamafactory"):
+    if Path(sys.prefix).resolve() == (root / ".venv").resolve():
         return Runner(root, Path(sys.executable))
     # Without vLLM: its CUDA build takes longer to install than the notebook asks models.
     run_streamed([sys.executable, "-m", "sentifactory.system.environments", "train"], root)
@@ -141,6 +152,8 @@ def set_up(root: Path) -> Runner:
 def run_streamed(command: Sequence[str | Path], folder: Path, variables: Mapping[str, str] | None = None) -> None:
     """Run a command and print its output line by line, which a child of a kernel cannot do by itself everywhere.
 
+    Interrupting the cell interrupts the command, and what it prints while it saves its progress is shown as well.
+
     Args:
         command: the program and its arguments.
         folder: the repository.
@@ -148,19 +161,28 @@ def run_streamed(command: Sequence[str | Path], folder: Path, variables: Mapping
 
     Raises:
         SentiFactoryError: when it fails.
+        KeyboardInterrupt: when the cell was interrupted and the command has ended.
     """
     search = os.pathsep.join(filter(None, [str(folder / "src"), os.environ.get("PYTHONPATH")]))
     with subprocess.Popen(
         command,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1", **(variables or {})},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
+        # Whether an interrupt reaches the kernel alone or its whole group depends on the host. In a group of its own
+        # the command gets each one once, from us.
+        process_group=0,
+        preexec_fn=interrupt_with_parent,
     ) as process:
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
+        interrupts = 0
+        while not _show_output(process):
+            interrupts += 1
+    if interrupts:
+        raise KeyboardInterrupt
     if process.returncode:
         raise SentiFactoryError(
             f"Exit code {process.returncode} · 退出码 {process.returncode}",
@@ -169,10 +191,22 @@ def run_streamed(command: Sequence[str | Path], folder: Path, variables: Mapping
         )
 
 
+def _show_output(process: subprocess.Popen[str]) -> bool:
+    """Print a command's output until it ends; at an interrupt, pass it on to the command's group and return False."""
+    try:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+    except KeyboardInterrupt:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended meanwhile
+            os.killpg(process.pid, signal.SIGINT)
+        return False
+    return True
+
+
 def list_gpus(python: Path) -> list[Gpu]:
     """Return the GPUs that torch can use in an environment.
 
-    Where there are some, and it can use none, says so and sets SENTIFACTORY_DEVICE: torch itself may take such a GPU.
+    Where there are some, and it can use none, says why and sets SENTIFACTORY_DEVICE: torch itself may take such a GPU.
     """
     if read_wished_device() == "cpu":
         return []
@@ -181,20 +215,27 @@ def list_gpus(python: Path) -> list[Gpu]:
     found = [Gpu(*facts) for facts in json.loads(lines[-1])] if answer.returncode == 0 and lines else []
     if not found and has_nvidia_gpu():
         os.environ["SENTIFACTORY_DEVICE"] = "cpu"
+        reason = (answer.stderr.strip() or f"exit code {answer.returncode}").splitlines()[-1]
         print(
-            "PyTorch cannot use this GPU: its driver is older than CUDA 13, or it is older than a T4. Update the "
-            "driver or choose another GPU; the CPU is used for now.\n"
-            "PyTorch 无法使用这块 GPU：驱动早于 CUDA 13，或显卡早于 T4。请更新驱动或更换 GPU；目前使用 CPU。"
+            f"PyTorch cannot use this GPU: {reason}\n"
+            "The CPU is used for now. PyTorch needs a driver for CUDA 13, and a T4 or newer, with free memory. To use "
+            "the GPU, correct this, restart the kernel and run all cells again.\n"
+            "PyTorch 无法使用这块 GPU，原因见上；目前使用 CPU。PyTorch 需要支持 CUDA 13 的驱动、T4 或更新的显卡，"
+            "以及空闲的显存。要使用 GPU，请先解决该问题，再重启内核并运行全部单元格。"
         )
     return found
 
 
 def reaches_hub() -> bool:
-    """Return whether the model hub, or the mirror in HF_ENDPOINT, answers within five seconds."""
+    """Return whether the model hub answers within five seconds: ModelScope if it is chosen, or HF_ENDPOINT."""
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""):
         return False
+    if wants_modelscope():
+        address = f"https://{os.environ.get('MODELSCOPE_DOMAIN') or MODELSCOPE}"
+    else:
+        address = os.environ.get("HF_ENDPOINT") or HUB
     try:
-        urllib.request.urlopen(os.environ.get("HF_ENDPOINT") or HUB, timeout=5).close()  # noqa: S310
+        urllib.request.urlopen(address, timeout=5).close()  # noqa: S310
     except urllib.error.HTTPError:
         return True
     except (OSError, ValueError):

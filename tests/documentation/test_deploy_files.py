@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from sentifactory.cli import build_app
@@ -35,8 +36,8 @@ PUBLISHED = re.compile(r"127\.0\.0\.1:(\d+):(\d+)")
 # What compose files here consist of; a misspelt key would be ignored by nobody but the reader.
 SERVICE_KEYS = {
     "build", "cap_drop", "command", "depends_on", "deploy", "environment", "healthcheck", "image", "init", "mem_limit",
-    "ports", "profiles", "read_only", "restart", "security_opt", "shm_size", "stop_grace_period", "tmpfs", "ulimits",
-    "volumes",
+    "ports", "profiles", "pull_policy", "read_only", "restart", "security_opt", "shm_size", "stop_grace_period",
+    "tmpfs", "ulimits", "volumes",
 }  # fmt: skip
 NEEDED = {"SENTIFACTORY_SERVE_KEY": "k" * 32, "MODEL_FOLDER": "/models/mine"}
 
@@ -121,8 +122,8 @@ def test_containers_are_confined(repo_root: Path, name: str) -> None:
         assert set(service.get("depends_on", ())) <= set(found["services"])
         build = service["build"]
         assert (path.parent / build["context"]).resolve() == repo_root
-        _, stages = read_dockerfile(repo_root / build["dockerfile"])
-        known = {word for stage in stages for step in stage.instructions if step.name == "ARG"
+        before, stages = read_dockerfile(repo_root / build["dockerfile"])
+        known = set(before) | {word for stage in stages for step in stage.instructions if step.name == "ARG"
                  for word in read_pairs(step.words)}  # fmt: skip
         assert set(build.get("args", {})) <= known
         assert find_stages(stages, build.get("target"))
@@ -151,9 +152,14 @@ def test_a_plain_up_needs_nothing_but_the_image(repo_root: Path) -> None:
     services = read_services(repo_root, "compose.yaml")
     assert set(services) == {"page", "service"}
     assert not any("profiles" in service for service in services.values())
-    assert services["service"]["environment"] == {"HF_HUB_OFFLINE": "1"}
-    # Both have the same image and the same volume; the model is there since the build.
-    assert services["page"]["build"] == services["service"]["build"]
+    offline, home = services["service"]["environment"], services["page"]["environment"]["HF_HOME"]
+    assert offline == {"HF_HUB_OFFLINE": "1", "HF_HOME": home}
+    assert Path("/app/saves") in Path(home).parents  # in the volume
+    # Both have the same image, which is built once, and the same volume; the model is there since the build.
+    assert services["page"]["image"] == services["service"]["image"]
+    written = yaml.safe_load((repo_root / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    assert [name for name, service in written.items() if "build" in service] == ["page"]
+    assert (written["service"]["pull_policy"], written["service"]["depends_on"]) == ("never", ["page"])
     model = services["service"]["command"][1]
     _, stages = read_dockerfile(repo_root / "deploy" / "Dockerfile")
     demo = find_stages(stages, services["service"]["build"]["target"])[-1]
@@ -163,6 +169,27 @@ def test_a_plain_up_needs_nothing_but_the_image(repo_root: Path) -> None:
     chosen = read_services(repo_root, "compose.yaml", MODEL="saves/mine", SENTIFACTORY_SERVE_KEY="a" * 32)["service"]
     assert chosen["command"][1] == "saves/mine"
     assert chosen["environment"]["SENTIFACTORY_SERVE_KEY"] == "a" * 32
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_ports_base_and_index_are_those_of_the_environment(repo_root: Path, name: str) -> None:
+    given = {"BASE": "base:1", "PIP_INDEX_URL": "http://index", "PAGE_PORT": "81", "SERVICE_PORT": "82"}
+    plain, chosen = read_services(repo_root, name, **NEEDED), read_services(repo_root, name, **NEEDED, **given)
+    for key, service in chosen.items():
+        port = {"page": "127.0.0.1:81:7860"}.get(key, "127.0.0.1:82:8000")
+        assert service["ports"] == [port]
+        assert (service["build"]["args"]["BASE"], service["build"]["args"]["PIP_INDEX_URL"]) == (
+            "base:1",
+            "http://index",
+        )
+        assert not {"BASE", "PIP_INDEX_URL"} & plain[key]["build"]["args"].keys()
+
+
+def test_the_limits_of_memory_can_be_changed(repo_root: Path) -> None:
+    memory = {"PAGE_MEMORY": "5g", "SERVICE_MEMORY": "6g", "MEMORY": "7g"}
+    for name, expected in (("compose.yaml", ["5g", "6g"]), ("deploy/compose.yaml", ["7g", "7g", "7g"])):
+        services = read_services(repo_root, name, **NEEDED, **memory)
+        assert [service["mem_limit"] for service in services.values()] == expected
 
 
 def test_a_service_for_others_needs_a_model_and_a_key(repo_root: Path) -> None:

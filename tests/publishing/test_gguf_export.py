@@ -20,6 +20,7 @@ from sentifactory.models.layer_cut import cut_model
 from sentifactory.models.weights import hash_weights
 from sentifactory.publishing.gguf import gguf_export as exporting
 from sentifactory.publishing.gguf import gguf_vocabulary, gguf_writing, llama_cpp
+from sentifactory.publishing.gguf.commands import describe_servers
 from sentifactory.publishing.gguf.gguf_export import ExportOptions, export_gguf
 from sentifactory.publishing.gguf.llama_cpp import find_llama_cpp, start_llama_server
 from sentifactory.publishing.gguf.taught_files import Turns, build_grammar, build_modelfile, read_turns
@@ -148,16 +149,14 @@ def test_the_folder_has_the_turns_the_grammar_the_evidence_and_the_terms(
     words = ["export", "gguf", str(model), "--output_dir", str(target), "--val_path", val_path, "--quantise", "f16"]
     result = CliRunner().invoke(build_app(), words)
     assert result.exit_code == 0, (result.output, result.exception)
-    assert result.output.rstrip().splitlines()[-2:] == [
-        f"  llama-server -m {target}/model-f16.gguf",
-        f"  ollama create sentiment -f {target}/Modelfile",
-    ]
+    assert f"llama-server -m {target}/model-f16.gguf" in result.output
     assert (target / "Modelfile").read_text(encoding="utf-8").splitlines()[1:] == [
         "FROM ./model-f16.gguf",
         'TEMPLATE """<start_of_turn>user',
         "{{ .Prompt }}<end_of_turn>",
         "<start_of_turn>model",
         '{{ .Response }}"""',
+        f"PARAMETER num_ctx {json.loads((model / 'config.json').read_text())['max_position_embeddings']}",
         "PARAMETER temperature 0",
         "PARAMETER repeat_penalty 1",
         'PARAMETER stop "<eos>"',
@@ -251,7 +250,7 @@ def test_what_cannot_be_exported(
         (ExportOptions(tiny_qwen, new, val_path, max_flips=2.0), "config"),
         (ExportOptions(tiny_qwen, mine, val_path), "config"),
         (ExportOptions(tiny_qwen, new, val_path, llama_cpp=old), "llama-cpp-old"),
-        (ExportOptions(tiny_qwen, new, val_path, llama_cpp=odd), "llama-cpp-old"),
+        (ExportOptions(tiny_qwen, new, val_path, llama_cpp=odd), "llama-cpp-failed"),
         (ExportOptions(tiny_qwen, new, val_path, llama_cpp=mine), "llama-cpp-missing"),
         (ExportOptions(tiny_qwen, new, val_path, "q4_k_m", llama_cpp=without), "llama-cpp-missing"),
     ]
@@ -270,6 +269,29 @@ def test_what_cannot_be_exported(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        ("config.json", "max_position_embeddings", 10**12),
+        ("config.json", "max_position_embeddings", 0),
+        ("generation_config.json", "eos_token_id", [1, -5]),
+        ("generation_config.json", "eos_token_id", [1, 99_999_999]),
+        ("generation_config.json", "eos_token_id", "</s>"),
+    ],
+)
+def test_numbers_that_a_gguf_file_cannot_hold_are_refused_before_the_model_is_loaded(
+    tiny_qwen: Path, val_path: str, tmp_path: Path, file: str, name: str, value: Any
+) -> None:
+    model = link_model(tiny_qwen, tmp_path / "model")
+    settings = json.loads((tiny_qwen / file).read_text()) | {name: value}
+    (model / file).unlink()
+    (model / file).write_text(json.dumps(settings))
+    with pytest.raises(ConfigError) as caught:
+        exporting.check_options(ExportOptions(model, tmp_path / "new", val_path))
+    assert (caught.value.code, caught.value.exit_code) == ("model-unsupported", 2)
+    assert name in caught.value.what
+
+
 def test_an_old_package_is_refused_and_a_missing_one_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(llama_cpp, "find_spec", lambda name: object())
     monkeypatch.setattr(llama_cpp.metadata, "version", lambda name: "0.2.14")
@@ -283,6 +305,43 @@ def test_an_old_package_is_refused_and_a_missing_one_named(monkeypatch: pytest.M
     with pytest.raises(ConfigError) as caught:
         find_llama_cpp(None)
     assert caught.value.code == "package-needed"
+
+
+def test_the_next_commands_are_those_of_installed_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert describe_servers(Path("gguf"), "m.gguf").startswith("Next: install llama.cpp")
+    write_program(tmp_path, "ollama", "true")
+    assert describe_servers(Path("gguf"), "m.gguf") == "Next: ollama create sentiment -f gguf/Modelfile"
+
+
+def test_a_program_that_cannot_run_is_not_called_old(tmp_path: Path) -> None:
+    line = "libllama.so: cannot open shared object file"
+    write_program(tmp_path, "llama-server", f"echo; echo '{line}' >&2; exit 127")
+    with pytest.raises(ConfigError) as caught:
+        find_llama_cpp(tmp_path)
+    assert caught.value.code == "llama-cpp-failed"
+    assert line in caught.value.what
+
+
+def test_only_wider_precisions_are_advised() -> None:
+    found = {kind: exporting._advise_precision(kind) for kind in exporting.LIMITS}
+    assert {kind: [one for one in found if one in advice] for kind, advice in found.items()} == {
+        "f16": [], "q8_0": ["f16"], "q4_k_m": ["f16", "q8_0"],
+    }  # fmt: skip
+
+
+def test_the_message_of_a_server_that_refuses_is_shown() -> None:
+    import httpx
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(400, json={"error": {"message": "the prompt is too long"}})
+
+    with httpx.Client(base_url="http://127.0.0.1", transport=httpx.MockTransport(refuse)) as client:
+        server = llama_cpp.LlamaServer(client, process=None)  # type: ignore[arg-type]
+        with pytest.raises(EngineError) as caught:
+            server.tokenize("x")
+    assert caught.value.code == "server-answer"
+    assert "the prompt is too long" in caught.value.what
 
 
 def test_quantising_that_fails_is_reported(tmp_path: Path) -> None:
@@ -306,10 +365,23 @@ def test_a_tokenizer_of_another_kind_is_refused() -> None:
     assert caught.value.code == "model-unsupported"
 
 
-def test_terms_that_would_end_the_modelfiles_quotation_are_left_to_their_file() -> None:
-    turns = Turns("", "[Q]", "[A]", ("</s>",))
-    assert "LICENSE" not in build_modelfile("m.gguf", turns, 'a """ b')
-    assert 'TEMPLATE """[Q]{{ .Prompt }}[A]{{ .Response }}"""' in build_modelfile("m.gguf", turns)
+def test_terms_that_would_end_the_modelfiles_quotation_are_left_to_their_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "LICENSE").write_text('a """ b')
+    (tmp_path / "NOTICE").write_text("c")
+    assert exporting._write_terms(tmp_path, tmp_path) == "c"
+    assert "LICENSE" in capsys.readouterr().err
+
+
+def test_the_modelfile_quotes_turns_and_ends_as_they_are() -> None:
+    lines = build_modelfile("m.gguf", Turns("", "[Q]", "[A]", ("</s>", "\n", 'say "')), 2048).splitlines()[2:]
+    assert lines == [
+        'TEMPLATE """[Q]{{ .Prompt }}[A]{{ .Response }}"""', "PARAMETER num_ctx 2048", "PARAMETER temperature 0",
+        "PARAMETER repeat_penalty 1", 'PARAMETER stop "</s>"', 'PARAMETER stop "', '"',
+        'PARAMETER stop """say """"',
+    ]  # fmt: skip
+    assert "PARAMETER num_ctx 8192" in build_modelfile("m.gguf", Turns("", "", "", ()), 32768)
 
 
 def test_the_grammar_is_one_of_the_answers() -> None:
@@ -326,13 +398,19 @@ def test_a_template_that_is_no_frame_around_the_message_is_refused() -> None:
         def apply_chat_template(self, messages: list[dict[str, str]], **settings: bool) -> str:
             return self._form.format(messages[0]["content"])
 
-        def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
-            return [f"</{number}>" for number in ids]
+        def decode(self, ids: list[int]) -> str:
+            return "\u3000" if ids == [9] else f"</{ids[0]}>"
 
     assert read_turns(Tokenizer("<s>[Q]{}[A]"), [2, 3], "m") == Turns("<s>", "[Q]", "[A]", ("</2>", "</3>"))
     for form, ends, code in (
         ("[Q]", [2], "chat-template"),
         ("[Q]{{{{ x }}}}{}", [2], "chat-template"),
+        ("[Q]{{{}", [2], "chat-template"),
+        ("[Q]{}[A]{{", [2], "chat-template"),
+        ("[Q]\u3000{}", [2], "chat-template"),
+        ("[Q]\u00a0{}", [2], "chat-template"),
+        ('[Q]"""{}', [2], "chat-template"),
+        ("[Q]{}", [9], "chat-template"),
         ("[Q]{}", [], "model-unsupported"),
     ):
         with pytest.raises(ConfigError) as caught:

@@ -12,6 +12,7 @@ from tiny_models import link_model
 
 from sentifactory.engines.side_by_side import answer_side_by_side
 from sentifactory.errors import ConfigError, EngineError
+from sentifactory.models.notices import add_notice
 from sentifactory.models.weights import hash_weights
 from sentifactory.publishing.export import model_export
 from sentifactory.publishing.export.model_export import DTYPE_LIMITS, ExportOptions, change_dtype, merge_adapter
@@ -105,6 +106,7 @@ def test_another_dtype_halves_the_weights_and_passes_within_its_tolerance(
     proof = change_dtype(ExportOptions(tiny_qwen, target, "float16", val_path))
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (tiny_qwen, target)]
     assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.01)
+    assert (target / "model.safetensors").stat().st_mode == (target / "config.json").stat().st_mode
     assert 0 < proof["parity"]["difference_max"] < 0.05
     assert json.loads((target / "config.json").read_text())["dtype"] == "float16"
     monkeypatch.setitem(DTYPE_LIMITS, "bfloat16", ParityLimits(0.0, 0.0))
@@ -147,9 +149,43 @@ def test_the_terms_of_the_model_that_one_was_tuned_from_travel_with_it(tmp_path:
     (source / "run.json").write_text(json.dumps({"recipe": {"model_name_or_path": str(base)}}))
     model_export.copy_evidence(source, place, BINARY_SENTIMENT, {"source_weights": {}, "weights": {}})
     assert (place / "NOTICE.txt").read_text() == "terms of the base"
-    (source / "LICENSE").write_text("terms of its own")
-    model_export.copy_evidence(source, place, BINARY_SENTIMENT, {"source_weights": {}, "weights": {}})
-    assert (place / "LICENSE").read_text() == "terms of its own"
+    (source / "NOTICE.txt").write_text("terms of its own")
+    (place / "NOTICE.txt").unlink()
+    for _ in range(2):
+        model_export.copy_evidence(source, place, BINARY_SENTIMENT, {"source_weights": {}, "weights": {}})
+        terms = {path.name: path.read_text() for path in place.glob("NOTICE*")}
+        assert terms == {"NOTICE.txt": "terms of its own", "NOTICE-2.txt": "terms of the base"}
+
+
+def test_a_required_notice_is_added_unless_a_file_contains_it(tmp_path: Path) -> None:
+    notice = "The model is provided under the terms at example.org"
+    (tmp_path / "LICENSE").write_text("terms of its own")
+    (tmp_path / "NOTICE").write_text("a notice of another kind")
+    add_notice(tmp_path, notice)
+    assert (tmp_path / "LICENSE").read_text() == "terms of its own"
+    written = (tmp_path / "NOTICE").read_text()
+    assert "a notice of another kind" in written
+    assert notice in written
+    add_notice(tmp_path, "The model is\nprovided under the terms at example.org")
+    assert (tmp_path / "NOTICE").read_text() == written
+
+
+def test_links_out_of_the_folder_are_not_copied_but_those_of_the_hub_cache_are(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("private")
+    source, cached, place = tmp_path / "a", tmp_path / "hub" / "snapshots" / "c0ffee", tmp_path / "b"
+    blobs = tmp_path / "hub" / "blobs"
+    for folder in (source, cached, place, blobs):
+        folder.mkdir(parents=True)
+    (blobs / "terms").write_text("terms of the model")
+    (blobs / "key").symlink_to(tmp_path / "key")
+    (cached / "LICENSE").symlink_to(Path("../../blobs/terms"))
+    (cached / "NOTICE").symlink_to(Path("../../blobs/key"))
+    for name in ("LICENSE", "NOTICE.txt", "run.json"):
+        (source / name).symlink_to(tmp_path / "key")
+    for folder in (source, cached):
+        model_export.copy_evidence(folder, place, BINARY_SENTIMENT, {"source_weights": {}, "weights": {}})
+        assert all(path.read_text() != "private" for path in place.iterdir())
+    assert (place / "LICENSE").read_text() == "terms of the model"
 
 
 def test_a_calibration_is_bound_to_the_new_weights(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_metrics_count_answers_problems_and_shares(client: httpx.Client) -> None
 
 def test_health_docs_and_description(client: httpx.Client) -> None:
     assert client.get("/health").json() == {
-        "live": True, "ready": True, "model": "scripted", "task": "binary_sentiment",
+        "live": True, "ready": True, "model": "scripted", "task": "binary_sentiment", "tuned": None,
     }  # fmt: skip
     assert client.get("/health/ready").status_code == 200
     described = client.get("/openapi.json").json()

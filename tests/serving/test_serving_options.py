@@ -19,10 +19,13 @@ from sentifactory.metrics.calibration import Calibration, hash_prompt, save_cali
 from sentifactory.models.weights import hash_weights
 from sentifactory.records import Prediction
 from sentifactory.serving.answer_format import build_formatter, name_model
+from sentifactory.serving.backends.batching import BatchingBackend
 from sentifactory.serving.backends.model_loading import ModelChoice, choose_kind
+from sentifactory.serving.http import run_service
 from sentifactory.serving.http.api import build_app as build_api
 from sentifactory.serving.http.server import bind_socket, describe_calls, run_server
 from sentifactory.serving.service_settings import KEY_VARIABLE, Access, Limits, read_key
+from sentifactory.task.model_folder import TASK_NAME
 from sentifactory.task.task import BINARY_SENTIMENT
 from tools.service_bench.scripted_engine import ScriptedEngine
 
@@ -93,6 +96,36 @@ def test_the_engine_follows_from_the_model(tmp_path: Path, monkeypatch: pytest.M
     near, far = (ModelChoice("m", None, f"http://{host}:8000").identify(BINARY_SENTIMENT) for host in ("a", "b"))
     assert near == far
     assert is_known_by_name(near)
+
+
+@pytest.mark.parametrize("record", ["run.json", TASK_NAME, "adapter_config.json", "trainer_state.json"])
+def test_a_language_model_without_a_record_of_training_is_not_tuned(model_folder: Path, record: str) -> None:
+    (model_folder / "config.json").write_text('{"architectures": ["Gemma3ForCausalLM"]}')
+    choice = ModelChoice(str(model_folder), "transformers")
+    assert choice.is_tuned is False
+    (model_folder / record).write_text("{}")
+    assert choice.is_tuned is True
+
+
+def test_what_is_known_of_the_training_of_other_models(model_folder: Path) -> None:
+    assert ModelChoice("train.csv").is_tuned is True  # TF-IDF
+    assert ModelChoice("demo", None, "http://127.0.0.1:1").is_tuned is None
+    (model_folder / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
+    assert ModelChoice(str(model_folder)).is_tuned is True
+
+
+def test_an_untuned_model_is_reported_while_it_serves(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    healths: list[bool | None] = []
+    engine = ScriptedEngine(BINARY_SENTIMENT)
+    backend = BatchingBackend(engine, 1, 0.0)
+    monkeypatch.setattr(run_service, "open_backend", lambda *_, **__: (backend, None))
+    monkeypatch.setattr(run_service, "run_server", lambda app, service, *_: healths.append(service.is_tuned))
+    options = ["serve", str(model_folder), "--engine", "transformers", "--port", "0"]
+    untuned = CliRunner().invoke(build_app(), options)
+    (model_folder / "run.json").write_text("{}")
+    tuned = CliRunner().invoke(build_app(), options)
+    assert healths == [False, True]
+    assert ["WARNING" in result.stderr for result in (untuned, tuned)] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ensurepip
+import hashlib
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,48 @@ def test_an_interrupted_set_up_leaves_no_stamp_and_is_continued(
     environments.prepare_environment("train", checkout)
     assert stamp.read_text() == environments.compute_stamp("train", checkout)
     assert (checkout / ".venv" / "pyvenv.cfg").stat().st_mtime_ns == made_at, "the environment was made anew"
+
+
+def make_wheel(folder: Path) -> Path:
+    """Write a wheel without content."""
+    wheel = folder / "tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as out:
+        out.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        out.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        out.writestr("tiny-1.0.dist-info/RECORD", "")
+    return wheel
+
+
+def test_the_locks_are_installed_into_the_environment_whatever_the_host_sets(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Colab has these settings, for its own packages. By uv itself, as dry runs: a wrong target is another Python."""
+    wheel = make_wheel(checkout)
+    pin = f"tiny @ {wheel.as_uri()} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+    for lock in ("bootstrap.txt", "train.txt"):
+        (checkout / "requirements" / lock).write_text(pin)
+    (checkout / "constraints.txt").write_text("tiny==9\nsentifactory==9\n")
+    for name in ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):
+        monkeypatch.setenv(name, str(checkout / "constraints.txt"))
+    monkeypatch.setenv("UV_SYSTEM_PYTHON", "true")
+    folder, run_step = checkout / ".venv", environments.run_step
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    steps: list[str] = []
+
+    def run_dry(command: list[str | Path], **settings: dict[str, str]) -> None:
+        if command[0] != folder / "bin" / "uv":
+            return
+        words = [word for word in command[1:] if word != "--quiet"]
+        run_step([Path(sys.executable).with_name("uv"), *words, "--offline", "--dry-run"], **settings)
+        steps.append(capfd.readouterr().err)
+
+    monkeypatch.setattr(environments, "create_environment", lambda _: folder / "bin" / "python")
+    monkeypatch.setattr(environments, "run_step", run_dry)
+    environments.prepare_environment("train", checkout)
+    assert len(steps) == 2
+    for step in steps:
+        assert f"environment at: {folder}\n" in step
+        assert "uninstall" not in step
 
 
 @pytest.mark.parametrize(

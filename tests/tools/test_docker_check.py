@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools.docker_check.clean_root import PATH, CleanRoot, mount_binding, write_apart
-from tools.docker_check.docker_check import mount_service
+from tools.docker_check.docker_check import build_image, mount_service
 from tools.docker_check.image_files import (
     VariableError,
     find_stages,
@@ -26,6 +26,7 @@ WORKDIR /app
 COPY one.txt two.txt ./
 COPY src src
 ARG KIND=small
+ARG INDEX
 RUN echo a \\
     # a comment in between
     && echo b
@@ -72,6 +73,57 @@ def test_a_stage_continues_the_one_before_it(
     first.build(find_stages(stages, "first"), repository, {}, is_planned=True)
     assert (first.command, first.environment["KIND"]) == (["first"], "small")
     assert [path.name for path in first.folder.iterdir()] == ["app"]
+
+
+def test_an_argument_without_a_value_is_not_set(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[dict[str, str]] = []
+    monkeypatch.setattr(CleanRoot, "run", lambda _, words, arguments: ran.append(dict(arguments)))
+    _, stages = read_dockerfile(repository / "Dockerfile")
+    for name, given in (("without", {}), ("with", {"INDEX": "http://index"})):
+        CleanRoot(tmp_path / name).build(find_stages(stages, None), repository, given)
+    assert ran == [{"KIND": "small"}, {"KIND": "small", "INDEX": "http://index"}]
+
+
+def test_an_image_is_built_anew_once_its_sources_change(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, built = tmp_path / "roots" / "base", []
+    (base / "etc").mkdir(parents=True)
+    monkeypatch.setattr(CleanRoot, "run", lambda image, *_: built.append(sorted(image.folder.rglob("left"))))
+    monkeypatch.chdir(repository)
+    compose, image = repository / "compose.yaml", tmp_path / "roots" / "image"
+    build = {"context": ".", "dockerfile": "Dockerfile"}
+
+    def rebuild(**arguments: str) -> int:
+        built.clear()
+        build_image(CleanRoot(image), {**build, "args": arguments}, repository, compose)
+        (image / "left").touch()
+        return len(built)
+
+    assert [rebuild(), rebuild()] == [1, 0]
+    (repository / "src" / "a.py").write_text("changed")
+    assert [rebuild(), rebuild()] == [1, 0]
+    assert built == []
+    assert (image / "app" / "src" / "a.py").read_text() == "changed"
+    (repository / "secret.txt").write_text("not sent")
+    assert rebuild() == 0
+    assert [rebuild(KIND="large"), rebuild(KIND="large")] == [1, 0]
+    (repository / "Dockerfile").write_text(DOCKERFILE.replace("echo b", "echo c"))
+    assert rebuild(KIND="large") == 1
+    assert built == [[]]  # nothing of the former root was left
+    (image / "left").unlink()
+    monkeypatch.setattr(CleanRoot, "run", fail)
+    (repository / "one.txt").write_text("changed")
+    with pytest.raises(OSError, match="failed"):
+        rebuild()
+    monkeypatch.setattr(CleanRoot, "run", lambda *_: built.append([]))
+    assert rebuild() == 1  # what failed is not taken for built
+
+
+def fail(*_: object) -> None:
+    raise OSError("failed")
 
 
 def test_only_what_is_sent_can_be_copied(repository: Path, tmp_path: Path) -> None:

@@ -62,6 +62,9 @@ def test_a_signal_saves_at_once_and_a_finished_run_trains_no_further_step(
     import torch
 
     run_recipe(DEMO, small_gemma, *WORDS, output="whole")
+    for folder in (tmp_path / "whole", tmp_path / "whole" / "checkpoint-5"):
+        modes = {(folder / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+        assert len(modes) == 1, "a service that runs as another user can read the weights"
     former = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(StoppedError) as caught:
         run_recipe(DEMO, small_gemma, *WORDS, output="cut", callbacks=[Interrupter(number, signals_at=2)])

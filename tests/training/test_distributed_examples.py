@@ -43,12 +43,12 @@ def test_two_processes_train_by_it(path: Path, small_qwen: Path, review_data: Pa
     if "deepspeed" in settings:
         if find_spec("deepspeed") is None:
             pytest.skip("deepspeed is not installed")
-        words += ["use_cpu=false"]  # transformers starts no ZeRO-3 with it; DeepSpeed itself finds no GPU
+        words += ["use_cpu=false", "bf16=false"]  # transformers starts no ZeRO-3 with use_cpu; DeepSpeed finds no GPU
     else:
         words += ["use_cpu=true"]
     environments: list[dict[str, str]] = [{}]
     if "ray_num_workers" in settings:
-        words += ["ray_num_workers=2", "ray_init_kwargs={num_cpus: 20, include_dashboard: false}"]
+        words += ["ray_num_workers=2", "ray_init_kwargs={address: local, num_cpus: 20, include_dashboard: false}"]
         environments = [{"USE_RAY": "1"}]
     elif "NNODES=2" in path.read_text(encoding="utf-8"):
         meeting = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_port())}
@@ -61,9 +61,21 @@ def test_two_processes_train_by_it(path: Path, small_qwen: Path, review_data: Pa
     card = cards[0]
     assert (card["status"], card["steps"], card["world_size"]) == ("finished", 2, 2)
     assert {entry["name"] for entry in card["accelerations"] if entry["is_on"]} >= {ANSWER_LOGITS}
-    assert sum("eval_loss" in entry for entry in card["metrics"]) == 2
+    assert {entry["step"] for entry in card["metrics"] if "eval_loss" in entry} == {1, 2}
     weights = "adapter_model" if settings["finetuning_type"] == "lora" else "model"
     assert (tmp_path / "out" / f"{weights}.safetensors").is_file()
+
+
+def test_a_ray_cluster_that_is_not_there_is_an_error_of_the_user(small_qwen: Path, review_data: Path) -> None:
+    recipe = EXAMPLES / "distributed" / "qwen2_5_coder_1_5b_lora_ray.yaml"
+    words = [f"model_name_or_path={small_qwen}", f"dataset_dir={review_data}", "use_cpu=true", *ON_THIS_MACHINE]
+    refused = subprocess.run(
+        [sys.executable, "-m", "sentifactory.cli", "train", recipe, *words],
+        env={**os.environ, "USE_RAY": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 2, refused.stderr[-2000:]
+    assert "ray start --head" in refused.stderr
 
 
 def train_together(path: Path, words: list[str], environments: list[dict[str, str]]) -> list[dict[str, Any]]:

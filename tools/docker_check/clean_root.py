@@ -53,7 +53,7 @@ class CleanRoot:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def create(self) -> None:
-        """Install the base, or copy that of an earlier root beside this one."""
+        """Install the base, or copy that of an earlier root beside this one, in place of what is in the folder."""
         base, unfinished = (self.folder.parent / name for name in ("base", "base.unfinished"))
         if not base.exists():
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -64,7 +64,9 @@ class CleanRoot:
                 mark.unlink()  # the image's Python is not managed by apt
             (unfinished / "etc/hosts").write_text(HOSTS, encoding="utf-8")  # Docker gives a container its own
             unfinished.rename(base)
-        subprocess.run(["cp", "-a", "--reflink=auto", base, self.folder], check=True)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        subprocess.run(["cp", "-aT", "--reflink=auto", base, self.folder], check=True)
 
     def build(
         self, stages: Sequence[Stage], root: Path, given: Mapping[str, str], *, is_planned: bool = False
@@ -83,7 +85,9 @@ class CleanRoot:
             for step in stage.instructions:
                 values = {**arguments, **self.environment}
                 if step.name == "ARG":
-                    arguments |= {name: given.get(name, value) for name, value in read_pairs(step.words).items()}
+                    name, has_default, _ = step.words.partition("=")
+                    value = given.get(name, read_pairs(step.words)[name])
+                    arguments |= {name: value} if has_default or name in given else {}
                 elif step.name == "ENV":
                     pairs = read_pairs(step.words).items()
                     self.environment |= {name: replace_variables(value, values) for name, value in pairs}

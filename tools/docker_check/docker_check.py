@@ -7,6 +7,7 @@ measured, not limited. Needs root and debootstrap; downloads what the image down
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -24,10 +25,11 @@ import typer
 from sentifactory.cli import run_script
 from sentifactory.errors import ConfigError
 from sentifactory.system.atomic import write_json
+from sentifactory.system.fingerprint import compute_fingerprint, hash_file
 from sentifactory.system.hardware import MemoryWatch
 from sentifactory.system.progress import say
 from tools.docker_check.clean_root import CleanRoot, mount_binding, mount_system, write_apart
-from tools.docker_check.image_files import find_stages, read_compose, read_dockerfile
+from tools.docker_check.image_files import Stage, find_stages, list_context, read_compose, read_dockerfile
 
 READY_S = 600.0
 ASK = (
@@ -81,20 +83,37 @@ def check_images(
 def build_image(
     image: CleanRoot, build: dict[str, Any], root: Path, compose: Path, *, is_planned: bool = False
 ) -> dict[str, Any]:
-    """Build an image unless it is there, and return its size and times; planned: only read its settings."""
+    """Build an image unless it is there as its sources are now, and return its size and times.
+
+    Args:
+        image: where to build, and what to set.
+        build: of a service.
+        root: of the repository.
+        compose: the file of the service.
+        is_planned: only read the settings.
+    """
     context = compose.parent / build["context"]
     before, stages = read_dockerfile(context / build["dockerfile"])
+    chosen, arguments = find_stages(stages, build.get("target")), {**before, **build.get("args", {})}
     done = image.folder.with_suffix(".built")
-    is_planned = is_planned or done.exists()
+    sources = identify_sources(chosen, arguments, root)
+    is_planned = is_planned or (done.exists() and done.read_text(encoding="utf-8") == sources)
     if not is_planned:
+        done.unlink(missing_ok=True)
         say(f"the base of {image.folder.name}")
         image.create()
-    arguments = {**before, **{name: str(value) for name, value in build.get("args", {}).items()}}
-    image.build(find_stages(stages, build.get("target")), root, arguments, is_planned=is_planned)
-    done.touch()
+    image.build(chosen, root, arguments, is_planned=is_planned)
+    if not is_planned:
+        done.write_text(sources, encoding="utf-8")
     size = subprocess.run(["du", "-sx", "--block-size=1", image.folder], capture_output=True, text=True, check=True)
     seconds = {words[:80]: round(value, 1) for words, value in image.seconds.items()}
     return {"bytes": int(size.stdout.split()[0]), "run_s": seconds}
+
+
+def identify_sources(stages: list[Stage], arguments: dict[str, str], root: Path) -> str:
+    """Return a hash of all that an image is built from: its stages, their arguments, and the files that are sent."""
+    files = {str(file): hash_file(root / file) for file in list_context(root)}
+    return compute_fingerprint([dataclasses.asdict(stage) for stage in stages], arguments, files)
 
 
 def run_service(

@@ -169,6 +169,8 @@ def is_sent(file: Path, patterns: list[str]) -> bool:
 def read_compose(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     """Return a compose file with its variables replaced; one without a value has that of the environment.
 
+    A service without a build has that of another service with its image.
+
     Raises:
         VariableError: when a variable that must be set is not.
     """
@@ -181,11 +183,22 @@ def read_compose(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
         return {key: replace(each) for key, each in value.items()} if isinstance(value, dict) else value
 
     found = replace(yaml.safe_load(path.read_text(encoding="utf-8")))
-    for service in found["services"].values():
-        given = service.get("environment", {})
-        service["environment"] = {
-            name: environment[name] if value is None else str(value)
-            for name, value in given.items()
-            if value is not None or name in environment
-        }
+    services = found["services"].values()
+    for service in services:
+        service["environment"] = _fill_in(service.get("environment", {}), environment)
+        if "args" in service.get("build", ()):
+            service["build"]["args"] = _fill_in(service["build"]["args"], environment)
+    builds = {service["image"]: service["build"] for service in services if "build" in service}
+    for service in services:
+        if service.get("image") in builds:
+            service.setdefault("build", builds[service["image"]])
     return found
+
+
+def _fill_in(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables with those that have no value taken from the environment, or left out where it has none."""
+    return {
+        name: environment[name] if value is None else str(value)
+        for name, value in given.items()
+        if value is not None or name in environment
+    }

@@ -1,4 +1,4 @@
-"""Follows the run cards of tuned models to the model that the first of these trainings began with.
+"""Whether a model was tuned, and by which run cards: they lead to the model that the first training began with.
 
 The terms of that model are those of every model that is tuned from it, however often.
 """
@@ -10,8 +10,16 @@ from typing import Any
 
 from sentifactory.models.weights import ADAPTER_CONFIG
 from sentifactory.system.json_text import read_json_object
+from sentifactory.task.model_folder import TASK_NAME
 
 RUN_CARD = "run.json"
+# What training, ours or that of other programs, leaves beside the weights; a pretrained model has none of it.
+_TUNING_RECORDS = (RUN_CARD, TASK_NAME, ADAPTER_CONFIG, "trainer_state.json")
+
+
+def has_tuning_record(folder: Path) -> bool:
+    """Return whether a model's folder contains a record of a training."""
+    return any((folder / name).is_file() for name in _TUNING_RECORDS)
 
 
 def find_first_base(model: str) -> str:

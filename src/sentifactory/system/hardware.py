@@ -27,6 +27,12 @@ from sentifactory.system.supervisor import has_proc, list_descendants
 EVERY_S = 0.25
 DEVICES = ("cpu", "cuda", "mps")
 _IDLE_BYTES = 1 << 30
+CGROUPS = Path("/sys/fs/cgroup")
+# Of version 2 and of version 1: limit, use, statistics, and the part of the use that the kernel can give back.
+_MEMORY_LIMITS = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
 # Instruction sets that multiply bf16 matrices faster than float32 ones, the fastest first.
 BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
 
@@ -106,7 +112,7 @@ def list_usable_cores() -> list[int]:
         return list(range(os.cpu_count() or 1))
     cores = sorted(os.sched_getaffinity(0))
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = (CGROUPS / "cpu.max").read_text().split()
         allowed = math.ceil(int(quota) / int(period))
     except (OSError, ValueError):  # no cgroup v2, or "max"
         return cores
@@ -185,9 +191,26 @@ def read_free_memory(device: Any) -> int:
 
 
 def read_available_memory() -> int:
-    """Return the bytes of memory that programs can still get without swapping; 0 if unknown."""
+    """Return the bytes of memory that programs can still get without swapping; 0 if unknown.
+
+    In a container that is what its limit leaves, where this is less.
+    """
     found = read_kilobytes("/proc/meminfo", "MemAvailable:")
-    return found or _ask_psutil(lambda psutil: psutil.virtual_memory().available)
+    found = found or _ask_psutil(lambda psutil: psutil.virtual_memory().available)
+    left = _read_left_by_limit()
+    return found if left is None else min(found, left)
+
+
+def _read_left_by_limit() -> int | None:
+    """Return the bytes that the memory limit of our control group leaves; None where there is no limit."""
+    for limit, used, statistics, cache in _MEMORY_LIMITS:
+        try:
+            left = int((CGROUPS / limit).read_text()) - int((CGROUPS / used).read_text())
+            counts = dict(line.partition(" ")[::2] for line in (CGROUPS / statistics).read_text().splitlines())
+        except (OSError, ValueError):  # another version, or "max"
+            continue
+        return max(1, left + int(counts.get(cache, 0)))  # 0 would be unknown
+    return None
 
 
 def _ask_psutil(question: Callable[[Any], int]) -> int:

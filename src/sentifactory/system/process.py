@@ -22,7 +22,7 @@ def run_child_process(command: Sequence[str]) -> int:
     Raises:
         StoppedError: after Ctrl-C or SIGTERM, when the command has saved its progress and ended.
     """
-    child = subprocess.Popen(command, stdout=sys.stderr.fileno(), preexec_fn=_end_with_parent)
+    child = subprocess.Popen(command, stdout=sys.stderr.fileno(), preexec_fn=interrupt_with_parent)
     try:
         return child.wait()
     except (KeyboardInterrupt, StoppedError) as stop:
@@ -39,7 +39,8 @@ def run_child_process(command: Sequence[str]) -> int:
         raise StoppedError("Stopped, with everything that is finished kept.", number) from None
 
 
-def _end_with_parent() -> None:
+def interrupt_with_parent() -> None:
+    """Make this process, which has just been forked, get SIGINT when its parent ends."""
     # A background command of a shell script inherits an ignored SIGINT and would then outlive its parent.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     call_prctl(PR_SET_PDEATHSIG, signal.SIGINT)

@@ -100,7 +100,7 @@ class LeakFinding:
         raise LeakError(
             f"{self.report.summarise().rstrip('.')}; {self.report.list_pairs(_PAIRS_IN_ERROR)}",
             where=", ".join(self.test_files),
-            expected=f"{self.report.held_as} reviews that training has never seen",
+            expected=f"{self.report.held_as} reviews that are not among the {self.report.seen_as} reviews",
             next_step=next_step,
         )
 

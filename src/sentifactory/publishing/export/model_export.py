@@ -25,8 +25,8 @@ from sentifactory.models.causal_models import load_network
 from sentifactory.models.classifiers import has_declared_head
 from sentifactory.models.complete_folder import refuse_unfinished
 from sentifactory.models.first_base import find_first_base
-from sentifactory.models.notices import list_notices
-from sentifactory.models.weights import ADAPTER_CONFIG, hash_weights
+from sentifactory.models.notices import copy_notices, leads_outside
+from sentifactory.models.weights import ADAPTER_CONFIG, hash_weights, share_weights
 from sentifactory.publishing.export.parity import (
     EXPORT_NAME,
     FLOAT32_LIMITS,
@@ -127,11 +127,12 @@ def _check_language_model(model: str) -> None:
 
 
 def _export(options: ExportOptions, kind: str, tokenizer_from: str, load: Callable[[], Any]) -> dict[str, Any]:
-    chosen, reviews = _check(options, tokenizer_from)
+    chosen, reviews = _check(options, kind, tokenizer_from)
     task = chosen.task
     before = _ask(str(options.model), task, reviews, "before")
     source_weights = hash_weights(options.model)
-    with replace_directory(options.output_dir, partial(refuse_foreign_folder, proof_name=EXPORT_NAME)) as place:
+    check_folder = partial(refuse_foreign_folder, proof_name=EXPORT_NAME, kind=kind)
+    with replace_directory(options.output_dir, check_folder) as place:
         with show_progress(f"Writing {options.dtype} weights"):
             _save(load(), options, tokenizer_from, place)
         parity = compare_answers(
@@ -159,14 +160,14 @@ def _ask(folder: str, task: Task, reviews: Sequence[Review], name: str) -> list[
         return engine.predict(reviews)
 
 
-def _check(options: ExportOptions, base: str) -> tuple[ChosenTask, list[Review]]:
+def _check(options: ExportOptions, kind: str, base: str) -> tuple[ChosenTask, list[Review]]:
     """Check the options before a model is loaded; return the task and the reviews for the comparison."""
     if options.dtype not in DTYPE_LIMITS:
         raise ConfigError(f"Unknown dtype {options.dtype!r}", where="--dtype", expected=", ".join(DTYPE_LIMITS))
     refuse_overwriting_inputs(
         [options.output_dir], [options.model, base, options.val_path, options.task], "--output_dir"
     )
-    refuse_foreign_folder(options.output_dir, EXPORT_NAME)
+    refuse_foreign_folder(options.output_dir, EXPORT_NAME, kind)
     chosen = choose_task(options.task, models=[options.model], data=[options.val_path]).announce()
     everything, _ = read_labelled(options.val_path, chosen.task)
     return chosen, take_sample(everything, options.max_samples, options.seed)
@@ -178,6 +179,7 @@ def _save(model: Any, options: ExportOptions, tokenizer_from: str, place: Path) 
 
     with hide_transformers_bars():
         model.to(getattr(torch, options.dtype)).save_pretrained(place, max_shard_size=_SHARD_SIZE)
+    share_weights(place)
     has_own = (options.model / "tokenizer_config.json").is_file()
     source = str(options.model) if has_own else tokenizer_from
     AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(place)
@@ -187,7 +189,7 @@ def copy_evidence(source: Path, place: Path, task: Task, proof: dict[str, Any]) 
     """Write what belongs to a model into its new form's folder.
 
     That is the comparison, the run card, the task, the calibration (for the new weights' hashes), and the files with
-    the terms: those of the model or, where training did not copy them, those of the model that it was tuned from.
+    the terms: those of the model and those of the model that it was tuned from.
 
     Args:
         source: folder of the model.
@@ -197,10 +199,10 @@ def copy_evidence(source: Path, place: Path, task: Task, proof: dict[str, Any]) 
     """
     write_json(place / EXPORT_NAME, proof)
     first = Path(find_first_base(str(source))).expanduser()
-    notices = list_notices(source) or (list_notices(first) if first.is_dir() else [])
-    for path in (source / CARD_NAME, *notices):
-        if path.is_file():
-            shutil.copyfile(path, place / path.name)
+    copy_notices((folder for folder in (source, first) if folder.is_dir()), place)
+    card = source / CARD_NAME
+    if card.is_file() and not leads_outside(card):
+        shutil.copyfile(card, place / CARD_NAME)
     write_model_task(task, place)
     calibration = read_own_calibration(source, proof["source_weights"])
     if calibration is not None:

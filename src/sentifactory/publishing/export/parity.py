@@ -171,30 +171,33 @@ def _compute_accuracy(reviews: Sequence[Review], answers: Sequence[Prediction]) 
     return sum(known) / len(known) if known else None
 
 
-def refuse_foreign_folder(folder: Path, proof_name: str) -> None:
-    """Refuse an output folder that is neither new, nor empty, nor an earlier export.
+def refuse_foreign_folder(folder: Path, proof_name: str, kind: str | None = None) -> None:
+    """Refuse an output folder that is neither new, nor empty, nor an earlier export of the same kind.
 
     Args:
         folder: of the export.
         proof_name: name of the file that marks an earlier export.
+        kind: of the export, which that file states; None where it states none.
 
     Raises:
-        ConfigError: when it is a file, a non-empty folder without that file, or contains files that are not a model's.
+        ConfigError: when it is a file, a non-empty folder without that file, an export of another kind, or contains
+            files that are not a model's.
     """
     if not os.path.lexists(folder):
         return
-    unexpected = folder if not folder.is_dir() else _find_unexpected(folder, proof_name)
+    unexpected = folder if not folder.is_dir() else _find_unexpected(folder, proof_name, kind)
     if unexpected is not None:
         raise ConfigError(
-            "This was not written by an export, and would be removed",
+            "This was not written by an export of this kind, and would be removed",
             where=str(unexpected),
-            expected="a new or empty folder, or an earlier export",
+            expected="a new or empty folder, or an earlier export of the same kind",
             next_step="choose another --output_dir",
         )
 
 
-def _find_unexpected(folder: Path, proof_name: str) -> Path | None:
+def _find_unexpected(folder: Path, proof_name: str, kind: str | None) -> Path | None:
     found = sorted(folder.iterdir())
-    if found and _PARITY_KEY not in (read_json_object(folder / proof_name) or ()):
+    proof = read_json_object(folder / proof_name) or {}
+    if found and (_PARITY_KEY not in proof or proof.get("kind") != kind):
         return folder
     return next((path for path in found if path.is_symlink() or not path.is_file() or not is_of_model(path)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,7 +60,6 @@ def export_gguf(
     the grammar of the answers, the comparison, the run card, the task, the calibration and the terms of the model.
     """
     from sentifactory.publishing.gguf import gguf_export
-    from sentifactory.system.command_line import describe_next, quote_word
 
     options = gguf_export.ExportOptions(
         model=model,
@@ -78,9 +78,26 @@ def export_gguf(
         typer.echo(json.dumps(proof, ensure_ascii=False, indent=2))
         return
     typer.echo(describe_export(output_dir, proof))
-    folder = quote_word(str(output_dir))
     (file,) = proof["weights"]
-    typer.echo(describe_next(f"llama-server -m {folder}/{file}", f"ollama create sentiment -f {folder}/Modelfile"))
+    typer.echo(describe_servers(output_dir, file))
+
+
+def describe_servers(folder: Path, file: str) -> str:
+    """Return the commands that serve an export by the programs in the PATH; without any, where to get one."""
+    from sentifactory.system.command_line import describe_next, quote_word
+
+    place = quote_word(str(folder))
+    commands = {
+        "llama-server": f"llama-server -m {place}/{file}",
+        "ollama": f"ollama create sentiment -f {place}/Modelfile",
+    }
+    found = [command for program, command in commands.items() if shutil.which(program)]
+    if found:
+        return describe_next(*found)
+    return (
+        "Next: install llama.cpp (Homebrew, or a release from its project page) or Ollama, then serve the model by "
+        f"one of\n  {commands['llama-server']}\n  {commands['ollama']}"
+    )
 
 
 def describe_export(folder: Path, proof: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from sentifactory.engines.local.transformers_engine import (
 from sentifactory.engines.registry import check_model
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.models.decoder_folder import DecoderFolder, read_decoder
-from sentifactory.models.notices import list_notices
+from sentifactory.models.notices import add_notice, list_notices
 from sentifactory.models.weights import ADAPTER_CONFIG, hash_weights
 from sentifactory.publishing.export.model_export import EXPORT_VERSION, copy_evidence
 from sentifactory.publishing.export.parity import (
@@ -37,7 +37,7 @@ from sentifactory.publishing.export.parity import (
     compare_answers,
     refuse_foreign_folder,
 )
-from sentifactory.publishing.gguf.gguf_writing import FileFacts, PlannedTensor, plan_tensors, write_gguf
+from sentifactory.publishing.gguf.gguf_writing import FileFacts, PlannedTensor, plan_tensors, read_settings, write_gguf
 from sentifactory.publishing.gguf.llama_cpp import (
     LlamaCpp,
     LlamaServer,
@@ -45,17 +45,18 @@ from sentifactory.publishing.gguf.llama_cpp import (
     quantise_file,
     start_llama_server,
 )
-from sentifactory.publishing.gguf.taught_files import Turns, read_turns, write_taught_files
+from sentifactory.publishing.gguf.taught_files import QUOTES, Turns, read_turns, write_taught_files
 from sentifactory.publishing.hub.licences import find_base
 from sentifactory.records import Prediction, Review
-from sentifactory.system.atomic import explain_os_errors, refuse_overwriting_inputs, replace_directory, write_text
+from sentifactory.system.atomic import explain_os_errors, refuse_overwriting_inputs, replace_directory
 from sentifactory.system.command_line import write_command
 from sentifactory.system.extras import require_packages
 from sentifactory.system.progress import say, show_progress
 from sentifactory.task.task import Task
 from sentifactory.task.task_choice import choose_task
 
-# By precision.
+_KIND = "gguf"
+# By precision, the widest first.
 LIMITS = {
     "f16": ParityLimits(flips=0.01, difference=0.005),
     "q8_0": ParityLimits(flips=0.01, difference=0.02),
@@ -65,7 +66,6 @@ LIMITS = {
 _MADE_BY_LLAMA_CPP = {"q4_k_m": 1.07}
 _TOKENIZER_BYTES = 16_000_000
 _SPARE_TOKENS = 64
-_NOTICE = "NOTICE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,8 @@ def export_gguf(options: ExportOptions) -> dict[str, Any]:
     reviews = take_sample(everything, options.max_samples, options.seed)
     expected = _ask_checkpoint(options.model, chosen.task, reviews)
     source_weights = hash_weights(options.model)
-    with replace_directory(options.output_dir, partial(refuse_foreign_folder, proof_name=EXPORT_NAME)) as place:
+    check_folder = partial(refuse_foreign_folder, proof_name=EXPORT_NAME, kind=_KIND)
+    with replace_directory(options.output_dir, check_folder) as place:
         file = place / f"model-{options.quantise}.gguf"
         _write_file(options, decoder, planned, expected, llama_cpp, file)
         n_longest = max(map(len, expected.prompts)) + _SPARE_TOKENS
@@ -158,11 +159,11 @@ def export_gguf(options: ExportOptions) -> dict[str, Any]:
         parity.refuse_beyond_limits(
             str(options.model),
             f"The model as {options.quantise}",
-            "export with more bits (--quantise q8_0 or f16), or raise --max_flips and --max_difference",
+            _advise_precision(options.quantise),
         )
         proof = {
             "version": EXPORT_VERSION,
-            "kind": "gguf",
+            "kind": _KIND,
             "dtype": options.quantise,
             "source": str(options.model),
             "source_weights": source_weights,
@@ -176,7 +177,9 @@ def export_gguf(options: ExportOptions) -> dict[str, Any]:
             "reviews_per_s": reviews_per_s,
         }
         copy_evidence(options.model, place, chosen.task, proof)
-        write_taught_files(place, file.name, expected.turns, chosen.task, _write_terms(options.model, place))
+        n_ctx = read_settings(decoder).max_position_embeddings
+        terms = _write_terms(options.model, place)
+        write_taught_files(place, file.name, expected.turns, chosen.task, n_ctx, terms)
     say(f"{options.output_dir} is ready")
     return proof
 
@@ -206,8 +209,9 @@ def check_options(options: ExportOptions) -> tuple[DecoderFolder, LlamaCpp, list
         )
     check_model(str(options.model))
     refuse_overwriting_inputs([options.output_dir], [options.model, options.val_path, options.task], "--output_dir")
-    refuse_foreign_folder(options.output_dir, EXPORT_NAME)
+    refuse_foreign_folder(options.output_dir, EXPORT_NAME, _KIND)
     decoder = read_decoder(options.model)
+    read_settings(decoder)
     require_packages("gguf")
     llama_cpp = find_llama_cpp(options.llama_cpp)
     is_made = options.quantise in _MADE_BY_LLAMA_CPP
@@ -332,12 +336,22 @@ def ask_server(server: LlamaServer, expected: Expected, task: Task) -> list[Pred
     return found
 
 
+def _advise_precision(quantise: str) -> str:
+    """Return what to do about an export in a precision that answers differently."""
+    wider = list(LIMITS)[: list(LIMITS).index(quantise)]
+    advice = "raise --max_flips and --max_difference"
+    return f"export with more bits (--quantise {' or '.join(wider)}), or {advice}" if wider else advice
+
+
 def _write_terms(model: Path, place: Path) -> str:
-    """Write the notice that the terms ask for where no file has it; return the text of all terms in the folder."""
+    """Write the notice that the terms ask for where no file has it; return the terms that a Modelfile can quote."""
     base = find_base(str(model))
-    if base.notice and not list_notices(place):
-        write_text(place / _NOTICE, f"{base.notice}\nThe weights in this folder were modified by fine-tuning.\n")
-    texts = [path.read_text(encoding="utf-8", errors="replace") for path in list_notices(place)]
+    if base.notice:
+        add_notice(place, base.notice)
+    texts = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in list_notices(place)}
     if not texts:
         say("No file with the terms of the model was found: add that of the base model before you pass the folder on")
-    return "\n\n".join(texts)
+    for name in [name for name, text in texts.items() if QUOTES in text]:
+        say(f"The Modelfile cannot quote {name}, which contains {QUOTES}: pass the file on with the model")
+        del texts[name]
+    return "\n\n".join(texts.values())

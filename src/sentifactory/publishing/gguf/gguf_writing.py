@@ -21,7 +21,9 @@ import numpy as np
 
 from sentifactory.errors import ConfigError
 from sentifactory.models.decoder_folder import DecoderFolder
+from sentifactory.models.folder_checks import describe_load_error, is_load_error
 from sentifactory.publishing.gguf.gguf_vocabulary import Vocabulary, read_vocabulary
+from sentifactory.system.json_text import read_json_object
 from sentifactory.system.progress import show_progress
 
 # llama.cpp's name of each architecture, by `model_type`.
@@ -29,6 +31,12 @@ ARCHITECTURES = {"gemma3_text": "gemma3", "llama": "llama", "qwen2": "qwen2", "q
 # llama.cpp takes every sixth layer of Gemma 3 for one of full attention where the file does not say it.
 _USUAL_PERIOD = 6
 _ROPE_TYPES = ("default", "linear", "llama3")
+_COUNTS = (
+    "vocab_size", "max_position_embeddings", "hidden_size", "num_hidden_layers", "intermediate_size",
+    "num_attention_heads", "num_key_value_heads",
+)  # fmt: skip
+_OPTIONAL_COUNTS = ("head_dim", "sliding_window")
+_END = "eos_token_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,46 @@ class PlannedTensor:
     shape: tuple[int, ...]
     kind: Any
     size_bytes: int
+
+
+def read_settings(decoder: DecoderFolder) -> Any:
+    """Return transformers' configuration of a checkpoint, whose numbers a GGUF file can hold.
+
+    Raises:
+        ConfigError: naming the number that it cannot hold.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(decoder.path, trust_remote_code=False)
+    except Exception as error:
+        if not is_load_error(error):
+            raise
+        raise _describe_bad_setting(decoder, f"config.json cannot be used: {describe_load_error(error)}") from error
+    counts = {name: getattr(config, name) for name in _COUNTS}
+    counts |= {name: value for name in _OPTIONAL_COUNTS if (value := getattr(config, name, None)) is not None}
+    for name, value in counts.items():
+        if type(value) is not int or not 0 < value < 1 << 32:
+            raise _describe_bad_setting(decoder, f"config.json has {name} {value!r}", "an integer of 32 bits")
+    own = (read_json_object(decoder.path / "generation_config.json") or {}).get(_END)
+    stated = decoder.config.get(_END) if own is None else own
+    ends = stated if isinstance(stated, list) else [] if stated is None else [stated]
+    for end in ends:
+        if type(end) is not int or not 0 <= end < config.vocab_size:
+            raise _describe_bad_setting(
+                decoder, f"{_END} is {stated!r}", f"ids of tokens, from 0 to {config.vocab_size - 1}"
+            )
+    return config
+
+
+def _describe_bad_setting(decoder: DecoderFolder, what: str, expected: str = "") -> ConfigError:
+    return ConfigError(
+        what,
+        where=str(decoder.path),
+        expected=expected,
+        next_step="take config.json and generation_config.json from the model that this one was tuned from",
+        code="model-unsupported",
+    )
 
 
 def plan_tensors(decoder: DecoderFolder, precision: str) -> list[PlannedTensor]:
@@ -136,9 +184,8 @@ def write_gguf(
         OSError: when the file cannot be written.
     """
     import gguf
-    from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(decoder.path, trust_remote_code=False)
+    config = read_settings(decoder)
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[_find_architecture(decoder)])
     try:
         _add_facts(writer, facts, {tensor.kind for tensor in planned})

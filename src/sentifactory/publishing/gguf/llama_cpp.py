@@ -35,7 +35,9 @@ MINIMUM_BUILD = 5440
 # "version: 0.5.0 (build 11434, commit abc)", and before it had such versions "version: 11434 (abc)".
 _BUILD = re.compile(r"version: (?:[\d.]+ \(build )?(\d+)[ ,]")
 _READY_S = 300.0
-_ASK_S = 120.0
+_HEALTH_S = 10.0
+# The process is watched besides: a prompt of a large model takes minutes on a CPU.
+_ASK_S = 1800.0
 # Listed log-probabilities: the labels of a tuned model are among the first; a list of all takes megabytes and seconds.
 _TOP, _ALL = 40, 10**7
 _FORCE = 1e6
@@ -80,7 +82,15 @@ def find_llama_cpp(folder: Path | None) -> LlamaCpp:
         found = LlamaCpp(f"{PACKAGE} {version}", build, (sys.executable, serve_file.__file__), quantiser)
     else:
         found = _find_program(folder, path, quantiser)
-    if found.build is None or 0 < found.build < MINIMUM_BUILD:
+    if found.build is None:
+        raise ConfigError(
+            f"This llama.cpp does not run, or does not state its version: {found.name}",
+            where="" if folder is None else str(folder),
+            expected=f"a llama-server that prints its version, build {MINIMUM_BUILD} or newer",
+            next_step="start `llama-server --version` by hand and mend what it reports, or install llama.cpp anew",
+            code="llama-cpp-failed",
+        )
+    if 0 < found.build < MINIMUM_BUILD:
         raise ConfigError(
             f"This llama.cpp is too old: {found.name}",
             where="" if folder is None else str(folder),
@@ -110,7 +120,12 @@ def _find_program(folder: Path | None, path: str | None, quantiser: str | None) 
         words = str(error)
     found = _BUILD.search(words)
     build = int(found[1]) if found else None
-    return LlamaCpp(f"{program}, {f'build {build}' if found else words[:60]}", build, (program,), quantiser)
+    return LlamaCpp(f"{program}, {f'build {build}' if found else _find_line(words)}", build, (program,), quantiser)
+
+
+def _find_line(words: str) -> str:
+    """Return the first line of what a program has printed, at most 200 characters."""
+    return next((line.strip() for line in words.splitlines() if line.strip()), "it prints nothing")[:200]
 
 
 def quantise_file(quantiser: str, source: Path, target: Path, kind: str) -> None:
@@ -193,13 +208,26 @@ class LlamaServer:
 
         try:
             response = self._client.post(path, json=body)
-            response.raise_for_status()
+            if response.is_error:
+                raise EngineError(
+                    f"llama.cpp's server refuses a request (HTTP {response.status_code}): {_read_message(response)}",
+                    where=path,
+                    code="server-answer",
+                )
             return response.json()
         except (httpx.HTTPError, ValueError) as error:
             self._process.check_alive("while it was asked")
             raise EngineError(
                 f"llama.cpp's server does not answer ({error})", where=path, code="server-answer"
             ) from error
+
+
+def _read_message(response: httpx.Response) -> str:
+    """Return the message of an error, which llama.cpp sends as JSON; the text of any other."""
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return response.text[:200]
 
 
 @contextmanager
@@ -218,7 +246,7 @@ def start_llama_server(llama_cpp: LlamaCpp, file: Path, n_ctx: int) -> Iterator[
 
             def is_ready() -> bool:
                 try:
-                    return client.get("/health").status_code == httpx.codes.OK
+                    return client.get("/health", timeout=_HEALTH_S).status_code == httpx.codes.OK
                 except httpx.TransportError:
                     return False
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from sentifactory.engines.local.onnx_engine import EXPORT_NAME as ONNX_EXPORT_NAME
 from sentifactory.engines.local.onnx_engine import is_export, read_export
 from sentifactory.metrics.calibration import CALIBRATION_NAME
+from sentifactory.models.notices import add_notice
 from sentifactory.publishing.export.parity import EXPORT_NAME
 from sentifactory.publishing.hub.confusion_picture import PICTURE_NAME, draw_confusion
 from sentifactory.publishing.hub.evidence import Evidence
@@ -29,7 +30,6 @@ from sentifactory.task.model_folder import write_model_task
 from sentifactory.training.run.run_card import CARD_NAME
 
 EVALUATION_NAME = "evaluation.json"
-NOTICE_NAME = "NOTICE"
 # Entries of the run card that are private or of no use to a reader.
 _PRIVATE_CARD_KEYS = frozenset({"git", "error", "recipe_file", "continued_from"})
 
@@ -72,10 +72,8 @@ def _write_evidence(evidence: Evidence, terms: Terms, request: CardRequest, plac
         write_json(place / ONNX_EXPORT_NAME, redact_paths(read_export(evidence.folder)))
     elif evidence.export is not None:
         write_json(place / EXPORT_NAME, redact_paths(evidence.export))
-    if terms.base.notice and not (place / NOTICE_NAME).exists():
-        write_text(
-            place / NOTICE_NAME, f"{terms.base.notice}\nThe weights in this folder were modified by fine-tuning.\n"
-        )
+    if terms.base.notice:
+        add_notice(place, terms.base.notice)
     if (task := evidence.read_task()) is not None:
         write_model_task(task, place)
     if evidence.report is not None:

@@ -32,6 +32,7 @@ from sentifactory.engines.registry import check_model
 from sentifactory.errors import ConfigError, DataError
 from sentifactory.evaluation.scoring.review_sets import describe_file
 from sentifactory.models.classifiers import find_max_length, load_classifier
+from sentifactory.models.notices import leads_outside
 from sentifactory.models.weights import hash_weights
 from sentifactory.publishing.export.parity import (
     FLOAT32_LIMITS,
@@ -162,7 +163,7 @@ def write_float32(options: ExportOptions, task: Task, folder: Path) -> dict[str,
         write_graph(loaded.model, folder, options.opset)
     write_model_task(task, folder)
     card = Path(options.checkpoint) / CARD_NAME
-    if card.is_file():  # the leak check needs to know the training data
+    if card.is_file() and not leads_outside(card):  # the leak check needs to know the training data
         shutil.copyfile(card, folder / CARD_NAME)
     facts = {
         "format_version": FORMAT_VERSION,

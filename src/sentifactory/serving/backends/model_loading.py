@@ -16,6 +16,7 @@ from sentifactory.engines.registry import build_engine, check_engine, is_address
 from sentifactory.engines.vllm.start_vllm import VllmOptions
 from sentifactory.engines.vllm.vllm_install import choose_language_engine
 from sentifactory.errors import ConfigError
+from sentifactory.models.first_base import has_tuning_record
 from sentifactory.serving.backends.backend import Backend
 from sentifactory.serving.backends.batching import BatchingBackend
 from sentifactory.serving.service_settings import Limits
@@ -50,6 +51,17 @@ class ModelChoice:
     def engine_kind(self) -> str:
         """Name or address of the engine."""
         return self.vllm_url or self.kind or choose_kind(self.model)
+
+    @property
+    def is_tuned(self) -> bool | None:
+        """Whether the model was trained for a task; None for a model whose folder is not on this machine."""
+        if self.engine_kind == TFIDF:
+            return True
+        folder = Path(self.model).expanduser()
+        if not folder.is_dir():
+            return None
+        _, classifiers = split_by_prompt([(self.engine_kind, self.model)])
+        return bool(classifiers) or has_tuning_record(folder)
 
     def identify(self, task: Task) -> dict[str, Any]:
         """Return all that determines the answers of `open_engine`'s engine; see `engines.model_identity`."""

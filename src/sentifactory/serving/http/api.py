@@ -96,8 +96,9 @@ def add_routes(app: "FastAPI", service: PredictionService, *, has_key: bool) -> 
 
     async def get_health(request: Request) -> dict[str, Any]:
         formatter = service.formatter
-        names = {"model": formatter.model, "task": formatter.task.name} if request.scope[IS_AUTHENTICATED] else {}
-        return {"live": True, "ready": service.backend.is_ready(), **names}
+        about = {"model": formatter.model, "task": formatter.task.name, "tuned": service.is_tuned}
+        shown = about if request.scope[IS_AUTHENTICATED] else {}
+        return {"live": True, "ready": service.backend.is_ready(), **shown}
 
     async def get_ready(request: Request) -> dict[str, Any]:
         service.check_ready()

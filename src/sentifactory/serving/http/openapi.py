@@ -77,6 +77,11 @@ def describe_routes(task: Task, limits: Limits, *, has_key: bool) -> dict[str, d
         ready: bool
         model: str = Field("", description="only for clients that have the key")
         task: str = Field("", description="task of the model; only for clients that have the key")
+        tuned: bool | None = Field(
+            None,
+            description="whether the model was trained for a task: one that was not guesses; null where that is "
+            "unknown; only for clients that have the key",
+        )
 
     items = {
         "description": 'a string or {"text": "..."}; anything else gets an error in its place',

@@ -33,9 +33,13 @@ class PredictionService:
         backend: answers reviews.
         formatter: turns predictions into JSON.
         limits: of sizes, times and numbers.
+        is_tuned: whether the model was trained for a task; None where that is unknown.
     """
 
-    def __init__(self, backend: Backend, formatter: AnswerFormatter, limits: Limits) -> None:
+    def __init__(
+        self, backend: Backend, formatter: AnswerFormatter, limits: Limits, *, is_tuned: bool | None = None
+    ) -> None:
+        self.is_tuned = is_tuned
         self.backend = backend
         self.formatter = formatter
         self.limits = limits

@@ -55,6 +55,12 @@ def run_service(options: ServeOptions, echo: Callable[[str], None]) -> None:
     options.choice.check()
     task = options.choice.find_task(options.task).announce().task
     formatter = build_formatter(options.choice.model, task, options.threshold, options.name)
+    is_tuned = options.choice.is_tuned
+    if is_tuned is False:
+        say(
+            f"WARNING: {options.choice.model} contains no record of a training. A language model that was not tuned "
+            "guesses, and its probabilities do not show it: train it, and serve the tuned one."
+        )
     if access.is_open:
         say(
             f"WARNING: everybody who reaches {access.host}:{access.port} may use this service. "
@@ -78,7 +84,7 @@ def run_service(options: ServeOptions, echo: Callable[[str], None]) -> None:
         )
         if engine is not None:
             stack.enter_context(engine)
-        service = PredictionService(backend, formatter, limits)
+        service = PredictionService(backend, formatter, limits, is_tuned=is_tuned)
         port = bound.getsockname()[1]
 
         def announce() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from sentifactory.errors import ConfigError
 from sentifactory.system.file_lock import lacks_locks, lock_file
+from sentifactory.system.hardware import read_available_memory
 from sentifactory.system.ranks import count_local_ranks
 from sentifactory.training.acceleration.cache_storage import FileStorage, MemoryStorage, Storage, name_lock
 
@@ -142,7 +143,7 @@ def open_storage(find_name: Callable[[], str], needed_bytes: int, limit_bytes: i
         reason = "another run is removing the file"
     except OSError as error:
         reason = f"the file system of {folder} has no locks" if lacks_locks(error) else f"{folder} cannot be written"
-    held_bytes = min(limit_bytes, _read_free_memory() // 4) // count_local_ranks()
+    held_bytes = min(limit_bytes, (read_available_memory() or _GIB) // 4) // count_local_ranks()
     return MemoryStorage(held_bytes), f"in memory, as {reason}{share}"
 
 
@@ -162,10 +163,3 @@ def _remove_oldest(folder: Path, own: Path, limit_bytes: int) -> None:
             total -= path.stat().st_size
             name_lock(path).unlink(missing_ok=True)
             path.unlink()
-
-
-def _read_free_memory() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return _GIB

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.corpus.splitting.balance import CLASS_WEIGHTS
+from sentifactory.models.weights import share_weights
 from sentifactory.system.progress import say
 from sentifactory.system.ranks import is_main_process
 from sentifactory.training.acceleration.answer_logits import WHOLE_ANSWER
@@ -199,3 +200,5 @@ def _run(
         if "warning" in card:
             sys.stdout.write(f"{card['warning']}\n")  # stdout is the log here
         run_exp(dict(settings), callbacks=callbacks)
+        if is_main_process():
+            share_weights(output_dir)

@@ -30,7 +30,7 @@ def train_on_ray(recipe: Recipe, overrides: Sequence[str], options: Mapping[str,
         options: of `train_recipe`.
 
     Raises:
-        ConfigError: when Ray is missing or has too few devices.
+        ConfigError: when Ray is missing, has too few devices, or has no cluster.
         SentiFactoryError: that a process raised.
     """
     from llamafactory.extras.packages import is_ray_available
@@ -58,6 +58,14 @@ def train_on_ray(recipe: Recipe, overrides: Sequence[str], options: Mapping[str,
     except ValueError as error:
         raise ConfigError(str(error).rstrip("."), where="ray_num_workers", next_step="lower it") from error
     except Exception as error:
+        if isinstance(error, ConnectionError) and not tuner.ray.is_initialized():
+            raise ConfigError(
+                "There is no Ray cluster to join",
+                where="ray_init_kwargs",
+                expected="a running cluster, or address: local for this machine alone",
+                next_step="run `ray start --head`, and `ray start --address=<first machine>:6379` on the others",
+                code="ray-cluster",
+            ) from error
         if isinstance(cause := getattr(error, "cause", None), SentiFactoryError):
             raise cause from error
         raise

@@ -17,6 +17,7 @@ from typing import Any
 
 from sentifactory.errors import ConfigError
 from sentifactory.models.complete_folder import list_checkpoints
+from sentifactory.models.weights import share_weights
 from sentifactory.system.progress import say
 from sentifactory.system.ranks import has_launcher
 from sentifactory.system.stop_signals import StoppedError, StopRequests, end_by, note_kept
@@ -137,6 +138,7 @@ class CheckpointCallback(BaseCallback):
                 is_epoch_over = float(state.epoch or 0).is_integer()
                 start = _read_generator() if is_epoch_over else self._epoch_start
                 self._write_task(folder)
+                share_weights(folder)
                 mark_complete(folder, self._fingerprint, order_generator=start)
                 remove_older(Path(args.output_dir), self._limit, state.best_model_checkpoint)
                 note_kept(args.output_dir, folder.name)
