@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentifactory.engines.openai.request_errors import read_message
 from sentifactory.engines.vllm.server_process import HOST, ServerProcess, choose_port
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.publishing.gguf import serve_file
@@ -210,7 +211,7 @@ class LlamaServer:
             response = self._client.post(path, json=body)
             if response.is_error:
                 raise EngineError(
-                    f"llama.cpp's server refuses a request (HTTP {response.status_code}): {_read_message(response)}",
+                    f"llama.cpp's server refuses a request (HTTP {response.status_code}): {read_message(response)}",
                     where=path,
                     code="server-answer",
                 )
@@ -220,14 +221,6 @@ class LlamaServer:
             raise EngineError(
                 f"llama.cpp's server does not answer ({error})", where=path, code="server-answer"
             ) from error
-
-
-def _read_message(response: httpx.Response) -> str:
-    """Return the message of an error, which llama.cpp sends as JSON; the text of any other."""
-    try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, LookupError, TypeError):
-        return response.text[:200]
 
 
 @contextmanager
