@@ -28,13 +28,12 @@ def write_small_gguf(checkpoint: Path) -> Path:
     from transformers import AutoTokenizer
 
     from sentifactory.models.decoder_folder import read_decoder
-    from sentifactory.publishing.gguf.gguf_writing import FileFacts, plan_tensors, write_gguf
+    from sentifactory.publishing.gguf.gguf_writing import FileFacts, plan_gguf, write_gguf
 
-    decoder = read_decoder(checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    ends = [tokenizer.eos_token_id]
+    plan = plan_gguf(read_decoder(checkpoint), "f16")
     file = checkpoint / "model-f16.gguf"
-    write_gguf(decoder, tokenizer, ends, plan_tensors(decoder, "f16"), file, FileFacts(checkpoint.name, ""))
+    write_gguf(plan, tokenizer, [tokenizer.eos_token_id], file, FileFacts(checkpoint.name, ""))
     return file
 
 

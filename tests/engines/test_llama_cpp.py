@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from three_words import THREE_WORDS
 from tiny_gguf import HAS_LLAMA_CPP, N_CONTEXT, WITHOUT_LLAMA_CPP, serve_gguf, write_small_gguf
 
 from sentifactory.engines.local.transformers_engine import TransformersEngine
@@ -23,13 +24,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not HAS_LLAMA_CPP, reason=WIT
 TAUGHT = {"很好，房间干净，值得购买": 1, "太差了，再也不来": 0}
 N_STEPS = 120
 ROUNDING = 0.01  # llama.cpp keeps keys and values in float16
-THREE_WORDS = Task(
-    name="three_words",
-    labels=("positive", "negative", "neutral"),
-    answer_key="情感",
-    answer_values=("好评", "负面的", "一般"),
-    prompt_template="评论：{text}",
-)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fake_openai_server import Behaviour, next_logprobs, serve_fake
+from three_words import THREE_WORDS
 
 from sentifactory import cli
 from sentifactory.engines.openai import connection
@@ -21,13 +22,6 @@ from sentifactory.task.task import BINARY_SENTIMENT, Task
 
 Fake = tuple[Behaviour, str]
 
-THREE_WORDS = Task(
-    name="three_words",
-    labels=("positive", "negative", "neutral"),
-    answer_key="情感",
-    answer_values=("好评", "负面的", "一般"),
-    prompt_template="评论：{text}",
-)
 PARTS = {  # what all answers begin with, and what is each label's own
     BINARY_SENTIMENT: ('{"sentiment": ', ("0", "1")),
     THREE_WORDS: ('{"情感": "', ("好评", "负面的", "一般")),

@@ -8,6 +8,7 @@ import math
 
 import pytest
 from fake_openai_server import Behaviour, next_logprobs
+from three_words import THREE_WORDS
 
 from sentifactory.engines.openai import connection
 from sentifactory.engines.openai.openai_engine import OpenAiEngine
@@ -17,13 +18,6 @@ from sentifactory.task.task import BINARY_SENTIMENT, Task
 
 Fake = tuple[Behaviour, str]
 
-THREE_WORDS = Task(
-    name="three_words",
-    labels=("positive", "negative", "neutral"),
-    answer_key="情感",
-    answer_values=("好评", "负面的", "一般"),
-    prompt_template="评论：{text}",
-)
 # One label is the beginning of another: only what follows it says that it is over.
 NESTED_WORDS = Task("nested", ("good", "review"), "k", ("好", "好评"), "评论：{text}")
 

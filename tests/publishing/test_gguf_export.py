@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tiny_models import link_model
 from typer.testing import CliRunner
@@ -171,9 +172,15 @@ def test_the_folder_has_the_turns_the_grammar_the_evidence_and_the_terms(
     assert schema["properties"][three.answer_key] == {"enum": list(three.answer_values)}
     answers = {three.render_answer(label) for label in range(len(three.labels))}
     with start_llama_server(find_llama_cpp(None), target / "model-f16.gguf", 512) as server:
-        prompt = server.render(three.render_messages("很好"))
-        assert server.complete(prompt, (target / "answer.gbnf").read_text(encoding="utf-8"), 32) in answers
-        assert server.complete(prompt, "", 4) not in answers, "the weights are random: the grammar made the answer"
+        body = {"prompt": server.render(three.render_messages("很好")), "n_predict": 32, "temperature": 0}
+
+        def complete(grammar: str) -> str:
+            asked = body | {"grammar": grammar}
+            response = httpx.post(f"{server.address}/completion", json=asked, timeout=60, trust_env=False)
+            return str(response.json()["content"])
+
+        assert complete((target / "answer.gbnf").read_text(encoding="utf-8")) in answers
+        assert complete("") not in answers, "the weights are random: the grammar made the answer"
 
 
 @pytest.mark.slow
@@ -185,7 +192,7 @@ def test_a_file_that_is_wrong_is_refused_and_leaves_nothing(
 
     def write_half(*arguments: Any) -> None:
         write(*arguments)
-        file = arguments[4]
+        file = arguments[3]
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
     if fault == "weights":  # without what is added to Gemma's norms
@@ -331,8 +338,6 @@ def test_only_wider_precisions_are_advised() -> None:
 
 
 def test_the_message_of_a_server_that_refuses_is_shown() -> None:
-    import httpx
-
     def refuse(request: httpx.Request) -> httpx.Response:
         return httpx.Response(400, json={"error": {"message": "the prompt is too long"}})
 

@@ -18,15 +18,11 @@ from typing import Any
 
 from sentifactory.corpus.dataset.dataset_files import read_labelled
 from sentifactory.corpus.splitting.sampling import take_sample
-from sentifactory.engines.answer_tokens import AnswerTree, count_common, read_scores
-from sentifactory.engines.local.transformers_engine import (
-    TransformersEngine,
-    tokenize_answers,
-    tokenize_prompt,
-)
+from sentifactory.engines.answer_tokens import count_common
+from sentifactory.engines.local.transformers_engine import TransformersEngine, tokenize_prompt
 from sentifactory.engines.registry import check_model
 from sentifactory.errors import ConfigError, EngineError
-from sentifactory.models.decoder_folder import DecoderFolder, read_decoder
+from sentifactory.models.decoder_folder import read_decoder
 from sentifactory.models.notices import add_notice, list_notices
 from sentifactory.models.weights import ADAPTER_CONFIG, hash_weights
 from sentifactory.publishing.export.model_export import EXPORT_VERSION, copy_evidence
@@ -37,7 +33,7 @@ from sentifactory.publishing.export.parity import (
     compare_answers,
     refuse_foreign_folder,
 )
-from sentifactory.publishing.gguf.gguf_writing import FileFacts, PlannedTensor, plan_tensors, read_settings, write_gguf
+from sentifactory.publishing.gguf.gguf_writing import FileFacts, FilePlan, plan_gguf, write_gguf
 from sentifactory.publishing.gguf.llama_cpp import (
     LlamaCpp,
     LlamaServer,
@@ -115,7 +111,6 @@ class Expected:
         messages: (n,) the chat messages about each.
         prompts: (n,) the token ids of each prompt.
         answers: (n,) the checkpoint's answers.
-        tree: of the answers' tokens.
         turns: around every prompt.
         ends: ids of the tokens that end an answer.
         tokenizer: of transformers.
@@ -125,7 +120,6 @@ class Expected:
     messages: Sequence[list[dict[str, str]]]
     prompts: Sequence[list[int]]
     answers: Sequence[Prediction]
-    tree: AnswerTree
     turns: Turns
     ends: Sequence[int]
     tokenizer: Any
@@ -139,7 +133,7 @@ def export_gguf(options: ExportOptions) -> dict[str, Any]:
         DataError: when the validation reviews cannot be used.
         EngineError: when llama.cpp reads other tokens or answers differently; nothing is written.
     """
-    decoder, llama_cpp, planned = check_options(options)
+    plan, llama_cpp = check_options(options)
     chosen = choose_task(options.task, models=[options.model], data=[options.val_path]).announce()
     everything, _ = read_labelled(options.val_path, chosen.task)
     reviews = take_sample(everything, options.max_samples, options.seed)
@@ -148,12 +142,12 @@ def export_gguf(options: ExportOptions) -> dict[str, Any]:
     check_folder = partial(refuse_foreign_folder, proof_name=EXPORT_NAME, kind=_KIND)
     with replace_directory(options.output_dir, check_folder) as place:
         file = place / f"model-{options.quantise}.gguf"
-        _write_file(options, decoder, planned, expected, llama_cpp, file)
+        _write_file(options, plan, expected, llama_cpp, file)
         n_longest = max(map(len, expected.prompts)) + _SPARE_TOKENS
         with start_llama_server(llama_cpp, file, n_longest) as server:
             n_tokens = compare_tokens(server, expected, str(options.model))
             started = time.monotonic()
-            found = ask_server(server, expected, chosen.task)
+            found = server.predict(reviews, chosen.task)
             reviews_per_s = len(reviews) / (time.monotonic() - started)
         parity = compare_answers(reviews, expected.answers, found, options.limits)
         parity.refuse_beyond_limits(
@@ -177,15 +171,15 @@ def export_gguf(options: ExportOptions) -> dict[str, Any]:
             "reviews_per_s": reviews_per_s,
         }
         copy_evidence(options.model, place, chosen.task, proof)
-        n_ctx = read_settings(decoder).max_position_embeddings
         terms = _write_terms(options.model, place)
+        n_ctx = plan.config.max_position_embeddings
         write_taught_files(place, file.name, expected.turns, chosen.task, n_ctx, terms)
     say(f"{options.output_dir} is ready")
     return proof
 
 
-def check_options(options: ExportOptions) -> tuple[DecoderFolder, LlamaCpp, list[PlannedTensor]]:
-    """Check the options before a model is loaded; return the checkpoint, the llama.cpp and the tensors to write.
+def check_options(options: ExportOptions) -> tuple[FilePlan, LlamaCpp]:
+    """Check the options before a model is loaded; return what the file is made of, and the llama.cpp.
 
     Raises:
         ConfigError: for the first problem.
@@ -211,7 +205,6 @@ def check_options(options: ExportOptions) -> tuple[DecoderFolder, LlamaCpp, list
     refuse_overwriting_inputs([options.output_dir], [options.model, options.val_path, options.task], "--output_dir")
     refuse_foreign_folder(options.output_dir, EXPORT_NAME, _KIND)
     decoder = read_decoder(options.model)
-    read_settings(decoder)
     require_packages("gguf")
     llama_cpp = find_llama_cpp(options.llama_cpp)
     is_made = options.quantise in _MADE_BY_LLAMA_CPP
@@ -223,14 +216,13 @@ def check_options(options: ExportOptions) -> tuple[DecoderFolder, LlamaCpp, list
             next_step="install llama.cpp (Homebrew, conda-forge or its releases have it), or pass --quantise q8_0",
             code="llama-cpp-missing",
         )
-    planned = plan_tensors(decoder, "f16" if is_made else options.quantise)
-    _refuse_full_disk(options, planned)
-    return decoder, llama_cpp, planned
+    plan = plan_gguf(decoder, "f16" if is_made else options.quantise)
+    _refuse_full_disk(options, plan.size_bytes + _TOKENIZER_BYTES)
+    return plan, llama_cpp
 
 
-def _refuse_full_disk(options: ExportOptions, planned: Sequence[PlannedTensor]) -> None:
+def _refuse_full_disk(options: ExportOptions, needed: int) -> None:
     """Refuse an export that does not fit on the disk; an earlier one stays beside it until the new one is proven."""
-    needed = sum(tensor.size_bytes for tensor in planned) + _TOKENIZER_BYTES
     needed += int(_MADE_BY_LLAMA_CPP.get(options.quantise, 0) * needed / 2)
     place = options.output_dir.expanduser().absolute()
     with explain_os_errors(place):
@@ -255,31 +247,23 @@ def _ask_checkpoint(model: Path, task: Task, reviews: Sequence[Review]) -> Expec
         messages,
         [tokenize_prompt(tokenizer, turns) for turns in messages],
         answers,
-        tokenize_answers(tokenizer, task),
         read_turns(tokenizer, ends, str(model)),
         ends,
         tokenizer,
     )
 
 
-def _write_file(
-    options: ExportOptions,
-    decoder: DecoderFolder,
-    planned: Sequence[PlannedTensor],
-    expected: Expected,
-    llama_cpp: LlamaCpp,
-    file: Path,
-) -> None:
+def _write_file(options: ExportOptions, plan: FilePlan, expected: Expected, llama_cpp: LlamaCpp, file: Path) -> None:
     base = find_base(str(options.model))
     name = options.model.resolve().name
     changed = f"{name}: tuned{f' from {base.hub_id}' if base.hub_id else ''}, and converted to GGUF by SentiFactory"
     facts = FileFacts(name, changed, base.hub_id, base.licence, base.link)
     if options.quantise not in _MADE_BY_LLAMA_CPP:
-        write_gguf(decoder, expected.tokenizer, expected.ends, planned, file, facts)
+        write_gguf(plan, expected.tokenizer, expected.ends, file, facts)
         return
     assert llama_cpp.quantiser is not None  # noqa: S101 - `check_options` has refused it
     whole = file.with_name("whole.gguf")
-    write_gguf(decoder, expected.tokenizer, expected.ends, planned, whole, facts)
+    write_gguf(plan, expected.tokenizer, expected.ends, whole, facts)
     quantise_file(llama_cpp.quantiser, whole, file, options.quantise)
     whole.unlink()
 
@@ -314,26 +298,6 @@ def compare_tokens(server: LlamaServer, expected: Expected, where: str) -> int:
             code="parity-tokens",
         )
     return sum(map(len, expected.prompts))
-
-
-def ask_server(server: LlamaServer, expected: Expected, task: Task) -> list[Prediction]:
-    """Return llama.cpp's answers to the reviews that the checkpoint has answered, from the same tokens.
-
-    Raises:
-        EngineError: when the server does not answer.
-    """
-    found = []
-    with show_progress("Asking llama.cpp", total=len(expected.prompts), unit="reviews") as progress:
-        for prompt, answer in zip(expected.prompts, expected.answers, strict=True):
-            started = time.monotonic()
-            scores: dict[tuple[tuple[int, ...], int], float] = {}
-            for path, tokens in expected.tree.forks.items() if answer.label is not None else ():
-                listed = server.read_scores([*prompt, *expected.tree.lead, *path], tokens, expected.tree.lead[-1])
-                scores |= {(path, token): value for token, value in listed.items()}
-            latency_s = time.monotonic() - started
-            found.append(read_scores(expected.tree, scores, task, "score", latency_s) if scores else Prediction(None))
-            progress.advance()
-    return found
 
 
 def _advise_precision(quantise: str) -> str:

@@ -79,7 +79,27 @@ class PlannedTensor:
     size_bytes: int
 
 
-def read_settings(decoder: DecoderFolder) -> Any:
+@dataclass(frozen=True, slots=True)
+class FilePlan:
+    """What a new file is made of.
+
+    Attributes:
+        decoder: the checkpoint.
+        config: transformers' configuration of it.
+        tensors: of the new file.
+    """
+
+    decoder: DecoderFolder
+    config: Any
+    tensors: Sequence[PlannedTensor]
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all tensors."""
+        return sum(tensor.size_bytes for tensor in self.tensors)
+
+
+def _read_config(decoder: DecoderFolder) -> Any:
     """Return transformers' configuration of a checkpoint, whose numbers a GGUF file can hold.
 
     Raises:
@@ -119,8 +139,8 @@ def _describe_bad_setting(decoder: DecoderFolder, what: str, expected: str = "")
     )
 
 
-def plan_tensors(decoder: DecoderFolder, precision: str) -> list[PlannedTensor]:
-    """Return the tensors of the new file.
+def plan_gguf(decoder: DecoderFolder, precision: str) -> FilePlan:
+    """Return what the new file is made of.
 
     Vectors stay in float32, and so they do in every GGUF file. Q8_0 has blocks of 32 numbers of a row; a matrix whose
     rows are no multiple of it is stored in float16.
@@ -130,11 +150,12 @@ def plan_tensors(decoder: DecoderFolder, precision: str) -> list[PlannedTensor]:
         precision: `f16` or `q8_0`.
 
     Raises:
-        ConfigError: when a tensor has no place in the architecture.
+        ConfigError: when a number of its settings or a tensor has no place in the file.
     """
     import gguf
     from safetensors import safe_open
 
+    config = _read_config(decoder)
     names = gguf.get_tensor_name_map(_find_architecture(decoder), decoder.layers)
     wanted = gguf.GGMLQuantizationType[precision.upper()]
     block = gguf.GGML_QUANT_SIZES[wanted][0]
@@ -158,24 +179,16 @@ def plan_tensors(decoder: DecoderFolder, precision: str) -> list[PlannedTensor]:
                     kind = wanted if shape[-1] % block == 0 else gguf.GGMLQuantizationType.F16
                 size, n_bytes = gguf.GGML_QUANT_SIZES[kind]
                 planned.append(PlannedTensor(file, source, name, shape, kind, int(np.prod(shape)) // size * n_bytes))
-    return planned
+    return FilePlan(decoder, config, planned)
 
 
-def write_gguf(
-    decoder: DecoderFolder,
-    tokenizer: Any,
-    ends: Sequence[int],
-    planned: Sequence[PlannedTensor],
-    path: Path,
-    facts: FileFacts,
-) -> None:
+def write_gguf(plan: FilePlan, tokenizer: Any, ends: Sequence[int], path: Path, facts: FileFacts) -> None:
     """Write the file.
 
     Args:
-        decoder: the checkpoint.
+        plan: what it is made of.
         tokenizer: of transformers, with the chat template.
         ends: ids of the tokens that end a reply.
-        planned: its tensors, from `plan_tensors`.
         path: of the new file.
         facts: what it says of itself.
 
@@ -185,16 +198,16 @@ def write_gguf(
     """
     import gguf
 
-    config = read_settings(decoder)
-    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[_find_architecture(decoder)])
+    config, where = plan.config, str(plan.decoder.path)
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[_find_architecture(plan.decoder)])
     try:
-        _add_facts(writer, facts, {tensor.kind for tensor in planned})
-        _add_settings(writer, config, str(decoder.path))
-        _add_vocabulary(writer, tokenizer, ends, read_vocabulary(tokenizer, config.vocab_size, str(decoder.path)))
+        _add_facts(writer, facts, {tensor.kind for tensor in plan.tensors})
+        _add_settings(writer, config, where)
+        _add_vocabulary(writer, tokenizer, ends, read_vocabulary(tokenizer, config.vocab_size, where))
         factors = _compute_rope_factors(config)
         if factors is not None:
             writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
-        for tensor in planned:
+        for tensor in plan.tensors:
             shape = gguf.quant_shape_to_byte_shape(tensor.shape, tensor.kind)
             is_plain = tensor.kind in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
             writer.add_tensor_info(
@@ -209,7 +222,7 @@ def write_gguf(
         writer.write_ti_data_to_file()
         if factors is not None:
             writer.write_tensor_data(factors)
-        _write_tensors(writer, decoder, planned, config)
+        _write_tensors(writer, plan)
     finally:
         writer.close()
 
@@ -335,16 +348,16 @@ def _add_vocabulary(writer: Any, tokenizer: Any, ends: Sequence[int], vocabulary
     writer.add_chat_template(tokenizer.chat_template)
 
 
-def _write_tensors(writer: Any, decoder: DecoderFolder, planned: Sequence[PlannedTensor], config: Any) -> None:
+def _write_tensors(writer: Any, plan: FilePlan) -> None:
     from gguf.quants import quantize
     from safetensors import safe_open
 
-    with show_progress("Writing GGUF", total=len(planned), unit="tensors") as progress:
-        for file in dict.fromkeys(tensor.file for tensor in planned):
-            with safe_open(decoder.path / file, "pt") as stream:
-                for tensor in (one for one in planned if one.file == file):
+    with show_progress("Writing GGUF", total=len(plan.tensors), unit="tensors") as progress:
+        for file in dict.fromkeys(tensor.file for tensor in plan.tensors):
+            with safe_open(plan.decoder.path / file, "pt") as stream:
+                for tensor in (one for one in plan.tensors if one.file == file):
                     values = stream.get_tensor(tensor.source).float().numpy()
-                    values = _convert(values, tensor.source, config)
+                    values = _convert(values, tensor.source, plan.config)
                     writer.write_tensor_data(np.ascontiguousarray(quantize(values, tensor.kind)))
                     progress.advance()
 

@@ -1,4 +1,4 @@
-"""Finds a llama.cpp, starts its server with a GGUF file, and asks it for tokens and probabilities.
+"""Finds a llama.cpp, starts its server with a GGUF file, and asks it for tokens and answers.
 
 The package `xllamacpp` carries llama.cpp's server. A llama.cpp of the user's own is taken where its folder is named;
 it also has `llama-quantize`, which makes Q4_K_M and is in no package.
@@ -6,7 +6,6 @@ it also has `llama-quantize`, which makes Q4_K_M and is in no package.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
@@ -20,12 +19,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentifactory.engines.openai.connection import RetryPolicy
+from sentifactory.engines.openai.openai_engine import OpenAiEngine
 from sentifactory.engines.openai.request_errors import read_message
 from sentifactory.engines.vllm.server_process import HOST, ServerProcess, choose_port
 from sentifactory.errors import ConfigError, EngineError
 from sentifactory.publishing.gguf import serve_file
+from sentifactory.records import Prediction, Review
 from sentifactory.system.extras import describe_missing_package
 from sentifactory.system.progress import show_progress
+from sentifactory.task.task import Task
 
 if TYPE_CHECKING:
     import httpx
@@ -39,9 +42,6 @@ _READY_S = 300.0
 _HEALTH_S = 10.0
 # The process is watched besides: a prompt of a large model takes minutes on a CPU.
 _ASK_S = 1800.0
-# Listed log-probabilities: the labels of a tuned model are among the first; a list of all takes megabytes and seconds.
-_TOP, _ALL = 40, 10**7
-_FORCE = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +154,13 @@ class LlamaServer:
     Args:
         client: connected to it.
         process: of the server.
+
+    Attributes:
+        address: of the server.
     """
 
     def __init__(self, client: httpx.Client, process: ServerProcess) -> None:
+        self.address = str(client.base_url).rstrip("/")
         self._client = client
         self._process = process
 
@@ -173,36 +177,17 @@ class LlamaServer:
         body = {"content": prompt, "add_special": True, "parse_special": True}
         return [int(token) for token in self._post("/tokenize", body)["tokens"]]
 
-    def complete(self, prompt: str, grammar: str, n_tokens: int) -> str:
-        """Return what the model writes greedily after a prompt within a grammar; raises what `render` does."""
-        body = {"prompt": prompt, "grammar": grammar, "n_predict": n_tokens, "temperature": 0}
-        return str(self._post("/completion", body)["content"])
+    def predict(self, reviews: Sequence[Review], task: Task) -> list[Prediction]:
+        """Return the model's answers by `score`, as those who ask this server get them.
 
-    def read_scores(self, prompt: Sequence[int], tokens: Sequence[int], written: int) -> dict[int, float]:
-        """Return the log-probability of each token after a prompt of token ids; raises what `render` does.
-
-        Args:
-            prompt: token ids.
-            tokens: asked about.
-            written: what the server is made to write there: a token of whole characters, because it lists no
-                probabilities beside a part of one. Those that it lists are the model's all the same.
+        Raises:
+            EngineError: when the server does not answer.
         """
-        found = self._list_scores(prompt, written, _TOP)
-        for token in tokens:
-            if token not in found:
-                found |= self._list_scores(prompt, token, 1)
-        if any(token not in found for token in tokens):
-            found |= self._list_scores(prompt, written, _ALL)
-        return {token: found.get(token, math.nan) for token in tokens}
-
-    def _list_scores(self, prompt: Sequence[int], written: int, n_listed: int) -> dict[int, float]:
-        """Return the log-probabilities of the written token and the likeliest ones; {} for a part of a character."""
-        body = {"prompt": list(prompt), "n_predict": 1, "temperature": 0, "n_probs": n_listed, "cache_prompt": True}
-        reply = self._post("/completion", body | {"logit_bias": [[written, _FORCE]]})
-        entries = [
-            one for entry in reply.get("completion_probabilities", []) for one in (entry, *entry["top_logprobs"])
-        ]
-        return {int(one["id"]): math.nan if one["logprob"] is None else float(one["logprob"]) for one in entries}
+        watched = RetryPolicy(timeout_s=None, silence_s=_ASK_S, check_server=self._process.check_alive)
+        with OpenAiEngine(
+            self.address, None, task, name="llama.cpp", mode="score", concurrency=1, retry_policy=watched
+        ) as engine:
+            return engine.predict(reviews)
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         import httpx
