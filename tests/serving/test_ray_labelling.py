@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 def test_two_replicas_of_two_servers_label_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray_labelling, "BLOCK_TEXTS", 20)
+    monkeypatch.setattr(ray_labelling, "BATCH_TEXTS", 20)
     texts = [f"第{number}条" if number % 40 else " " for number in range(1, 121)]
     source = tmp_path / "in.csv"
     source.write_text("text\n" + "".join(f"{text}\n" for text in texts), encoding="utf-8")

@@ -12,6 +12,11 @@ pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 
+def test_what_is_asked_before_ray_starts_is_not_measured(tmp_path: Path) -> None:
+    found = measure_labelling(tmp_path, 40, 0.01, 1)
+    assert (found["texts_of_each"], found["asked_again"]) == ([40], 0)
+
+
 def test_a_server_that_dies_loses_nothing(tmp_path: Path) -> None:
     found = measure_labelling(tmp_path, 1200, 0.002, 2, fault=kill_server)
     assert (found["rows_in"], found["rows_out"], found["rows_wrong"]) == (1200, 1200, 0)

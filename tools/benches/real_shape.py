@@ -41,7 +41,7 @@ RECIPES = {
     "qlora": Path("examples/train_qlora/qwen2_5_coder_1_5b_qlora_bnb.yaml"),
 }
 # What differs from the recipes, so that two steps take minutes on a CPU.
-STEPS, ACCUMULATION = 2, 2
+STEPS, ACCUMULATION = 2, 1
 _OVERRIDES = {"lora": ("per_device_train_batch_size=2",)}
 GOAL = 0.15  # of the peak: how far the estimate may be off
 N_ASKED = 4

@@ -1,9 +1,10 @@
 """Measures `label --engine ray` over one and two servers, and over two of which one is slow, fails or dies.
 
 The servers are stubs with a fixed time for a text (`stub_server`), so that the figures are those of the labelling and
-not of a model. The time is that from the first to the last answer: the start of Ray is not in it. Every row has to be
-there once, in order, with the label that the stub gives to its text; what was answered twice, since a batch was asked
-again, is counted.
+not of a model. Stubs, clients and Ray share the processors of this machine: with a time far below a model's (some
+100 ms for a small one on two cores) these would be measured. The time is that from the first to the last answer: the
+start of Ray is not in it. Every row has to be there once, in order, with the label that the stub gives to its text;
+what was answered twice, since a batch was asked again, is counted.
 
 Example:
     python -m tools.service_bench.replicas
@@ -234,8 +235,8 @@ def write_replicas_table(report: Mapping[str, Any], language: str) -> str:
 
 
 def run(
-    n_rows: Annotated[int, typer.Option("--rows", min=10, help="Rows to label in each case.")] = 6000,
-    text_s: Annotated[float, typer.Option("--text_s", help="Seconds of a server for a text.")] = 0.01,
+    n_rows: Annotated[int, typer.Option("--rows", min=10, help="Rows to label in each case.")] = 2400,
+    text_s: Annotated[float, typer.Option("--text_s", help="Seconds of a server for a text.")] = 0.05,
     fails_s: Annotated[float, typer.Option("--fails_s", help="Seconds for which a failing server fails.")] = 60.0,
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Folder of the report.")] = Path("saves/bench"),
 ) -> None:

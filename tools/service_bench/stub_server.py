@@ -15,6 +15,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from sentifactory.engines.openai.classify_mode import PROBE_TEXT
 from sentifactory.task.task import BINARY_SENTIMENT
 from tools.service_bench.scripted_engine import script_answer
 
@@ -41,14 +42,18 @@ class StubServer(ThreadingHTTPServer):
         """Return the classification of a text when the device has come to it."""
         with self.device:
             time.sleep(self.text_s)
-            self.answered[text] += 1
-            self.times.append(time.time())
+            if text != PROBE_TEXT:
+                self.answered[text] += 1
+                self.times.append(time.time())
         prediction = script_answer(text, len(BINARY_SENTIMENT.labels))
         label = BINARY_SENTIMENT.labels[prediction.label or 0]
         return {"data": [{"label": label, "probs": prediction.probabilities}]}
 
     def describe(self) -> dict[str, Any]:
-        """Return how many texts were answered, how many of them again, and the times (s) of the first and the last."""
+        """Return how many texts were answered, how many of them again, and the times (s) of the first and the last.
+
+        What a client asks before its first text is not counted.
+        """
         again = sum(count - 1 for count in self.answered.values())
         ends = [self.times[0], self.times[-1]] if self.times else []
         return {"texts": len(self.answered), "again": again, "from_to": ends}

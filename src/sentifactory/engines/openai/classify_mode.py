@@ -17,6 +17,7 @@ from sentifactory.task.label_names import build_label_index, read_label_name
 from sentifactory.task.task import Task
 
 PATH = "/classify"
+PROBE_TEXT = "。"  # asked once, before any review
 # The server's tokenizer would read these as special tokens; with a space inside they are text.
 _CONTROL_WORDS = re.compile(r"([<＜\[])(/?(?:s|pad|unk|mask|cls|sep)[>＞\]])", re.IGNORECASE)
 
@@ -40,7 +41,7 @@ class ClassifyMode:
         Raises:
             EngineError: when it does not.
         """
-        await self.ask(connection, Review("。"))
+        await self.ask(connection, Review(PROBE_TEXT))
 
     async def ask(self, connection: Connection, review: Review) -> Prediction:
         """Return the prediction for one review; the server truncates one that is too long.

@@ -2,8 +2,8 @@
 
 A replica is an engine of its own (such as a vLLM process) or a client of one of several vLLM servers. Rows are
 streamed in order; when a replica dies, Ray restarts it and repeats the batch; while a server does not answer, its
-replica asks the others. Meanwhile the texts are in a folder next
-to the output, which all machines of a cluster must be able to read.
+replica asks the others. Meanwhile the texts are in a folder next to the output, which all machines of a cluster must
+be able to read.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from sentifactory.system.hardware import has_nvidia_gpu
 from sentifactory.system.progress import hide_progress
 from sentifactory.task.task import Task
 
-BATCH_TEXTS = 128  # per call of an engine
-BLOCK_TEXTS = 512  # per replica at a time; small enough to spread a small file over the replicas
+# Per call of an engine, and what Ray gives a replica at a time: at the end of a file the others wait for the last one.
+BATCH_TEXTS = 128
 SHARD_ROWS = 8192
-BLOCKS_IN_HAND = 2  # of a replica: with more, a slow one would still have work when the others have none
+BATCHES_IN_HAND = 2  # of a replica: with more, a slow one would still have work when the others have none
 # A server that has failed is asked again after so many seconds; where none has answered for longer, labelling ends.
 ASK_AGAIN_S = 30.0
 GIVE_UP_S = 300.0
@@ -202,13 +202,13 @@ class RayRowPredictor:
         context.enable_progress_bars = False
         is_client = bool(self._replicas.urls)
         counter = ray.remote(_Counter).options(num_cpus=0).remote()
-        texts = ray.data.read_parquet(shards).repartition(target_num_rows_per_block=BLOCK_TEXTS)
+        texts = ray.data.read_parquet(shards).repartition(target_num_rows_per_block=BATCH_TEXTS)
         answers = texts.map_batches(
             _Replica,
             fn_constructor_args=(self._replicas, counter),
             batch_size=BATCH_TEXTS,
             compute=ray.data.ActorPoolStrategy(
-                size=self._replicas.number, max_tasks_in_flight_per_actor=BLOCKS_IN_HAND
+                size=self._replicas.number, max_tasks_in_flight_per_actor=BATCHES_IN_HAND
             ),
             num_cpus=0 if is_client else 1,
             num_gpus=1 if has_nvidia_gpu() and not is_client else 0,
