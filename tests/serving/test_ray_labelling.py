@@ -11,7 +11,9 @@ from fake_openai_server import Behaviour, serve_fake
 from typer.testing import CliRunner
 
 from sentifactory.cli import build_app
+from sentifactory.errors import EngineError
 from sentifactory.serving.labelling import ray_labelling
+from sentifactory.serving.labelling.label_options import LabelRequest, run_labelling
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -44,3 +46,22 @@ def test_two_replicas_of_two_servers_label_in_order(tmp_path: Path, monkeypatch:
     names = {path.name for path in tmp_path.iterdir() if "cache" not in path.name}
     assert names == {"in.csv", *(f"{name}.csv{end}" for name in ("single", "ray") for end in ("", ".bad.jsonl"))}
     assert not ray.is_initialized()
+
+
+def test_the_engine_of_the_replicas_is_chosen_by_the_command(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine of a cluster has environment variables and installations of its own."""
+    kinds: list[str | None] = []
+
+    def note(replicas: ray_labelling.Replicas, out: Path) -> None:
+        kinds.append(replicas.choice.kind)
+        raise EngineError("noted")
+
+    monkeypatch.setattr(ray_labelling, "RayRowPredictor", note)
+    monkeypatch.setenv("SENTIFACTORY_VLLM", "none")
+    (tmp_path / "in.csv").write_text("text\n很好\n", encoding="utf-8")
+    request = LabelRequest(str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), str(model_folder), engine="ray")
+    with pytest.raises(EngineError, match="noted"):
+        run_labelling(request)
+    assert kinds == ["transformers"]

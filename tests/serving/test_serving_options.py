@@ -137,6 +137,7 @@ def test_an_untuned_model_is_reported_while_it_serves(model_folder: Path, monkey
         (["MODEL", "--engine", "transformers", "--vllm_dtype", "bfloat16"], "transformers cannot compute in bfloat16"),
         (["MODEL", "--engine", "vllm", "--vllm_dtype", "int4"], "one of auto, bfloat16, float16, float32"),
         (["MODEL", "--vllm_url", "http://127.0.0.1:1", "--vllm_dtype", "auto"], "without an address"),
+        (["MODEL", "--engine", "transformers", "--vllm_log", "vllm.log"], "starts no vLLM"),
         (["MODEL", "--max_queue", "0"], "queue_items is 0"),
         (["MODEL", "--max_queue", "10", "--max_list_items", "20"], "does not fit"),
         (["MODEL", "--batch_wait_ms", "-1"], "batch_wait_s"),

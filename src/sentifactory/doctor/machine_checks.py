@@ -91,7 +91,7 @@ def check_gpu() -> Finding:
         summary = "That of the Apple chip (MPS): recipes with use_cpu: true leave it idle"
         return Finding("gpu", "note", summary, "sentifactory train FILE.yaml use_cpu=false", {"gpus": []})
     if not gpus:
-        summary = "None: training runs on the CPU in float32, vLLM in its CPU build"
+        summary = "None: models are trained and asked on the CPU"
         return Finding("gpu", "note", summary, facts={"gpus": []})
     first = gpus[0]
     name = f"{len(gpus)} x {first['name']}" if len(gpus) > 1 else first["name"]

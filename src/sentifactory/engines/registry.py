@@ -12,12 +12,14 @@ from urllib.parse import urlsplit
 
 from sentifactory.engines.base import MAX_NEW_TOKENS, MODES, Engine, Mode, OnAnswer, WrappingEngine
 from sentifactory.engines.local.stack_folder import check_task, find_member, is_stack, load_stack, read_facts
+from sentifactory.engines.vllm.vllm_install import refuse_unwanted_vllm
 from sentifactory.errors import ConfigError
 from sentifactory.metrics.calibration import Calibration, find_calibration
 from sentifactory.models.complete_folder import HOW_TO_MAKE, refuse_incomplete
 from sentifactory.models.folder_checks import find_unsafe_content
 from sentifactory.models.hub import find_task_folder
 from sentifactory.records import Prediction, Review
+from sentifactory.system.environments import is_vllm_unwanted
 from sentifactory.system.network_settings import is_hub_id, is_loopback_host, refuse_unusable_proxies
 from sentifactory.task.task import Task
 
@@ -60,6 +62,8 @@ def check_engine(kind: str, model: str) -> None:
             next_step="choose one of them",
             code="option-value",
         )
+    if kind == "vllm":
+        refuse_unwanted_vllm()
     check_model(model)
 
 
@@ -120,7 +124,7 @@ def _refuse_wrong_engine(kind: str, model: str) -> None:
     raise ConfigError(
         f"The model is a {'language model' if is_scoring else 'classifier'}, which the engine {kind} cannot run",
         where=model,
-        expected=f"the engine {fitting}" + (" or vllm" if is_scoring else ""),
+        expected=f"the engine {fitting}" + (" or vllm" if is_scoring and not is_vllm_unwanted() else ""),
         next_step=f"pass --engine {fitting}",
         code="model-engine",
     )

@@ -101,7 +101,6 @@ def check_options(options: CompareOptions) -> None:
     inputs = [options.csv_path, *options.more_csv_paths, options.val_path, options.train_csv, *options.train_files]
     check_report_place(options.output_file, [*inputs, options.base_model, options.finetuned_model, options.task])
     for side in SIDES:
-        check_engine(options.engine, options.model_of(side))
         check_engine(options.engine_of(side), options.model_of(side))
         check_mode(options.mode, options.engine_of(side), options.model_of(side))
     _check_few_shot(options)

@@ -282,7 +282,11 @@ def check_disk_space(names: Sequence[str], root: Path) -> None:
             f"{free_gb:.1f} GB are free, but {' and '.join(names)} may need {needed_gb:.1f} GB",
             where=str(root),
             next_step="free some space and run the same command"
-            + (", or leave vLLM out with --without vllm" if any(name.startswith("vllm") for name in names) else ""),
+            + (
+                ", or leave vLLM out: make setup WITHOUT=vllm"
+                if any(name.startswith("vllm") for name in names)
+                else ""
+            ),
             code="disk-full",
         )
 
@@ -300,7 +304,7 @@ def announce_costs(names: Sequence[str]) -> None:
     if any(name.startswith("vllm") for name in names):
         say(
             f"to do with less: make setup WITHOUT=vllm, or {VLLM_VARIABLE}={NO_VLLM} for all commands; language "
-            "models are then asked through transformers, which is slower"
+            "models are then asked through transformers"
         )
 
 
@@ -326,7 +330,7 @@ def choose_kinds(kinds: Sequence[str], *, without: Sequence[str] = ()) -> list[s
     Raises:
         ConfigError: when SENTIFACTORY_VLLM has an unknown value.
     """
-    reason = "--without vllm" if "vllm" in without else explain_left_out_vllm()
+    reason = "WITHOUT=vllm" if "vllm" in without else explain_left_out_vllm()
     if "vllm" not in kinds or reason is None:
         return list(kinds)
     say(f"vLLM is left out ({reason}): language models are asked through transformers")

@@ -7,7 +7,6 @@ token probabilities in the answer tree.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from sentifactory.engines.answer_tokens import AnswerTree, build_answer_tree, count_common, read_scores
 from sentifactory.engines.base import (
     MAX_NEW_TOKENS,
+    MAX_TOKENS,
     ClosingEngine,
     Mode,
     OnAnswer,
@@ -68,7 +68,7 @@ class TransformersEngine(ClosingEngine):
         with show_progress(f"Loading {name} on {self._device}"):
             self._tokenizer, self._model = load_model(model_path, self._device, dtype)
         self._settings = build_generation_config(self._model, self._tokenizer, max_new_tokens)
-        self._limit = getattr(self._model.config, "max_position_embeddings", None) or sys.maxsize
+        self._limit = min(getattr(self._model.config, "max_position_embeddings", None) or MAX_TOKENS, MAX_TOKENS)
         self._scorer: LabelScorer | None = None
         self._prepare_mode()
 
@@ -147,7 +147,7 @@ class TransformersEngine(ClosingEngine):
             raise EngineError(
                 f"Not enough GPU memory for {len(prompts)} reviews of up to {max(map(len, prompts))} tokens",
                 where=self.name,
-                next_step="use the engine vllm, or a smaller --batch_size if the command has it",
+                next_step="use a smaller --batch_size if the command has it, or the engine vllm",
                 code="memory",
             ) from error
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sentifactory.engines.base import MAX_TOKENS
 from sentifactory.engines.vllm import vllm_guard
 from sentifactory.engines.vllm.server_process import HOST, ServerProcess, choose_port
 from sentifactory.engines.vllm.vllm_install import VllmInstall, find_vllm_python, inspect_install
@@ -20,7 +21,6 @@ from sentifactory.system.formats import format_spans
 from sentifactory.system.hardware import list_usable_cores
 from sentifactory.system.json_text import read_json
 
-MAX_MODEL_LEN = 4096  # tokens; a longer review gets no answer
 START_TIMEOUT_S = 1800.0  # generous: a failing start ends at once, and on a busy machine a good one takes long
 # Prefix caching shares whole blocks only. vLLM's default on CPUs, 128 tokens, is longer than the fixed part of our
 # prompts, so that nothing would be shared. Its kernels need multiples of 32.
@@ -57,7 +57,7 @@ class VllmOptions:
 
     port: int | None = None
     dtype: str | None = None
-    max_model_len: int = MAX_MODEL_LEN
+    max_model_len: int = MAX_TOKENS
     start_timeout_s: float = START_TIMEOUT_S
     max_restarts: int = 3
     kv_cache_gib: int = 2

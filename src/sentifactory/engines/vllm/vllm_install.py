@@ -52,10 +52,35 @@ def choose_language_engine() -> str:
     if is_vllm_unwanted():
         _announce(f"{VLLM_VARIABLE}={NO_VLLM}: language models are asked through transformers.")
         return "transformers"
-    if not os.environ.get(PYTHON_VARIABLE) and not any(map(_has_python, _list_folders())):
-        _announce("vLLM is not installed: language models are asked through transformers, which is slower.")
+    if not is_vllm_installed():
+        _announce("vLLM is not installed: language models are asked through transformers.")
         return "transformers"
     return "vllm"
+
+
+def is_vllm_installed() -> bool:
+    """Return whether vLLM is installed, or SENTIFACTORY_VLLM_PYTHON names a Python that should have it.
+
+    An environment whose set-up was interrupted has a Python and no vLLM.
+    """
+    return bool(os.environ.get(PYTHON_VARIABLE)) or any(
+        _has_python(folder) and any(folder.glob("lib/python*/site-packages/vllm*.dist-info"))
+        for folder in _list_folders()
+    )
+
+
+def refuse_unwanted_vllm() -> None:
+    """Refuse to use vLLM where SENTIFACTORY_VLLM says to do without it.
+
+    Raises:
+        ConfigError: saying so, or when the variable has a value other than `none`.
+    """
+    if is_vllm_unwanted():
+        raise ConfigError(
+            f"The engine is vllm, and {VLLM_VARIABLE}={NO_VLLM} says to do without vLLM",
+            next_step=f"use the engine transformers, or unset {VLLM_VARIABLE}",
+            code="vllm-missing",
+        )
 
 
 @cache
@@ -77,8 +102,9 @@ def find_vllm_python() -> Path:
     SENTIFACTORY_VLLM_PYTHON names it; otherwise `.venv-vllm` is searched in the current folder and in the repository.
 
     Raises:
-        ConfigError: when there is none.
+        ConfigError: when there is none, or SENTIFACTORY_VLLM says to do without it.
     """
+    refuse_unwanted_vllm()
     if wish := os.environ.get(PYTHON_VARIABLE):
         # Not resolved: a virtual environment's interpreter is a link, and its location selects the environment.
         python = Path(wish).expanduser().absolute()
@@ -108,7 +134,10 @@ def inspect_install(python: Path) -> VllmInstall:
     Raises:
         ConfigError: when it has none or cannot be run.
     """
-    next_step = f"run `make setup` again, or set {PYTHON_VARIABLE} to a Python with vLLM"
+    next_step = (
+        f"run `make setup` again, set {PYTHON_VARIABLE} to a Python with vLLM, or do without vLLM "
+        f"({VLLM_VARIABLE}={NO_VLLM})"
+    )
     try:
         answer = subprocess.run([python, "-c", _PROBE], capture_output=True, errors="replace", check=True, timeout=60)
         found = json.loads(answer.stdout)

@@ -71,8 +71,8 @@ class ModelChoice:
         """Check the choice before anything is started.
 
         Raises:
-            ConfigError: when engine, address and dtype contradict each other, or there is no such engine, model or
-                dtype.
+            ConfigError: when engine, address, dtype and log contradict each other, or there is no such engine, model
+                or dtype.
         """
         if self.vllm_dtype is not None and (self.engine_kind != "vllm" or self.vllm_dtype not in VLLM_DTYPES):
             raise ConfigError(
@@ -80,6 +80,12 @@ class ModelChoice:
                 where="--vllm_dtype",
                 expected=f"one of {', '.join(VLLM_DTYPES)}, with the engine vllm and without an address",
                 next_step="correct the option, or leave it out",
+            )
+        if self.vllm_log is not None and self.engine_kind != "vllm":
+            raise ConfigError(
+                f"The engine {self.engine_kind} starts no vLLM whose output could be kept",
+                where="--vllm_log",
+                next_step="leave out the option",
             )
         if self.vllm_url and self.kind not in (None, "vllm"):
             raise ConfigError(

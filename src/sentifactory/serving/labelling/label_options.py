@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,9 @@ def run_labelling(request: LabelRequest) -> dict[str, Any]:
             from sentifactory.serving.labelling.ray_labelling import RayRowPredictor, Replicas
 
             n_replicas = request.replicas or max(1, len(request.vllm_urls))
-            return RayRowPredictor(Replicas(choice, task, formatter.model, n_replicas, request.vllm_urls), out)
+            # Chosen here: a machine of a cluster might choose another engine.
+            own = choice if request.vllm_urls else replace(choice, kind=choice.engine_kind)
+            return RayRowPredictor(Replicas(own, task, formatter.model, n_replicas, request.vllm_urls), out)
 
         # The engine gives uncalibrated probabilities; the formatter calibrates them.
         identity = choice.identify(task) | {"calibration": formatter.describe_calibration()}
