@@ -221,6 +221,14 @@ def test_reviews_that_llama_cpp_splits_otherwise_are_told_of(build: Callable[[st
     assert [path.name for path in tmp_path.iterdir()] == ["val.csv"]
 
 
+@pytest.mark.slow
+def test_a_review_that_is_too_long_for_the_checkpoint_is_no_flip(build: Callable[[str], Path], tmp_path: Path) -> None:
+    val = tmp_path / "val.csv"
+    val.write_text(f"label,text\n1,很好\n0,{'太差了。' * 5000}\n", encoding="utf-8")
+    parity = export_gguf(ExportOptions(build("qwen2"), tmp_path / "gguf", str(val), "f16"))["parity"]
+    assert (parity["reviews"], parity["missing"], parity["flips"]) == (2, 1, 0)
+
+
 def write_program(folder: Path, name: str, script: str) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")

@@ -124,6 +124,11 @@ class Expected:
     ends: Sequence[int]
     tokenizer: Any
 
+    @property
+    def answered(self) -> list[int]:
+        """The places of the reviews that the checkpoint has answered: it takes no longer ones."""
+        return [at for at, answer in enumerate(self.answers) if answer.label is not None]
+
 
 def export_gguf(options: ExportOptions) -> dict[str, Any]:
     """Export a checkpoint; return the content of the new folder's export file.
@@ -143,12 +148,12 @@ def export_gguf(options: ExportOptions) -> dict[str, Any]:
     with replace_directory(options.output_dir, check_folder) as place:
         file = place / f"model-{options.quantise}.gguf"
         _write_file(options, plan, expected, llama_cpp, file)
-        n_longest = max(map(len, expected.prompts)) + _SPARE_TOKENS
+        n_longest = max((len(expected.prompts[at]) for at in expected.answered), default=0) + _SPARE_TOKENS
         with start_llama_server(llama_cpp, file, n_longest) as server:
             n_tokens = compare_tokens(server, expected, str(options.model))
             started = time.monotonic()
-            found = server.predict(reviews, chosen.task)
-            reviews_per_s = len(reviews) / (time.monotonic() - started)
+            found = ask_server(server, expected, chosen.task)
+            reviews_per_s = len(expected.answered) / (time.monotonic() - started)
         parity = compare_answers(reviews, expected.answers, found, options.limits)
         parity.refuse_beyond_limits(
             str(options.model),
@@ -298,6 +303,19 @@ def compare_tokens(server: LlamaServer, expected: Expected, where: str) -> int:
             code="parity-tokens",
         )
     return sum(map(len, expected.prompts))
+
+
+def ask_server(server: LlamaServer, expected: Expected, task: Task) -> list[Prediction]:
+    """Return llama.cpp's answers to the reviews that the checkpoint has answered, and none to the others.
+
+    Raises:
+        EngineError: when the server does not answer.
+    """
+    found = [Prediction(None)] * len(expected.reviews)
+    answers = server.predict([expected.reviews[at] for at in expected.answered], task)
+    for at, answer in zip(expected.answered, answers, strict=True):
+        found[at] = answer
+    return found
 
 
 def _advise_precision(quantise: str) -> str:
