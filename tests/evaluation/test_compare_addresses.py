@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,21 +13,15 @@ from sentifactory.evaluation.compare_options import CompareOptions, check_option
 ADDRESS = "http://127.0.0.1:9/v1"
 
 
-@pytest.mark.parametrize("base_url", [ADDRESS, None])
-def test_a_name_is_taken_where_the_model_has_an_address(
-    model_folder: Path, tmp_path: Path, base_url: str | None
-) -> None:
+def test_a_name_is_taken_where_the_model_has_an_address(model_folder: Path, tmp_path: Path) -> None:
     options = CompareOptions(
         csv_path=str(tmp_path / "test.csv"),
         base_model="gemma3:270m",
         finetuned_model=str(model_folder),
         output_file=str(tmp_path / "report.json"),
         engine="transformers",
-        base_url=base_url,
     )
-    if base_url is not None:
-        check_options(options)
-        return
+    check_options(replace(options, base_url=ADDRESS))
     with pytest.raises(ConfigError) as refused:
         check_options(options)
     assert refused.value.code == "model-missing"

@@ -21,8 +21,8 @@ from sentifactory.records import Prediction, Review
 from sentifactory.system.progress import show_progress
 from sentifactory.task.task import Task
 
-# The answer has 8 tokens; what an untuned model writes after it is not needed.
 MAX_TOKENS = 4096  # of prompt and answer, in every engine that we start; a longer review gets no answer
+# The answer has 8 tokens; what an untuned model writes after it is not needed.
 MAX_NEW_TOKENS = 16
 
 Mode = Literal["generate", "constrain", "score"]

@@ -311,11 +311,9 @@ def ask_server(server: LlamaServer, expected: Expected, task: Task) -> list[Pred
     Raises:
         EngineError: when the server does not answer.
     """
-    found = [Prediction(None)] * len(expected.reviews)
-    answers = server.predict([expected.reviews[at] for at in expected.answered], task)
-    for at, answer in zip(expected.answered, answers, strict=True):
-        found[at] = answer
-    return found
+    asked = expected.answered
+    answers = dict(zip(asked, server.predict([expected.reviews[at] for at in asked], task), strict=True))
+    return [answers.get(at, Prediction(None)) for at in range(len(expected.reviews))]
 
 
 def _advise_precision(quantise: str) -> str:
