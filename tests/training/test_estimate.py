@@ -16,6 +16,7 @@ from sentifactory.cli import build_app
 from sentifactory.errors import ConfigError
 from sentifactory.system.hardware import count_unread_bytes
 from sentifactory.training.acceleration.accelerations import AccelerationPlan
+from sentifactory.training.estimate import layer_probe
 from sentifactory.training.estimate.estimate import compare_with_run, summarise_comparison
 from sentifactory.training.estimate.memory_estimate import count_optimizer_copies
 from sentifactory.training.estimate.operation_count import LayerSizes, ModelSizes, count_batches, make_batches
@@ -139,16 +140,27 @@ def test_packed_weights_are_counted_as_bitsandbytes_stores_them(
     assert found["estimate"]["memory"]["weights"] - adapters == pytest.approx(real, rel=0.03)
 
 
+def test_a_slow_machine_is_measured_by_fewer_runs(monkeypatch) -> None:
+    import torch
+
+    runs: list[float] = []
+    clock = iter(range(0, 1000, 5))
+    monkeypatch.setattr(layer_probe.time, "perf_counter", lambda: float(next(clock)))
+    assert layer_probe._time(lambda: runs.append(1.0), torch.device("cpu")) == 5.0
+    assert len(runs) == 2
+    clock = iter(range(1000))
+    assert layer_probe._time(lambda: runs.append(1.0), torch.device("cpu")) == 1.0
+    assert len(runs) == 2 + 4
+
+
 @pytest.mark.slow
 def test_activations_equal_those_of_a_real_pass(small_gemma: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from sentifactory.training.estimate.layer_probe import probe_layer
-
     model = AutoModelForCausalLM.from_pretrained(small_gemma)
     state = torch.random.get_rng_state()
-    probe = probe_layer(model, torch.device("cpu"), torch.float32, 100, lambda samples, length: 1e6)
+    probe = layer_probe.probe_layer(model, torch.device("cpu"), torch.float32, 100, lambda samples, length: 1e6)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert probe.operations_per_s > 0
     weights = {value.untyped_storage().data_ptr() for value in (*model.parameters(), *model.buffers())}
