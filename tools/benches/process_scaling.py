@@ -27,7 +27,9 @@ from typing import Annotated, Any
 import typer
 
 from sentifactory.cli import run_script
+from sentifactory.corpus.splitting.order import order_by_batch
 from sentifactory.errors import ConfigError
+from sentifactory.records import Review
 from sentifactory.system.atomic import write_json, write_text
 from sentifactory.system.formats import build_table
 from sentifactory.system.hardware import describe_machine, find_bf16_instructions
@@ -99,7 +101,7 @@ def count_recipe(recipe: str, model: Path, data: Path) -> dict[str, Any]:
 
     words = [
         f"model_name_or_path={model}", f"dataset_dir={data}", "dataset=scaling", "eval_dataset=null",
-        'eval_strategy="no"', "load_best_model_at_end=false", "use_cpu=true", "bf16=true", "report_to=none",
+        'eval_strategy="no"', "load_best_model_at_end=false", "use_cpu=true", "report_to=none", _write_precision(),
         "preprocessing_num_workers=1",
     ]  # fmt: skip
     found = estimate_recipe(recipe, words)
@@ -117,8 +119,10 @@ def time_processes(model: Path, way: str, processes: int, steps: int, folder: Pa
         ConfigError: when the run fails.
     """
     folder.mkdir()
-    reviews = write_texts(steps // 2 * BATCH * processes)
-    write_reviews(folder, {"scaling": reviews})
+    labels = dict(write_texts(steps // 2 * BATCH * processes))
+    # As `data prepare --batch_size` orders them, so that no process waits for another one with longer reviews.
+    ordered = order_by_batch([Review(*one) for one in labels.items()], BATCH * processes, seed=0)
+    write_reviews(folder, {"scaling": [(one.text, labels[one.text]) for one in ordered]})
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     words = [
         f"model_name_or_path={model}", f"dataset_dir={folder}", "dataset=scaling", "eval_dataset=null",
@@ -144,12 +148,15 @@ def train_as_rank(way: str, words: list[str]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    # Both with the precision that ours would choose.
-    precision = f"bf16={str(find_bf16_instructions() is not None).lower()}"
-    recorder, card = train_recorded(RECIPE, [*words, precision], is_accelerated=way == "ours")
+    recorder, card = train_recorded(RECIPE, [*words, _write_precision()], is_accelerated=way == "ours")
     if is_main_process():
         found = {"seconds": recorder.seconds, "world_size": card["world_size"], "losses": recorder.losses}
         write_json(os.environ[_FILE_VARIABLE], found)
+
+
+def _write_precision() -> str:
+    # The one that ours chooses by itself, for stock as well.
+    return f"bf16={str(find_bf16_instructions() is not None).lower()}"
 
 
 def measure_growth(model: Path, *, steps: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
