@@ -24,7 +24,7 @@ QWEN_RECIPE = "examples/train_freeze/qwen2_5_coder_1_5b_freeze_a100.yaml"
 
 def test_the_tables_show_ratios_and_goals() -> None:
     report = {
-        "recipe": "r.yaml", "machine": {"processor": "P", "cores": 2}, "steps": 8, "rounds": 2, "batch": BATCH,
+        "recipe": "r.yaml", "machine": {"processor": "P", "cores": 2}, "batches": 4, "rounds": 2, "batch": BATCH,
         "samples_per_s": {"stock": {"1": 1.0, "2": 1.5}, "ours": {"1": 4.0, "2": 7.0}},
         "recipes": {"examples/a/b.yaml": {"trainable": 1_000_000_000, "operations": 4e14, "samples": 8}},
     }  # fmt: skip
@@ -52,7 +52,7 @@ def test_two_processes_take_turns_with_one(
     small_gemma: Path, repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(repo_root)
-    speeds = measure_growth(small_gemma, steps=2, rounds=1, folder=tmp_path)
+    speeds = measure_growth(small_gemma, batches=2, rounds=1, folder=tmp_path)
     assert speeds.keys() == set(WAYS)
     assert all(speed > 0 for one in speeds.values() for speed in one.values())
     assert [one.keys() for one in speeds.values()] == [{"1", "2"}] * 2

@@ -1,8 +1,8 @@
 """Measures how samples per second grow from one process to two, and computes what the all-reduce of many GPUs costs.
 
 Stock LLaMA-Factory and ours train with one and two processes of one thread each, in turns, so that a change of the
-machine's speed meets all four alike. Each process has the same micro-batch; the first half of the steps is the first
-epoch, which fills the cache of the frozen layers, and the second half is timed.
+machine's speed meets all four alike. All of them train on the same batches, in two epochs; the first fills the cache
+of the frozen layers, and the second is timed.
 
 The arithmetic takes the trainable weights and the operations of a step from the dry run of a recipe. A ring all-reduce
 sends and receives 2 (N - 1) / N times the gradients on each of N GPUs (Patarasu and Yuan, 2009). Not covered: that the
@@ -46,7 +46,8 @@ SHAPE_RECIPES = (
     "examples/train_full/qwen2_5_coder_1_5b_full.yaml",
 )
 WAYS, PROCESSES = ("stock", "ours"), (1, 2)
-BATCH = 8
+BATCH = 16  # as in the recipe
+_TEXTS = 64 * BATCH  # of which the first batches are taken: with more, those of a step are more alike
 GRADIENT_BYTES = 4  # trainable weights and their gradients are float32
 # What the arithmetic assumes: a GPU of the class of an H100 at half of its peak, NVLink within a machine of 8, and
 # a network adapter of 400 Gbit/s for each GPU between machines.
@@ -55,7 +56,7 @@ LINK_BYTES_PER_S = {8: 300e9, 64: 50e9}
 GROWTH_GOAL, STOCK_GOAL = 1.8, 3.5
 # Where the main process writes what it recorded.
 _FILE_VARIABLE = "SENTIFACTORY_SCALING_FILE"
-_CAPTION_KEYS = ("recipe", "batch", "processor", "cores", "steps", "rounds")
+_CAPTION_KEYS = ("recipe", "batch", "processor", "cores", "batches", "rounds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +113,22 @@ def count_recipe(recipe: str, model: Path, data: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def time_processes(model: Path, way: str, processes: int, steps: int, folder: Path) -> dict[str, Any]:
+def time_processes(model: Path, way: str, processes: int, batches: int, folder: Path) -> dict[str, Any]:
     """Train with some processes of one thread, and return what the main one recorded.
 
     Raises:
         ConfigError: when the run fails.
     """
     folder.mkdir()
-    labels = dict(write_texts(steps // 2 * BATCH * processes))
-    # As `data prepare --batch_size` orders them, so that no process waits for another one with longer reviews.
-    ordered = order_by_batch([Review(*one) for one in labels.items()], BATCH * processes, seed=0)
-    write_reviews(folder, {"scaling": [(one.text, labels[one.text]) for one in ordered]})
+    # Batches of a step have similar lengths, as `data prepare --batch_size` makes them: no process waits for another.
+    labels = dict(write_texts(_TEXTS))
+    ordered = order_by_batch([Review(*one) for one in labels.items()], BATCH * max(PROCESSES), seed=0)
+    write_reviews(folder, {"scaling": [(one.text, labels[one.text]) for one in ordered[: batches * BATCH]]})
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     words = [
         f"model_name_or_path={model}", f"dataset_dir={folder}", "dataset=scaling", "eval_dataset=null",
-        f"output_dir={folder / 'run'}", f"max_steps={steps}", f"per_device_train_batch_size={BATCH}",
-        "logging_steps=1", "plot_loss=false", 'save_strategy="no"', "report_to=none",
+        f"output_dir={folder / 'run'}", "plot_loss=false", 'save_strategy="no"', "report_to=none", "logging_steps=1",
+        f"max_steps={2 * batches // processes}", f"per_device_train_batch_size={BATCH}",
     ]  # fmt: skip
     done = subprocess.run(
         [*command, "-m", "tools.benches.process_scaling", "--rank", way, *words],
@@ -159,15 +160,22 @@ def _write_precision() -> str:
     return f"bf16={str(find_bf16_instructions() is not None).lower()}"
 
 
-def measure_growth(model: Path, *, steps: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
-    """Return samples per second, by way and number of processes, over the later half of the steps of all rounds."""
+def measure_growth(model: Path, *, batches: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
+    """Return samples per second, by way and number of processes, over the second epochs of all rounds.
+
+    Args:
+        model: folder of the model.
+        batches: of an epoch; a multiple of all of `PROCESSES`.
+        rounds: of all four.
+        folder: gets the runs.
+    """
     seconds: dict[tuple[str, int], list[float]] = {}
     for turn in range(rounds):
         for way in WAYS:
             for processes in PROCESSES:
                 say(f"Round {turn + 1} of {rounds}: {way}, {processes} process{'es' if processes > 1 else ''}")
-                found = time_processes(model, way, processes, steps, folder / f"{turn}-{way}-{processes}")
-                seconds.setdefault((way, processes), []).extend(found["seconds"][steps // 2 :])
+                found = time_processes(model, way, processes, batches, folder / f"{turn}-{way}-{processes}")
+                seconds.setdefault((way, processes), []).extend(found["seconds"][batches // processes :])
     if not rounds:
         return {}
     return {
@@ -186,15 +194,15 @@ def write_growth_table(report: Mapping[str, Any], language: str) -> str:
             ("samples/s", "1 process", "2 processes", "2 against 1"), {"stock": "stock LLaMA-Factory", "ours": "ours"},
             "Two processes: ours × {growth:.2f} of one (goal {growth_goal}), and × {stock:.1f} of stock with two "
             "(goal {stock_goal}).",
-            "`{recipe}`, one thread for each process, {batch} reviews for each in a step, {processor}, {cores} cores, "
-            "{steps} steps in {rounds} rounds, the four in turns; the later half of the steps.",
+            "`{recipe}`, one thread and a batch of {batch} reviews for each process, {processor}, {cores} cores; the "
+            "same {batches} batches for all four, in turns, {rounds} rounds; the second epoch.",
         ),
         "zh": (
             ("样本/秒", "1 个进程", "2 个进程", "2 与 1 之比"), {"stock": "原版 LLaMA-Factory", "ours": "本项目"},
             "两个进程：本项目是单进程的 {growth:.2f} 倍（目标 {growth_goal}），"
             "是原版双进程的 {stock:.1f} 倍（目标 {stock_goal}）。",
-            "`{recipe}`，每个进程一个线程、每步 {batch} 条评论，{processor}，{cores} 核，"
-            "每轮 {steps} 步，共 {rounds} 轮，四种配置轮流运行；只计后一半步数。",
+            "`{recipe}`，每个进程一个线程、每批 {batch} 条评论，{processor}，{cores} 核；"
+            "四种配置轮流训练相同的 {batches} 个批次，共 {rounds} 轮；只计第二个 epoch。",
         ),
     }[language]  # fmt: skip
     speeds = report["samples_per_s"]
@@ -259,21 +267,24 @@ def bench_scaling(
     shape: Annotated[
         Path, typer.Option("--shape", help="Folder with configuration and tokenizer of the recipes' model.")
     ] = Path("saves/qwen-shape"),
-    steps: Annotated[int, typer.Option("--steps", min=2, help="Steps of each run.")] = 8,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Steps of an epoch with two processes; with one, twice as many.")
+    ] = 2,
     rounds: Annotated[int, typer.Option("--rounds", min=0, help="Rounds of the four runs; 0: only compute.")] = 2,
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Where process_scaling.json goes.")] = Path(
         "saves/bench"
     ),
 ) -> None:
     """Measure one and two processes, and compute the all-reduce of 8 and 64 GPUs."""
+    batches = steps * max(PROCESSES)
     with tempfile.TemporaryDirectory(prefix="sentifactory-scaling-") as name:
         folder = Path(name)
         data = folder / "data"
         data.mkdir()
         write_reviews(data, {"scaling": write_texts(256)})
         report = {
-            "recipe": str(RECIPE), "machine": describe_machine(), "steps": steps, "rounds": rounds, "batch": BATCH,
-            "samples_per_s": measure_growth(model.resolve(), steps=steps, rounds=rounds, folder=folder),
+            "recipe": str(RECIPE), "machine": describe_machine(), "batches": batches, "rounds": rounds, "batch": BATCH,
+            "samples_per_s": measure_growth(model.resolve(), batches=batches, rounds=rounds, folder=folder),
             "recipes": {recipe: count_recipe(recipe, shape.resolve(), data) for recipe in SHAPE_RECIPES},
         }  # fmt: skip
     write_json(output_dir / "process_scaling.json", report)
