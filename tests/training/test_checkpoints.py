@@ -163,6 +163,27 @@ def test_unfinished_run_of_the_same_recipe_is_continued(tmp_path: Path, capsys: 
     assert "Continuing" in capsys.readouterr().err
 
 
+def test_an_unfinished_run_is_not_continued_in_another_number_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its steps would be taken for steps of another size: epochs would be left out or trained again."""
+    folder = write_checkpoint(tmp_path, 10)
+    mark_complete(folder, "same", processes=2)
+    write_card(tmp_path, "interrupted")
+    settings = {"output_dir": str(tmp_path)}
+    with pytest.raises(ConfigError) as refused:
+        choose_start(settings, "same")
+    assert (refused.value.code, refused.value.where) == ("checkpoint-other-processes", str(folder))
+    for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    assert choose_start(settings, "same")["resume_from_checkpoint"] == str(folder)
+    mark_complete(folder, "same")  # of an earlier version, whose run card knows it
+    (tmp_path / "run.json").write_text(json.dumps({"status": "running", "world_size": 1}))
+    with pytest.raises(ConfigError) as refused:
+        choose_start(settings, "same")
+    assert refused.value.code == "checkpoint-other-processes"
+
+
 def test_other_runs_start_by_the_rules_of_llamafactory(tmp_path: Path) -> None:
     settings = {"output_dir": str(tmp_path), "overwrite_output_dir": True}
     assert choose_start(settings, "same") == settings

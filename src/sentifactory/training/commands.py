@@ -97,6 +97,7 @@ def train(
     With --dry_run nothing is trained, no weights are loaded and leaks are not checked.
     """
     from sentifactory.system.command_line import describe_next, write_command
+    from sentifactory.system.progress import say
     from sentifactory.system.ranks import is_main_process
     from sentifactory.training.encoder.encoder_recipe import list_embedded_overrides
     from sentifactory.training.encoder.train_encoder import train_encoder
@@ -128,6 +129,9 @@ def train(
                 next_step="leave --dry_run out",
                 code="option-value",
             )
+        plan = plan_launch(loaded.settings, processes)
+        if plan is not None and (total := plan.processes * plan.machines[1]) > 1:
+            say(f"This is for one process: with {total}, each needs this memory and does 1/{total} of the steps.")
         _show_estimate(recipe, context.args, is_accelerated=not stock, cache_gib=trunk_cache_gib, as_json=as_json)
         if not as_json:
             options = (
@@ -135,6 +139,10 @@ def train(
                 ("--trunk_cache_gib", None if trunk_cache_gib is None else f"{trunk_cache_gib:g}"),
                 ("--task", task),
                 ("--loss", loss if loss != "answer" else None),
+                ("--processes", processes),
+                *(("--test", file) for file in test or ()),
+                "--allow_leaks" if allow_leaks else None,
+                "--verbose" if verbose else None,
             )
             typer.echo(describe_next(write_command("train", recipe, *context.args, *options)))
         return
@@ -151,8 +159,8 @@ def train(
         common |= {"is_accelerated": not stock, "cache_gib": trunk_cache_gib, "task": task, "loss": loss}
         if uses_ray(processes):
             card = train_on_ray(loaded, context.args, common)
-        elif (plan := plan_launch(loaded.settings, processes)) is not None:
-            launch_ranks(plan, sys.argv[1:])
+        elif (launch := plan_launch(loaded.settings, processes)) is not None:
+            launch_ranks(launch, sys.argv[1:])
             return
         else:
             with report_to_launcher():

@@ -139,7 +139,7 @@ class CheckpointCallback(BaseCallback):
                 start = _read_generator() if is_epoch_over else self._epoch_start
                 self._write_task(folder)
                 share_weights(folder)
-                mark_complete(folder, self._fingerprint, order_generator=start)
+                mark_complete(folder, self._fingerprint, order_generator=start, processes=args.world_size)
                 remove_older(Path(args.output_dir), self._limit, state.best_model_checkpoint)
                 note_kept(args.output_dir, folder.name)
         if self._agreed_stop is not None:

@@ -156,7 +156,8 @@ def choose_start(settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any
     checkpoint is continued.
 
     Raises:
-        ConfigError: when a checkpoint folder, which a run may remove, contains other files.
+        ConfigError: when a checkpoint folder, which a run may remove, contains other files, or the unfinished run had
+            another number of processes.
     """
     chosen = dict(settings)
     output_dir = Path(str(settings["output_dir"])).expanduser()
@@ -172,12 +173,8 @@ def choose_start(settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any
                 (folder / MARKER_NAME).unlink()
         return chosen
     if ours:
+        _refuse_other_processes(ours[-1], card)
         say(f"Continuing the interrupted run from {ours[-1]} (to start from scratch, choose another output_dir).")
-        if (before := card.get("world_size")) not in (None, count_ranks()):
-            say(
-                f"The run had {before} processes and has {count_ranks()} now: a step has another number of "
-                "reviews, so the weights will not be the same."
-            )
         if settings.get("save_only_model"):
             say("With save_only_model the optimizer starts from scratch, so the weights will not be the same.")
         note_kept(output_dir, ours[-1].name)
@@ -186,6 +183,20 @@ def choose_start(settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any
         # The patience counter of early stopping is continued.
         chosen["restore_callback_states_from_checkpoint"] = True
     return chosen
+
+
+def _refuse_other_processes(folder: Path, card: Mapping[str, Any]) -> None:
+    # The trainer finds its place in the data, the learning rate and the end of the run by the number of steps.
+    before, now = read_marker(folder).get("processes", card.get("world_size")), count_ranks()
+    if before not in (None, now):
+        raise ConfigError(
+            f"The interrupted run had {before} process{'es' if before != 1 else ''}, and this one has {now}: a step "
+            "has another number of reviews, so that epochs would be left out or repeated",
+            where=str(folder),
+            expected=f"{before} on all machines together",
+            next_step="start as many as before (--processes), or start from scratch in another output_dir",
+            code="checkpoint-other-processes",
+        )
 
 
 def refuse_other_run(settings: Mapping[str, Any], fingerprint: str) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 from sentifactory.system.hardware import HeapTrimmer, measure_peak_memory, read_device_peak
 from sentifactory.system.progress import Progress, say, show_progress
 from sentifactory.system.progress_file import begin_phase, count_done
+from sentifactory.training.run.collectives import sum_over_ranks
 from sentifactory.training.run.run_card import summarise_trainable, write_card
 from sentifactory.training.run.run_phases import PREPARING, SAVING, TRAINING, VALIDATING, announce_phase
 
 MACRO_F1, LABEL_ACCURACY = "macro_f1", "label_accuracy"
 # The run card is updated this often while losses are logged; the page reads it to follow a run.
 LIVE_CARD_EVERY_S = 1.0
+# In a continued run the trainer divides what this session did by the steps of all sessions, or the other way round.
+_WRONG_WHEN_CONTINUED = ("train_loss", "train_samples_per_second", "train_steps_per_second")
 
 
 class BaseCallback:
@@ -39,10 +42,9 @@ class TokenCounter:
         self._real_tokens: Any = 0
         model.register_forward_pre_hook(self._count, with_kwargs=True)
 
-    @property
-    def real_tokens(self) -> int:
-        """Tokens without padding; they are counted on the device and fetched only here."""
-        return int(self._real_tokens)
+    def read(self) -> list[int]:
+        """Return samples, tokens without padding (counted on the device, and fetched only here), and all tokens."""
+        return [self.samples, int(self._real_tokens), self.computed_tokens]
 
     def _count(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         ids = kwargs.get("input_ids")
@@ -69,6 +71,7 @@ class ProgressCallback(BaseCallback):
         self._stack = stack
         self._progress: Progress | None = None
         self._counter: TokenCounter | None = None
+        self._totals: list[int] | None = None  # what all processes counted, from the end of the training on
         self._step_start_s = 0.0
         self._train_time_s = 0.0
         self._steps = 0
@@ -154,11 +157,10 @@ class ProgressCallback(BaseCallback):
             self._card_written_s = time.monotonic()
         shown = ("loss", "eval_loss", "eval_macro_f1")
         notes = [f"{key.replace('_', ' ')} {logs[key]:.4f}" for key in shown if key in logs]
-        if notes and self._counter is not None and self._train_time_s > 0 and self._counter.real_tokens:
-            rate = args.world_size / self._train_time_s
+        if notes and "speed" in self._card:
             notes += [
-                f"{self._counter.real_tokens * rate:.0f} tokens/s",
-                f"{self._counter.samples * rate:.1f} samples/s",
+                f"{self._card['speed']['tokens_per_s']:.0f} tokens/s",
+                f"{self._card['speed']['samples_per_s']:.1f} samples/s",
                 f"peak {read_device_peak(measure_peak_memory()) / 2**30:.1f} GiB",
             ]
             self._progress.note(", ".join(notes))
@@ -171,6 +173,8 @@ class ProgressCallback(BaseCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the display; the caller completes the run card after the weights are written."""
+        if self._counter is not None:
+            self._totals = sum_over_ranks(self._counter.read(), args.device)
         self._fill_card(args, state)
         self._stack.close()
         self._has_ended = True
@@ -201,6 +205,8 @@ class ProgressCallback(BaseCallback):
         self._card["metrics"] = [entry for entry in state.log_history if "train_runtime" not in entry]
         for entry in state.log_history:
             kept = {key: value for key, value in entry.items() if key.startswith(("train_", "eval_", "total_"))}
+            for key in _WRONG_WHEN_CONTINUED if self._first_step else ():
+                kept.pop(key, None)
             self._card["result"].update(kept)
         if state.best_global_step and "validation" in self._card:
             best = {"best_step": state.best_global_step, "best_value": state.best_metric}
@@ -209,14 +215,15 @@ class ProgressCallback(BaseCallback):
         self._card["steps"] = state.global_step
         if self._counter is None or self._train_time_s == 0:
             return
-        workers = args.world_size
+        # Until the end, the other processes are taken to have as much to do as this one.
+        samples, tokens, computed = self._totals or [count * args.world_size for count in self._counter.read()]
         self._card["speed"] = {
             "train_time_s": round(self._train_time_s, 3),
             "steps": self._steps,
-            "samples": self._counter.samples * workers,
-            "tokens": self._counter.real_tokens * workers,
-            "computed_tokens": self._counter.computed_tokens * workers,
-            "samples_per_s": round(self._counter.samples * workers / self._train_time_s, 3),
-            "tokens_per_s": round(self._counter.real_tokens * workers / self._train_time_s, 1),
+            "samples": samples,
+            "tokens": tokens,
+            "computed_tokens": computed,
+            "samples_per_s": round(samples / self._train_time_s, 3),
+            "tokens_per_s": round(tokens / self._train_time_s, 1),
             "steps_per_s": round(self._steps / self._train_time_s, 4),
         }
