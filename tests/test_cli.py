@@ -16,6 +16,7 @@ import sentifactory
 from sentifactory import cli
 from sentifactory.errors import EXIT_BAD_INPUT, ConfigError, DataError, SentiFactoryError
 from sentifactory.system.extras import require_packages
+from sentifactory.system.stop_signals import ReportedExit
 
 HEAVY = ["torch", "transformers", "llamafactory", "vllm", "gradio", "datasets", "sklearn", "pandas", "fastapi", "ray"]
 
@@ -188,6 +189,15 @@ def test_ctrl_c_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
         cli.run_guarded(interrupt)
     assert stop.value.code == 130
     assert "nothing was written" in capsys.readouterr().err
+
+
+def test_a_process_of_a_run_leaves_the_last_word_to_its_launcher(capsys: pytest.CaptureFixture[str]) -> None:
+    def stop_as_rank() -> None:
+        raise ReportedExit(130)
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run_guarded(stop_as_rank)
+    assert (stop.value.code, capsys.readouterr().err) == (130, "")
 
 
 def test_scripts_are_thin(repo_root: Path) -> None:

@@ -32,7 +32,13 @@ from sentifactory.system.extras import explain_missing_package
 from sentifactory.system.file_lock import explain_missing_locks, lacks_locks
 from sentifactory.system.network_settings import bypass_proxy_for_localhost, find_bad_proxy
 from sentifactory.system.progress import say
-from sentifactory.system.stop_signals import StoppedError, describe_kept, note_kept_places, raise_on_signals
+from sentifactory.system.stop_signals import (
+    ReportedExit,
+    StoppedError,
+    describe_kept,
+    note_kept_places,
+    raise_on_signals,
+)
 
 _ESCAPING = "sentifactory_json_escapes"
 _SHOWN_CHARS = 200
@@ -70,7 +76,7 @@ def _run_and_report(run: Callable[[], Any], signal_mask: Iterable[int]) -> int |
     except StoppedError as stop:
         return _report_stop(stop)
     except SystemExit as stop:
-        if stop.code == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
+        if stop.code == EXIT_INTERRUPTED and not isinstance(stop, ReportedExit):  # what typer makes of Ctrl-C
             return _report_stop(StoppedError())
         # Typer exits with 1 when stdout is closed; only its stdout wrapper shows that this is the reason.
         return EXIT_READER_GONE if type(sys.stdout).__name__ == "PacifyFlushWrapper" else stop.code

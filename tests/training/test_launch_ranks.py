@@ -15,7 +15,7 @@ import pytest
 
 from sentifactory.errors import ConfigError, LeakError
 from sentifactory.system.ranks import LAUNCHER_VARIABLE
-from sentifactory.system.stop_signals import StoppedError, note_kept, note_kept_places
+from sentifactory.system.stop_signals import ReportedExit, StoppedError, note_kept, note_kept_places
 from sentifactory.training.processes import launch_plan, launch_ranks, rank_report
 from sentifactory.training.processes.launch_plan import LaunchPlan, plan_launch
 from sentifactory.training.processes.rank_report import (
@@ -162,7 +162,7 @@ def test_a_process_reports_its_end(
     as_rank(1)
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     monkeypatch.setenv(LAUNCHER_VARIABLE, "1")
-    with pytest.raises(SystemExit) as end, report_to_launcher():
+    with pytest.raises(ReportedExit) as end, report_to_launcher():
         raise ConfigError("wrong", where="here")
     assert end.value.code == 2
     report = json.loads((tmp_path / "error.json").read_text())["message"]["sentifactory"]

@@ -51,6 +51,10 @@ class StoppedError(SystemExit):
         return self.what or "Stopped."
 
 
+class ReportedExit(SystemExit):
+    """A process of a run ends without a word, because its launcher says how the run ended."""
+
+
 class StopRequests:
     """Counts the requests to stop. Signals within `ONE_REQUEST_S` of one belong to it.
 

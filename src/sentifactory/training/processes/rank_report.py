@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from sentifactory import errors
 from sentifactory.errors import EXIT_DEFECT, ConfigError, SentiFactoryError
 from sentifactory.system.ranks import has_launcher, is_main_process, is_rank
-from sentifactory.system.stop_signals import StoppedError, describe_kept
+from sentifactory.system.stop_signals import ReportedExit, StoppedError, describe_kept
 from sentifactory.system.supervisor import PR_SET_PDEATHSIG, call_prctl
 from sentifactory.training.run.collectives import is_lost_connection
 
@@ -54,7 +54,7 @@ def report_to_launcher() -> Iterator[None]:
         if is_agreed and not is_main_process():
             time.sleep(_MAIN_ENDS_WITHIN_S)
         if has_launcher():
-            raise SystemExit(report["exit_code"]) from error
+            raise ReportedExit(report["exit_code"]) from error
         raise
 
 
