@@ -33,7 +33,7 @@ def test_two_steps_are_held_against_their_estimate(
     found = summarise_card(card)
     assert found["off"] == pytest.approx(found["estimated_bytes"] / found["peak_bytes"] - 1)
     assert len(found["accelerations"]) >= 4
-    report = {"machine": {"processor": "P", "cores": 2}, "bf16": "x", "recipes": {"freeze": found}}
+    report = {"machine": {"processor": "P", "cores": 2}, "precision": "bf16", "recipes": {"freeze": found}}
     report["vllm"] = {"ready_s": 70.0, "asked": 4, "answered": 4}
     table = write_table(report).splitlines()
     assert table[2].startswith("| freeze | 0 | ")
