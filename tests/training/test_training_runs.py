@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from recorded_runs import GradientRecorder, read_weights
 
+from sentifactory.errors import ConfigError
 from sentifactory.models.layer_cut import cut_model
 from sentifactory.task.task import BINARY_SENTIMENT
 
@@ -24,6 +26,22 @@ Run = Callable[..., dict[str, Any]]
 
 def count_layers(model: Path) -> int:
     return json.loads((model / "config.json").read_text())["num_hidden_layers"]
+
+
+def test_a_half_checkpoint_needs_half_precision(run_recipe: Run, tiny_gemma: Path, tmp_path: Path) -> None:
+    """LLaMA-Factory trains its free layers in float32, and no product has one side in bfloat16."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    half = tmp_path / "half"
+    shutil.copytree(tiny_gemma, half)
+    AutoModelForCausalLM.from_pretrained(tiny_gemma, dtype=torch.bfloat16).save_pretrained(half)
+    words = ["max_steps=1", "freeze_trainable_layers=1", "per_device_train_batch_size=2", *KEEP_NONE]
+    with pytest.raises(ConfigError) as refused:
+        run_recipe(DEMO, half, *words)
+    assert (refused.value.code, refused.value.where) == ("option-value", str(half))
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert run_recipe(DEMO, half, *words, "bf16=true")["status"] == "finished"
 
 
 def test_demo_recipe_writes_a_loadable_checkpoint_and_a_run_card(

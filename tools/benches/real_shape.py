@@ -153,7 +153,7 @@ def bench_shape(
     if not model.exists():
         say(f"Building  {model}")
         with replace_directory(model) as target:
-            build_qwen(target)
+            build_qwen(target, "bfloat16" if has_bf16() else "float32")
     report: dict[str, Any] = {
         "machine": describe_machine(), "precision": "bf16" if has_bf16() else "float32", "recipes": {},
     }  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from sentifactory.errors import ConfigError
 from sentifactory.system.progress import say
 from sentifactory.training.acceleration.accelerations import Accelerations
 from sentifactory.training.acceleration.answer_logits import find_causal_model
@@ -54,8 +55,13 @@ class TrainingCallback(ProgressCallback):
         super().on_init_end(args, state, control, model=model, **kwargs)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any) -> None:
-        """Install the accelerations that depend on the data, and estimate the run."""
+        """Install the accelerations that depend on the data, and estimate the run.
+
+        Raises:
+            ConfigError: when the weights have types that cannot be computed together.
+        """
         self.has_begun = True
+        _refuse_mixed_types(args, model, self._settings)
         dataset = getattr(kwargs["train_dataloader"], "dataset", None)
         self.accelerations.install_fast_decoder(model, args, dataset)
         if state.is_world_process_zero:
@@ -88,3 +94,20 @@ class TrainingCallback(ProgressCallback):
         self.accelerations.record_use(self._total_use or self.accelerations.count_use())
         if self._card.get("estimate") and "speed" in self._card:
             self._card["estimate"]["compared"] = compare_with_run(self._card["estimate"], self._card)
+
+
+def _refuse_mixed_types(args: Any, model: Any, settings: Mapping[str, Any]) -> None:
+    # LLaMA-Factory trains the free layers in float32; without autocast the frozen ones must be float32 as well.
+    if args.bf16 or args.fp16 or settings.get("finetuning_type") != "freeze":
+        return
+    types = {(one.requires_grad, str(one.dtype).removeprefix("torch.")) for one in model.parameters()}
+    half = [name for is_trained, name in sorted(types) if not is_trained and name in ("bfloat16", "float16")]
+    if half and (True, "float32") in types:  # with pure_bf16 the trained ones are bfloat16 as well
+        raise ConfigError(
+            f"The frozen layers have {half[0]} weights, the trained ones float32, and neither bf16 nor fp16 is on",
+            where=str(settings["model_name_or_path"]),
+            expected="bf16=true, or a checkpoint in float32",
+            next_step="set bf16=true; a CPU without instructions for it is faster with the float32 checkpoint that "
+            "`sentifactory export dtype MODEL --dtype float32` writes",
+            code="option-value",
+        )
