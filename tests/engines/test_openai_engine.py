@@ -157,7 +157,9 @@ def test_a_page_that_is_no_list_of_models(fake: Fake) -> None:
     assert failed.value.code == "server-address"
 
 
-@pytest.mark.parametrize(("status", "code"), [(400, "server-refused"), (501, "server-refused"), (500, "server-answer")])
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "server-refused"), (501, "server-refused"), (500, "server-answer")]
+)
 def test_a_refusal_that_stays_differs_from_one_that_passes(
     fake: Fake, status: int, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,7 @@ def test_a_server_that_is_down_at_the_start_is_announced_and_done_without(
     assert not behaviours[place].bodies
 
 
-@pytest.mark.parametrize("settings", [{"always_status": 500}, {"always_status": 503}, {"is_loading": True}])
+@pytest.mark.parametrize("settings", [{"always_status": 503}, {"is_loading": True}])
 def test_a_server_that_answers_5xx_at_the_start_is_announced(
     servers: tuple[list[Behaviour], Replicas], settings: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:

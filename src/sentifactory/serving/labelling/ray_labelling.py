@@ -9,6 +9,7 @@ be able to read.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -199,6 +200,7 @@ class RayRowPredictor:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
+        quiet_ray_data()
         is_client = bool(self._replicas.urls)
         counter = ray.remote(_Counter).options(num_cpus=0).remote()
         texts = ray.data.read_parquet(shards).repartition(target_num_rows_per_block=BATCH_TEXTS)
@@ -258,6 +260,17 @@ def start_ray(n_replicas: int) -> None:
         raise EngineError(
             f"Ray does not start ({error})", where="ray", next_step="check RAY_ADDRESS, or choose another --engine"
         ) from error
+
+
+def quiet_ray_data() -> None:
+    """Keep Ray Data's plans and hints out of stderr; warnings and errors stay, and its log file has every line."""
+    import ray.data  # noqa: F401 - which adds the handlers
+
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(max(handler.level, logging.WARNING))
+    # It warns that progress bars are off, as they are meant to be.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
 
 def write_shards(rows: Iterator[Row], folder: Path) -> list[str]:
