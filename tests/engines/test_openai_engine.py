@@ -152,8 +152,22 @@ def test_wrong_address(fake: Fake) -> None:
 
 def test_a_page_that_is_no_list_of_models(fake: Fake) -> None:
     fake[0].listing = ["<html>"]
-    with pytest.raises(EngineError, match=r"not a list of models"):
+    with pytest.raises(EngineError) as failed:
         ask(fake[1], ["好"])
+    assert failed.value.code == "server-address"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "server-refused"), (501, "server-refused"), (500, "server-answer")]
+)
+def test_a_refusal_that_stays_differs_from_one_that_passes(
+    fake: Fake, status: int, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "FIRST_PAUSE_S", 0.001)
+    fake[0].always_status = status
+    with pytest.raises(EngineError) as failed:
+        ask(fake[1], ["好"])
+    assert failed.value.code == code
 
 
 @pytest.mark.parametrize("address", ["", "localhost:8000", "ftp://host/v1", "http://", "http://host:port/v1"])

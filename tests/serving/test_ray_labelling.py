@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,8 @@ def test_two_replicas_of_two_servers_label_in_order(tmp_path: Path, monkeypatch:
         words += ["--vllm_url", two, "--engine", "ray"]
         done = CliRunner().invoke(build_app(), [*words[:2], str(tmp_path / "ray.csv"), *words[2:], "--json"])
         assert done.exit_code == 0, f"{done.output} {done.exception}"
+    assert "\tINFO " not in done.stderr
+    assert "enable_progress_bars" not in done.stderr
     summary = json.loads(done.stdout)
     assert (summary["labelled"], summary["counts"]["bad_rows"]) == (len(kept), 120 - len(kept))
     rows = list(csv.DictReader((tmp_path / "ray.csv").open(encoding="utf-8")))
@@ -46,6 +50,26 @@ def test_two_replicas_of_two_servers_label_in_order(tmp_path: Path, monkeypatch:
     names = {path.name for path in tmp_path.iterdir() if "cache" not in path.name}
     assert names == {"in.csv", *(f"{name}.csv{end}" for name in ("single", "ray") for end in ("", ".bad.jsonl"))}
     assert not ray.is_initialized()
+
+
+LOGGED = """
+import logging
+from sentifactory.serving.labelling.ray_labelling import quiet_ray_data
+quiet_ray_data()
+for module in ("execution.streaming_executor", "progress"):
+    logger = logging.getLogger(f"ray.data._internal.{module}")
+    logger.info("a plan")
+    logger.error("an error")
+logging.getLogger("ray.data._internal.progress").warning("no bars")
+logging.getLogger("ray.data._internal.execution").warning("too few CPUs")
+"""
+
+
+def test_only_noise_of_ray_data_is_kept_from_stderr() -> None:
+    # A process of its own: the handler of Ray Data writes to the stderr of its first import.
+    done = subprocess.run([sys.executable, "-c", LOGGED], capture_output=True, text=True, check=True)
+    shown = [line.split(" -- ")[-1] for line in done.stderr.splitlines()]
+    assert shown == ["an error", "an error", "too few CPUs"]
 
 
 def test_the_engine_of_the_replicas_is_chosen_by_the_command(

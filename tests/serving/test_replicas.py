@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from fake_openai_server import Behaviour, serve_fake
@@ -14,7 +16,7 @@ from sentifactory.errors import EngineError
 from sentifactory.records import Review
 from sentifactory.serving.backends.model_loading import ModelChoice
 from sentifactory.serving.labelling import ray_labelling
-from sentifactory.serving.labelling.ray_labelling import ReplicaEngine, Replicas
+from sentifactory.serving.labelling.ray_labelling import ReplicaEngine, Replicas, check_servers
 from sentifactory.task.task import BINARY_SENTIMENT
 
 REVIEWS = [Review(f"第{number}条，{'很好' if number % 2 else '很差'}") for number in range(6)]
@@ -87,3 +89,92 @@ def test_what_stays_is_not_waited_for(servers: tuple[list[Behaviour], Replicas])
         ask(replicas).predict(REVIEWS)
     assert failed.value.code == "server-access"
     assert not second.bodies
+
+
+@pytest.fixture
+def free_address() -> str:
+    """An address where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_server_that_is_down_at_the_start_is_announced_and_done_without(
+    servers: tuple[list[Behaviour], Replicas], free_address: str, place: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    behaviours, replicas = servers
+    urls = tuple(free_address if number == place else url for number, url in enumerate(replicas.urls))
+    one_down = replace(replicas, urls=urls)
+    check_servers(one_down)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert free_address in lines[0]
+    assert [choice.vllm_url for choice in one_down.list_choices()] == [*urls]
+    assert len(ask(one_down, place).predict(REVIEWS)) == len(REVIEWS)
+    assert not behaviours[place].bodies
+
+
+@pytest.mark.parametrize("settings", [{"always_status": 503}, {"is_loading": True}])
+def test_a_server_that_answers_5xx_at_the_start_is_announced(
+    servers: tuple[list[Behaviour], Replicas], settings: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (first, second), replicas = servers
+    for name, value in settings.items():
+        setattr(first, name, value)
+    check_servers(replicas)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(ask(replicas).predict(REVIEWS)) == len(REVIEWS)
+    assert second.bodies
+
+
+def test_servers_that_can_all_be_asked_are_not_announced(
+    servers: tuple[list[Behaviour], Replicas], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_servers(servers[1])
+    assert capsys.readouterr().err == ""
+
+
+def test_without_any_server_the_first_error_is_raised_at_once(
+    servers: tuple[list[Behaviour], Replicas], free_address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (_, second), replicas = servers
+    second.is_loading = True
+    with pytest.raises(EngineError) as failed:
+        check_servers(replace(replicas, urls=(free_address, replicas.urls[1])))
+    assert failed.value.code == "server-unreachable"
+    assert free_address in failed.value.where
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"required_key": "another"}, "server-access"),
+        ({"names": ["another"]}, "server-model"),
+        ({"listing": ["<html>"]}, "server-address"),
+        ({"always_status": 400}, "server-mode"),
+    ],
+)
+def test_a_reason_that_stays_refuses_at_the_start_whatever_the_others_do(
+    servers: tuple[list[Behaviour], Replicas], free_address: str, settings: dict, code: str, is_first: bool
+) -> None:
+    (first, _), replicas = servers
+    for name, value in settings.items():
+        setattr(first, name, value)
+    wrong = replicas.urls[0]
+    urls = (wrong, free_address) if is_first else (free_address, wrong)
+    for order in (urls, (*urls, replicas.urls[1])):
+        with pytest.raises(EngineError) as failed:
+            check_servers(replace(replicas, urls=order))
+        assert failed.value.code == code
+        assert failed.value.where.startswith(wrong)
+
+
+def test_a_server_that_loads_its_model_is_waited_for(servers: tuple[list[Behaviour], Replicas]) -> None:
+    """One that was started again, while the others do the work."""
+    (first, second), replicas = servers
+    first.is_loading = True
+    assert len(ask(replicas).predict(REVIEWS)) == len(REVIEWS)
+    assert second.bodies

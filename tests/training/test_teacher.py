@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +162,17 @@ def test_a_review_that_the_teacher_cannot_read_is_left_out_and_counted(tmp_path:
     facts = json.loads(done.stdout)
     assert (facts["reviews"], facts["missing"], sum(facts["answered"].values())) == (2, 1, 2)
     assert list(read_soft_labels(out, BINARY_SENTIMENT)) == ["很好", "太差了"]
+
+
+def test_the_next_command_asks_the_teacher_at_its_address(tmp_path: Path) -> None:
+    pool = tmp_path / "pool.csv"
+    pool.write_text("text\n很好\n", encoding="utf-8")
+    words = ["distill", "--teacher", "base", "--input_file", str(pool), "--output_file", str(tmp_path / "soft.jsonl")]
+    with serve_fake(Behaviour()) as address:
+        done = CliRunner().invoke(build_app(), [*words, "--engine", address])
+        assert done.exit_code == 0, done.exception
+        line = done.stdout.splitlines()[-1].removeprefix("Next: ")
+        assert CliRunner().invoke(build_app(), shlex.split(line)[1:]).exit_code == 0, line
 
 
 def test_a_teacher_without_answers_gives_one_message_and_leaves_no_files(tmp_path: Path) -> None:

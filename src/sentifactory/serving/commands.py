@@ -173,4 +173,5 @@ def label(
             typer.echo(line)
         if summary["bad_rows_file"]:
             typer.echo(f"Rows that could not be labelled: {summary['bad_rows_file']}")
-        typer.echo(describe_next(suggest_after_labelling(request, summary)))
+        if following := suggest_after_labelling(request, summary):
+            typer.echo(describe_next(following))

@@ -202,6 +202,7 @@ ERROR_WORDS: dict[str, ErrorWords] = {
     "server-model": ErrorWords("模型服务上没有该模型", *_SERVER),
     "server-mode": ErrorWords("模型服务不支持这种提问方式", *_SERVER),
     "server-answer": ErrorWords("模型服务的回复无法识别", *_SERVER),
+    "server-refused": ErrorWords("模型服务拒绝了请求", *_SERVER),
     "server-ended": ErrorWords("模型服务已意外终止", *_SERVER),
     "server-loading": ErrorWords("模型服务仍在加载模型", "Wait a moment, and try again.", "请稍等片刻后重试。"),
     "review-refused": ErrorWords(

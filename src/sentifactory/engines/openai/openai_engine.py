@@ -193,7 +193,7 @@ async def choose_model(connection: Connection, wanted: str | None) -> str:
             where=f"{address}/models",
             expected="the address of an OpenAI-compatible server",
             next_step="check the address; that of vLLM, llama.cpp or Ollama is http://HOST:PORT/v1",
-            code="server-answer",
+            code="server-address",
         ) from error
     names = list(listed)
     if wanted is None and len(names) == 1:

@@ -177,6 +177,13 @@ def describe_refusal(response: httpx.Response, url: str, review: Review | None, 
             next_step="wait until it is ready, and run the same command again",
             code="server-loading",
         )
+    if not is_transient_status(status):
+        return EngineError(
+            f"The server refused the request (HTTP {status}: {message})",
+            where=url,
+            next_step="check the address and the server's log",
+            code="server-refused",
+        )
     tried = f", {attempt + 1} times" if attempt else ""
     return EngineError(
         f"The server refused the request (HTTP {status}{tried}: {message})",

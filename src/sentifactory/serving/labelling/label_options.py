@@ -60,8 +60,15 @@ class LabelRequest:
     vllm_log: str | None = None
     vllm_dtype: str | None = None
 
+    @property
+    def choice(self) -> ModelChoice:
+        """The model and its engine, unchecked."""
+        kind = self.replica_engine if self.engine == RAY else self.engine
+        address = self.vllm_urls[0] if self.vllm_urls else None
+        return ModelChoice(self.model, kind, address, self.vllm_log, self.vllm_dtype)
+
     def choose_model(self) -> ModelChoice:
-        """Return the model and its engine.
+        """Return the model and its engine, checked.
 
         Raises:
             ConfigError: when options contradict each other, or there is no such engine, model or package.
@@ -77,11 +84,8 @@ class LabelRequest:
             )
         if self.replicas is not None and self.replicas < 1:
             raise ConfigError(f"--replicas is {self.replicas}", expected="1 or more")
-        kind = self.replica_engine if is_ray else self.engine
-        address = self.vllm_urls[0] if self.vllm_urls else None
-        choice = ModelChoice(self.model, kind, address, self.vllm_log, self.vllm_dtype)
-        choice.check()
-        return choice
+        self.choice.check()
+        return self.choice
 
 
 def run_labelling(request: LabelRequest) -> dict[str, Any]:

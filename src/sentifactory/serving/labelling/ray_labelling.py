@@ -9,6 +9,7 @@ be able to read.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -27,7 +28,7 @@ from sentifactory.serving.labelling.label_file import CHUNK_ROWS, WRITE_EVERY_S,
 from sentifactory.serving.labelling.row_files import Row, WholeRow
 from sentifactory.system.atomic import open_scratch_folder
 from sentifactory.system.hardware import has_nvidia_gpu
-from sentifactory.system.progress import hide_progress
+from sentifactory.system.progress import hide_progress, say
 from sentifactory.task.task import Task
 
 # Per call of an engine, and what Ray gives a replica at a time: at the end of a file the others wait for the last one.
@@ -39,7 +40,7 @@ ASK_AGAIN_S = 30.0
 GIVE_UP_S = 300.0
 _PAUSE_S = 2.0
 # Codes of errors that pass, as opposed to a wrong key, model or address.
-_PASSING = ("server-unreachable", "server-answer")
+_PASSING = ("server-unreachable", "server-answer", "server-loading")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +180,7 @@ class RayRowPredictor:
         import ray
         from ray.exceptions import RayError
 
-        for choice in self._replicas.list_choices() if self._replicas.urls else ():
-            open_engine(choice, self._replicas.task, self._replicas.name).close()  # refused here, not by a replica
+        check_servers(self._replicas)  # refused here, not by a replica
         is_ours = not ray.is_initialized()
         if is_ours:
             start_ray(self._replicas.number)
@@ -200,6 +200,7 @@ class RayRowPredictor:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
+        quiet_ray_data()
         is_client = bool(self._replicas.urls)
         counter = ray.remote(_Counter).options(num_cpus=0).remote()
         texts = ray.data.read_parquet(shards).repartition(target_num_rows_per_block=BATCH_TEXTS)
@@ -217,6 +218,28 @@ class RayRowPredictor:
             for row, label, values in zip(batch["row"], batch["label"], batch["probabilities"], strict=True):
                 probabilities = None if values[0] != values[0] else tuple(map(float, values))  # NaN: there are none
                 yield int(row), Prediction(None if label < 0 else int(label), probabilities)
+
+
+def check_servers(replicas: Replicas) -> None:
+    """Try each server, and announce those that cannot be asked now while others can: replicas will try them again.
+
+    Raises:
+        ConfigError: when an address is invalid.
+        EngineError: when no server can be asked, or one refuses for a reason that stays.
+    """
+    failures: list[EngineError] = []
+    for choice in replicas.list_choices() if replicas.urls else ():
+        try:
+            open_engine(choice, replicas.task, replicas.name).close()
+        except EngineError as error:
+            if error.code not in _PASSING:
+                raise
+            failures.append(error)
+    if failures and len(failures) == len(replicas.urls):
+        raise failures[0]
+    for failure in failures:
+        again = f"it is tried again every {ASK_AGAIN_S:.0f} s"
+        say(f"WARNING: {failure.where}: {failure.what}; other servers are asked, and {again}")
 
 
 def start_ray(n_replicas: int) -> None:
@@ -237,6 +260,17 @@ def start_ray(n_replicas: int) -> None:
         raise EngineError(
             f"Ray does not start ({error})", where="ray", next_step="check RAY_ADDRESS, or choose another --engine"
         ) from error
+
+
+def quiet_ray_data() -> None:
+    """Keep Ray Data's plans and hints out of stderr; warnings and errors stay, and its log file has every line."""
+    import ray.data  # noqa: F401 - which adds the handlers
+
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(max(handler.level, logging.WARNING))
+    # It warns that progress bars are off, as they are meant to be.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
 
 def write_shards(rows: Iterator[Row], folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sentifactory.engines.registry import is_address
 from sentifactory.system.command_line import write_command
 from sentifactory.task.model_folder import iter_manifests
 from sentifactory.training.run.next_comparison import SAMPLE_REVIEW, shorten_path
@@ -34,4 +35,6 @@ def suggest_student(facts: Mapping[str, Any], soft_labels: Path) -> list[str]:
                 output = f"output_dir={soft_labels.with_name(f'{soft_labels.stem}_student')}"
                 fetch = [] if _STUDENT.is_dir() else [write_command("model", "fetch", _STUDENT.name)]
                 return [*fetch, write_command("train", _RECIPE, *settings, output)]
-    return [write_command("predict", SAMPLE_REVIEW, ("--model", facts["teacher"]["model"]))]
+    teacher, engine = facts["teacher"]["model"], facts["teacher"]["engine"]
+    address = engine if is_address(engine) else None  # without it, the model's name would be taken for a folder
+    return [write_command("predict", SAMPLE_REVIEW, ("--model", teacher), ("--engine", address))]
