@@ -264,6 +264,7 @@ def test_a_port_in_use(machines: int, busy_port: int, temporary_folder: Path, ca
     assert len(capfd.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_port_that_nobody_may_listen_on(monkeypatch: pytest.MonkeyPatch, temporary_folder: Path) -> None:
     def refuse(address: tuple[str, int]) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -1,10 +1,10 @@
 """Starts the command again in several processes, with torch.distributed.elastic, and ends all of them together.
 
 The launcher is this process: it forwards Ctrl-C and SIGTERM to the processes of its machine, which save a checkpoint
-and stop; a second one stops them at once. They are not started again then, whatever MAX_RESTARTS is. While the launcher
-waits for other machines, a signal ends it at once. When a process dies, the others get SIGTERM, and after 30 seconds
-SIGKILL. When the launcher dies, the kernel ends its processes. The main one has the terminal; what the others write is
-shown only if they fail without a report. Not covered: starting the launchers of other machines.
+and stop; a second one stops them at once. They are not started again then, whatever MAX_RESTARTS is. A signal while
+the launcher waits for other machines ends it at once. When a process dies, the others get SIGTERM, and after 30
+seconds SIGKILL. When the launcher dies, the kernel ends its processes. The main one has the terminal; what the others
+write is shown only if they fail without a report. Not covered: starting the launchers of other machines.
 """
 
 from __future__ import annotations
