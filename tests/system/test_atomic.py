@@ -225,6 +225,23 @@ def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.abc.part", "data"]
 
 
+def test_a_leftover_of_another_user_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = tmp_path / ".data.sentifactory-abc.part"
+    foreign.mkdir()
+    stock = os.open
+
+    def refuse(path: object, *arguments: int) -> int:
+        if path == foreign:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stock(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(atomic.os, "open", refuse)
+    with atomic.open_scratch_folder(tmp_path / "data") as mine:
+        assert mine.is_dir()
+    monkeypatch.undo()
+    assert list_names(tmp_path) == [foreign.name]
+
+
 def test_folders_above_a_failed_output_go_unless_somebody_uses_them(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), atomic.open_atomic(tmp_path / "a" / "b" / "file.txt"):
         raise RuntimeError

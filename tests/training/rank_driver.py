@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,14 +126,15 @@ def run_job(recipe: Path, folder: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 def compare_unlike_machines() -> str:
     """Return the code of the error for machines with unlike data, in each process as if on a machine of its own."""
-    local_rank, os.environ["LOCAL_RANK"] = os.environ["LOCAL_RANK"], "0"
+    before = {name: os.environ[name] for name in ("LOCAL_RANK", "GROUP_RANK")}
+    os.environ |= {"LOCAL_RANK": "0", "GROUP_RANK": os.environ["RANK"]}
     try:
         compare_machines(lambda: {"code": 1, "data": 1})
         compare_machines(lambda: {"code": 1, "data": read_rank()})
     except ConfigError as error:
-        return f"{error.code}: {error.what.partition(' differ')[2]}"
+        return f"{error.code}: {error.what.replace(socket.gethostname(), 'host')}"
     finally:
-        os.environ["LOCAL_RANK"] = local_rank
+        os.environ |= before
     return ""
 
 

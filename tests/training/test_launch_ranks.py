@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +40,11 @@ def with_devices(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.fixture
+def with_cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    return lambda count: monkeypatch.setattr(launch_plan, "list_usable_cores", lambda: list(range(count)))
+
+
+@pytest.fixture
 def as_rank(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def become(rank: int) -> None:
         for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", 2)):
@@ -43,11 +53,26 @@ def as_rank(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return become
 
 
-def test_one_process_on_a_cpu_unless_asked() -> None:
+def test_one_process_on_a_cpu_unless_asked(with_cores: Callable[[int], None]) -> None:
+    with_cores(3)
     assert plan_launch(CPU, None) is None
     assert plan_launch(CPU, 1) is None
     assert plan_launch(CPU, 3) == LaunchPlan(3)
     assert plan_launch({**CPU, "deepspeed": "ds_z3.json"}, None) == LaunchPlan(1)
+
+
+@pytest.mark.parametrize("where", ["--processes", "NPROC_PER_NODE"])
+def test_no_more_processes_than_cores_on_a_cpu(
+    where: str, with_cores: Callable[[int], None], with_devices: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_cores(2)
+    monkeypatch.setenv("NPROC_PER_NODE", "3")
+    with pytest.raises(ConfigError) as refused:
+        plan_launch(CPU, 3 if where == "--processes" else None)
+    assert (refused.value.code, refused.value.where) == ("too-many-processes", where)
+    assert plan_launch(CPU, 2) == LaunchPlan(2)
+    with_devices(4)  # a process on a GPU needs no core of its own
+    assert plan_launch({}, 4) == LaunchPlan(4)
 
 
 def test_a_process_for_each_gpu(with_devices: Callable[[int], None]) -> None:
@@ -61,7 +86,8 @@ def test_a_process_for_each_gpu(with_devices: Callable[[int], None]) -> None:
     assert (refused.value.code, refused.value.where) == ("too-many-processes", "--processes")
 
 
-def test_the_variables_of_llamafactory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_of_llamafactory(monkeypatch: pytest.MonkeyPatch, with_cores: Callable[[int], None]) -> None:
+    with_cores(2)
     monkeypatch.setenv("FORCE_TORCHRUN", "1")
     assert plan_launch(CPU, None) == LaunchPlan(1)
     monkeypatch.setenv("NPROC_PER_NODE", "2")
@@ -76,6 +102,39 @@ def test_the_variables_of_llamafactory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NNODES", "two")
     with pytest.raises(ConfigError, match="NNODES is 'two'"):
         plan_launch(CPU, None)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "span"),
+    [
+        ("MASTER_PORT", "99999", "1 to 65535"), ("MASTER_PORT", "0", "1 to 65535"), ("MASTER_PORT", "-1", " 65535"),
+        ("NNODES", "two", "1 or more"), ("NNODES", "9" * 5000, "1 or more"), ("MAX_RESTARTS", "", "0 or more"),
+    ],
+)  # fmt: skip
+def test_a_variable_that_is_no_such_number(
+    variable: str, value: str, span: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NNODES", "2")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError) as refused:
+        plan_launch(CPU, 1)
+    assert (refused.value.code, refused.value.exit_code) == ("variable-value", 2)
+    assert refused.value.what == f"{variable} is {value[:40]!r}"
+    assert span in refused.value.expected
+    assert refused.value.next_step
+
+
+def test_machines_of_an_elastic_run(monkeypatch: pytest.MonkeyPatch, with_cores: Callable[[int], None]) -> None:
+    with_cores(2)
+    for name, value in (("RDZV_ID", "a"), ("MIN_NNODES", "3"), ("MAX_NNODES", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as refused:
+        plan_launch(CPU, 2)
+    assert (refused.value.code, refused.value.where) == ("variable-value", "MIN_NNODES 3, MAX_NNODES 2")
+    monkeypatch.setenv("MIN_NNODES", "1")
+    assert plan_launch(CPU, 2) == LaunchPlan(2, (1, 2), port=29500, run_id="a")  # one that the others know
+    monkeypatch.setenv("MAX_NNODES", "1")
+    assert plan_launch(CPU, 2) == LaunchPlan(2, run_id="a")
 
 
 def test_a_process_of_a_run_starts_no_others(as_rank: Callable[[int], None]) -> None:
@@ -178,24 +237,128 @@ def busy_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.fixture
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
 @pytest.mark.slow
-def test_a_port_in_use(busy_port: int) -> None:
+@pytest.mark.parametrize("machines", [1, 2])
+def test_a_port_in_use(machines: int, busy_port: int, temporary_folder: Path, capfd: pytest.CaptureFixture) -> None:
     before = dict(os.environ)
     with pytest.raises(ConfigError) as refused:
-        launch_ranks.launch_ranks(LaunchPlan(2, port=busy_port), ["--help"])
+        launch_ranks.launch_ranks(LaunchPlan(2, (machines, machines), port=busy_port), ["--help"])
     assert (refused.value.code, refused.value.where) == (
         "port-in-use", f"MASTER_ADDR 127.0.0.1, MASTER_PORT {busy_port}",
     )  # fmt: skip
     assert dict(os.environ) == before
+    assert not list(temporary_folder.iterdir())
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_port_that_nobody_may_listen_on(monkeypatch: pytest.MonkeyPatch, temporary_folder: Path) -> None:
+    def refuse(address: tuple[str, int]) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(ConfigError) as refused:
+        launch_ranks.launch_ranks(LaunchPlan(1, (2, 2), port=80), ["--help"])
+    assert (refused.value.code, refused.value.where) == ("port-refused", "MASTER_ADDR 127.0.0.1, MASTER_PORT 80")
+
+
+@pytest.mark.parametrize("machine", [0, 1])
+@pytest.mark.parametrize("address", ["nowhere.invalid", "a" * 70 + ".x", ""])
+def test_an_address_that_names_no_machine(address: str, machine: int, capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(ConfigError) as refused:
+        launch_ranks.launch_ranks(LaunchPlan(1, (2, 2), machine, address, 29500), ["--help"])
+    assert refused.value.code == "unknown-address"
+    assert repr(address) in refused.value.what
+    assert not capfd.readouterr().err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", [0, 1])
-def test_machines_that_do_not_meet(machine: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machines_that_do_not_meet(
+    machine: int, free_port: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
     monkeypatch.setattr(launch_ranks, "MEETING_S", 2)
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port = server.getsockname()[1]
+    began_s = time.monotonic()
     with pytest.raises(ConfigError) as refused:
-        launch_ranks.launch_ranks(LaunchPlan(1, (2, 2), machine, port=port), ["--help"])
+        launch_ranks.launch_ranks(LaunchPlan(1, (2, 2), machine, port=free_port), ["--help"])
     assert refused.value.code == "machines-apart"
-    assert f"127.0.0.1:{port}" in refused.value.next_step
+    assert f"127.0.0.1:{free_port}" in refused.value.next_step
+    assert time.monotonic() - began_s < 30  # most of it to import torch
+    assert len(capfd.readouterr().err.splitlines()) == 1  # and no trace of torch
+
+
+WAITING = """
+import sys
+from sentifactory.cli import run_guarded
+from sentifactory.training.processes import launch_ranks
+from sentifactory.training.processes.launch_plan import LaunchPlan
+machine, port, run_id = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] or None
+launch_ranks.MEETING_S = 60
+plan = LaunchPlan(1, (2, 2), machine, port=port, run_id=run_id)
+run_guarded(lambda: launch_ranks.launch_ranks(plan, ["--help"]))
+"""
+
+
+def start_launcher(machine: int, port: int, run_id: str = "") -> subprocess.Popen[str]:
+    """Start the launcher of one of two machines, which waits for the other, and return when it has said so."""
+    command = [sys.executable, "-c", WAITING, str(machine), str(port), run_id]
+    launcher = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert launcher.stderr is not None
+    assert "Training on 2 machines" in launcher.stderr.readline()
+    return launcher
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("machine", "run_id", "number"),
+    [(0, "", signal.SIGINT), (1, "", signal.SIGINT), (1, "", signal.SIGTERM), (0, "elastic", signal.SIGTERM)],
+)
+def test_a_signal_ends_the_wait_for_other_machines(
+    machine: int, run_id: str, number: int, free_port: int, temporary_folder: Path
+) -> None:
+    launcher = start_launcher(machine, free_port, run_id)
+    time.sleep(4 if run_id else 1)  # until torch itself waits
+    asked_s = time.monotonic()
+    launcher.send_signal(number)
+    _, said = launcher.communicate(timeout=20)
+    assert (launcher.returncode, said.count("\n")) == (128 + number, 1)
+    assert said.startswith("Stopped")
+    assert "checkpoint" not in said
+    assert time.monotonic() - asked_s < 10
+    assert not list(temporary_folder.iterdir())
+
+
+@pytest.mark.slow
+def test_machines_meet_whichever_is_first(free_port: int, temporary_folder: Path) -> None:
+    launchers = [start_launcher(1, free_port), start_launcher(0, free_port)]
+    assert [launcher.communicate(timeout=120)[1] for launcher in launchers] == ["", ""]
+    assert [launcher.returncode for launcher in launchers] == [0, 0]
+
+
+@pytest.mark.slow
+def test_what_a_killed_launcher_leaves_is_removed_by_the_next(free_port: int, temporary_folder: Path) -> None:
+    killed, alive = start_launcher(1, free_port), start_launcher(1, free_port)
+    assert len(list(temporary_folder.iterdir())) == 2
+    killed.kill()
+    killed.communicate()
+    third = start_launcher(1, free_port)
+    left = list(temporary_folder.iterdir())
+    assert len(left) == 2  # of the two that run
+    assert {folder.stat().st_mode & 0o777 for folder in left} == {0o700}
+    for launcher in (alive, third):
+        launcher.terminate()
+        launcher.communicate()
+    assert not list(temporary_folder.iterdir())

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import yaml
 
 from sentifactory.corpus.leakage.leak_guard import LeakFinding
@@ -15,10 +16,13 @@ from sentifactory.system.hardware import measure_peak_memory
 from sentifactory.task.task import BINARY_SENTIMENT
 from sentifactory.task.task_file import describe_task
 from sentifactory.training.recipe.recipe import Recipe
+from sentifactory.training.run import run_card
 from sentifactory.training.run.run_card import (
     begin_card,
     compute_fingerprint,
     describe_data,
+    identify_code,
+    identify_inputs,
     read_card,
     read_versions,
     write_card,
@@ -33,6 +37,33 @@ def test_fingerprint_depends_only_on_what_is_learnt() -> None:
     assert compute_fingerprint({**settings, "learning_rate": 2e-4}, data) != first
     assert compute_fingerprint({**settings, "seed": 1}, data) != first
     assert compute_fingerprint(settings, [{"sha256": "1"}]) != first
+
+
+def test_each_input_of_a_run_has_its_own_hash(tmp_path: Path) -> None:
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"first")
+    settings = {"learning_rate": 1e-4, "model_name_or_path": str(tmp_path)}
+    first = identify_inputs(settings, [{"sha256": "0"}])
+
+    def list_changed(*arguments: object) -> set[str]:
+        found = identify_inputs(*arguments)  # type: ignore[arg-type]
+        return {name for name in found if found[name] != first[name]}
+
+    assert list_changed(settings, [{"sha256": "0"}]) == set()
+    assert list_changed({**settings, "learning_rate": 2e-4}, [{"sha256": "0"}]) == {"recipe"}
+    assert list_changed(settings, [{"sha256": "0"}], "label") == {"recipe"}
+    assert list_changed(settings, [{"sha256": "1"}]) == {"data"}
+    assert list_changed(settings, [{"sha256": "0", "class_weights": {"a": 2.0}}]) == {"data"}
+    model.write_bytes(b"again, of another size")
+    assert list_changed(settings, [{"sha256": "0"}]) == {"model"}
+
+
+def test_code_and_packages_have_their_own_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = identify_code()
+    monkeypatch.setattr(run_card, "read_versions", lambda: {"torch": "0"})
+    again = identify_code()
+    assert {name for name in first if first[name] != again[name]} == {"packages"}
+    assert set(first) == {"code", "packages"}
 
 
 def test_card_round_trip_and_broken_cards(tmp_path: Path) -> None:

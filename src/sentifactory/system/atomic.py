@@ -348,7 +348,7 @@ def _is_locked(folder: Path) -> bool:
     """Return whether a running process holds the lock of a temporary folder."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # removed meanwhile, or another user's
         return True
     try:
         return not lock_file(descriptor, folder, warns=False)

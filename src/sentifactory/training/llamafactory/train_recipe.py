@@ -33,7 +33,14 @@ from sentifactory.training.run.checkpoint_callback import CheckpointCallback
 from sentifactory.training.run.checkpoints import choose_start, hold_output_folder, refuse_other_run
 from sentifactory.training.run.collectives import compare_machines, run_on_main
 from sentifactory.training.run.record_run import record_run, remove_if_unused
-from sentifactory.training.run.run_card import begin_card, compute_fingerprint, describe_data, identify_code, read_card
+from sentifactory.training.run.run_card import (
+    begin_card,
+    compute_fingerprint,
+    describe_data,
+    identify_code,
+    identify_inputs,
+    read_card,
+)
 from sentifactory.training.run.run_phases import CHECKING, LOADING, announce_phase
 from sentifactory.training.run.run_task import announce_training_task, find_training_task
 from sentifactory.training.run.sample_checks import check_samples
@@ -91,7 +98,7 @@ def train_recipe(
     data = describe_data(recipe.settings)
     weights = find_class_weights(data, split_names(recipe.settings.get("dataset")))
     fingerprint = compute_fingerprint(recipe.settings, data, loss)
-    compare_machines(lambda: {"recipe, model or data": fingerprint, "code or packages": identify_code()})
+    compare_machines(lambda: identify_inputs(recipe.settings, data, loss) | identify_code())
     leaks = run_on_main(lambda: check_recipe_leaks(recipe, test_files, allow_leaks=allow_leaks))
     with ExitStack() as folder:
 

@@ -6,13 +6,20 @@ NODE_RANK, MASTER_ADDR, MASTER_PORT, MAX_RESTARTS, and for elastic runs RDZV_ID,
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.system.hardware import list_usable_cores
 from sentifactory.system.ranks import is_rank, is_set
+
+_PORT = 29500  # of torchrun, as the other machines cannot know a free one
+_LAST_PORT = 65535
+_MOST_DIGITS = 9
+_SHOWN_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ def plan_launch(settings: Mapping[str, Any], wanted: int | None) -> LaunchPlan |
         wanted: the value of `--processes`; None: NPROC_PER_NODE, or one for each GPU that LLaMA-Factory would use.
 
     Raises:
-        ConfigError: when there are fewer GPUs than processes, or a variable has an impossible value.
+        ConfigError: when there are fewer GPUs (on a CPU: cores) than processes, or a variable has an impossible value.
     """
     if is_rank() or is_set("USE_KT"):
         return None
@@ -60,23 +67,41 @@ def plan_launch(settings: Mapping[str, Any], wanted: int | None) -> LaunchPlan |
             next_step="lower it to the number of GPUs, or use more machines (NNODES)",
             code="too-many-processes",
         )
+    cores = len(list_usable_cores())
+    if not devices and processes > cores:
+        raise ConfigError(
+            f"{processes} processes were asked for, and there {'is' if cores == 1 else 'are'} {cores} usable core"
+            f"{'' if cores == 1 else 's'}: on a CPU each process needs one of its own",
+            where="--processes" if wanted else "NPROC_PER_NODE",
+            next_step="lower it to the number of cores",
+            code="too-many-processes",
+        )
     machines = _read_number("NNODES", 1, 1)
     # DeepSpeed needs a launcher for one process as well. With one process on several visible GPUs, LLaMA-Factory would
     # want to split each batch among them.
     is_forced = bool(settings.get("deepspeed")) or is_set("FORCE_TORCHRUN") or is_set("USE_MCA") or devices > 1
     if not is_forced and processes == 1 and machines == 1:
         return None
-    port = _read_number("MASTER_PORT", 1, 0) or (29500 if machines > 1 else None)
     address = os.environ.get("MASTER_ADDR", "127.0.0.1")
     run_id = os.environ.get("RDZV_ID")
     least = _read_number("MIN_NNODES", 1, machines) if run_id else machines
     most = _read_number("MAX_NNODES", 1, machines) if run_id else machines
+    if least > most:
+        raise ConfigError(
+            f"The run has at least {least} machines and at most {most}",
+            where=f"MIN_NNODES {least}, MAX_NNODES {most}",
+            expected="MIN_NNODES not above MAX_NNODES; each is NNODES where it is not set",
+            next_step="correct or unset the variables",
+            code="variable-value",
+        )
+    port = _read_number("MASTER_PORT", 1, 0, _LAST_PORT) or (_PORT if most > 1 else None)
     machine = _read_number("NODE_RANK", 0, 0)
     if machine >= most:
         raise ConfigError(
             f"NODE_RANK is {machine}, and there are {most} machines",
             expected=f"a number from 0 to {most - 1}, another on each machine",
             next_step="set NODE_RANK, or NNODES",
+            code="variable-value",
         )
     return LaunchPlan(processes, (least, most), machine, address, port, run_id, _read_number("MAX_RESTARTS", 0, 0))
 
@@ -113,10 +138,21 @@ def _count_devices(settings: Mapping[str, Any]) -> int:
     return int(get_device_count())
 
 
-def _read_number(variable: str, least: int, default: int) -> int:
+def _read_number(variable: str, least: int, default: int, most: int | None = None) -> int:
+    """Return the number in an environment variable.
+
+    Raises:
+        ConfigError: when it is no whole number from `least` to `most`.
+    """
     word = os.environ.get(variable)
     if word is None:
         return default
-    if not word.isascii() or not word.isdigit() or int(word) < least:
-        raise ConfigError(f"{variable} is {word!r}", expected=f"a whole number of {least} or more")
-    return int(word)
+    # More digits than these are no count of anything here, and Python refuses to read thousands of them.
+    if word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS and least <= int(word) <= (most or math.inf):
+        return int(word)
+    raise ConfigError(
+        f"{variable} is {word[:_SHOWN_CHARS]!r}",
+        expected=f"a whole number from {least} to {most}" if most else f"a whole number of {least} or more",
+        next_step="correct or unset the variable",
+        code="variable-value",
+    )

@@ -1,17 +1,16 @@
 """Starts the command again in several processes, with torch.distributed.elastic, and ends all of them together.
 
 The launcher is this process: it forwards Ctrl-C and SIGTERM to the processes of its machine, which save a checkpoint
-and stop; a second one stops them at once. They are not started again then, whatever MAX_RESTARTS is. When a process
-dies, the others get SIGTERM, and after 30 seconds SIGKILL. When the launcher dies, the kernel ends its processes. The
-main one has the terminal; what the others write is shown only if they fail without a report. Not covered: starting the
-launchers of other machines.
+and stop; a second one stops them at once. They are not started again then, whatever MAX_RESTARTS is. A signal while
+the launcher waits for other machines ends it at once. When a process dies, the others get SIGTERM, and after 30
+seconds SIGKILL. When the launcher dies, the kernel ends its processes. The main one has the terminal; what the others
+write is shown only if they fail without a report. Not covered: starting the launchers of other machines.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -22,12 +21,19 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.system.atomic import open_scratch_folder
 from sentifactory.system.hardware import list_usable_cores
 from sentifactory.system.progress import say
 from sentifactory.system.ranks import LAUNCHER_VARIABLE, is_set
-from sentifactory.system.stop_signals import StopRequests
+from sentifactory.system.stop_signals import StoppedError, StopRequests
 from sentifactory.system.supervisor import list_children, send_signal
 from sentifactory.training.processes.launch_plan import LaunchPlan
+from sentifactory.training.processes.meet_machines import (
+    describe_place,
+    explain_busy_port,
+    meet_machines,
+    refuse_unknown_address,
+)
 from sentifactory.training.processes.rank_report import is_stopped, raise_cause
 
 # All machines must find each other within this time, and processes end this long after one of them has died.
@@ -43,16 +49,25 @@ def launch_ranks(plan: LaunchPlan, words: Sequence[str]) -> None:
     """Run `sentifactory` with these words in the processes of a plan, until all have ended.
 
     Raises:
-        ConfigError: when the machines do not find each other.
+        ConfigError: when the machines do not find each other, or the port is in use.
         Exception: the cause that ended the run, as `rank_report.raise_cause` has it.
     """
+    refuse_unknown_address(plan)
+    # The name is the user's own: the folders of others are none of ours. The launcher holds a lock on its folder, so
+    # that a later one removes what a killed one has left.
+    with open_scratch_folder(Path(tempfile.gettempdir()) / f"sentifactory-ranks-{os.getuid()}") as folder:
+        folder.chmod(0o700)
+        _launch_in(folder, plan, words)
+
+
+def _launch_in(folder: Path, plan: LaunchPlan, words: Sequence[str]) -> None:
+    """Do what `launch_ranks` says, with a folder for what the processes write."""
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    folder = Path(tempfile.mkdtemp(prefix="sentifactory-ranks-"))
     is_static = plan.port is not None and plan.run_id is None
     config = LaunchConfig(
         min_nodes=plan.machines[0],
@@ -62,27 +77,31 @@ def launch_ranks(plan: LaunchPlan, words: Sequence[str]) -> None:
         run_id=plan.run_id or "sentifactory",
         rdzv_backend="static" if is_static else "c10d",
         rdzv_endpoint=f"{plan.address}:{plan.port or 0}",
-        rdzv_configs={"timeout": MEETING_S, **({"rank": plan.machine} if is_static else {})},
+        rdzv_configs={"timeout": MEETING_S, "rank": plan.machine} if is_static else {"join_timeout": MEETING_S},
         max_restarts=plan.max_restarts,
         monitor_interval=0.1,
         signals_to_handle=",".join(number.name for number in _THEIR_SIGNALS),
         shutdown_timeout=GRACE_S,
         local_addr="127.0.0.1" if plan.machines == (1, 1) else None,
     )
+    python = os.environ.get("PYTHON_EXEC", sys.executable)  # as torchrun has it
     say(_describe(plan))
     try:
-        with _set_environment(plan), _forward_signals() as requests, _forbid_restarts(requests), _silence_launcher():
-            python = os.environ.get("PYTHON_EXEC", sys.executable)  # as torchrun has it
+        with (
+            meet_machines(plan, MEETING_S),  # before signals are forwarded: one ends this process at once
+            _set_environment(plan),
+            _forward_signals() as requests,
+            _forbid_restarts(requests),
+            _silence_launcher(),
+        ):
             elastic_launch(config, python)("-m", "sentifactory.cli", *words)
     except ChildFailedError as error:
         total = plan.processes * plan.machines[1]
         raise_cause(error.failures, total, lambda local_rank: _read_tail(folder, local_rank))
     except SignalException as error:
         raise SystemExit(128 + int(error.sigval)) from error
-    except (DistError, RendezvousError) as error:
+    except (DistError, RendezvousError, TimeoutError) as error:
         raise _explain_meeting(plan, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _describe(plan: LaunchPlan) -> str:
@@ -126,6 +145,9 @@ def _forward_signals() -> Iterator[StopRequests]:
     def forward(number: int, frame: Any) -> None:
         if not requests.add():
             return
+        children = list_children(os.getpid())
+        if not children:  # torch waits for other machines
+            raise StoppedError("Stopped: no process of this machine was training.", number, continues=False)
         if requests.count == 1:
             name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
             with suppress(RuntimeError):  # the handler may have interrupted another line
@@ -133,7 +155,7 @@ def _forward_signals() -> Iterator[StopRequests]:
                     f"{name}: the processes save a checkpoint after this step and stop; before the first step, and "
                     f"after a second {name}, they stop at once."
                 )
-        for child in list_children(os.getpid()):
+        for child in children:
             send_signal(child, number)
         if requests.count > 2:
             raise KeyboardInterrupt
@@ -191,18 +213,12 @@ def _read_tail(folder: Path, local_rank: int) -> str:
 
 def _explain_meeting(plan: LaunchPlan, error: Exception) -> ConfigError:
     """Return the error for machines that did not find each other, or a port that is in use."""
-    place = f"MASTER_ADDR {plan.address}, MASTER_PORT {plan.port}"
     if "EADDRINUSE" in str(error) or "in use" in str(error):
-        return ConfigError(
-            f"Port {plan.port} is in use on this machine",
-            where=place,
-            next_step="set MASTER_PORT to a free port, the same on all machines",
-            code="port-in-use",
-        )
+        return explain_busy_port(plan)
     others = "the first machine" if plan.machine else "the other machines"
     return ConfigError(
         f"This machine (NODE_RANK {plan.machine} of {plan.machines[1]}) did not meet {others} within {MEETING_S} s",
-        where=place,
+        where=describe_place(plan),
         expected="the same command on all machines within this time, each with its own NODE_RANK",
         next_step=f"look whether {plan.address}:{plan.port} can be reached from every machine (a firewall, another "
         "network interface), and start all of them again",

@@ -20,6 +20,9 @@ from sentifactory.training.recipe.recipe import Recipe
 from sentifactory.training.run.run_card import read_card
 from sentifactory.training.run.trainer_output import divert_stdout
 
+_MOST_CORES = 10  # that LLaMA-Factory asks for, for each process
+_REPLACED = ("Worker", "get_placement_group", "get_ray_head_node_ip", "get_ray_remote_config_for_worker")
+
 
 def train_on_ray(recipe: Recipe, overrides: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """Train a recipe in the processes of a Ray cluster, and return the run card.
@@ -47,11 +50,23 @@ def train_on_ray(recipe: Recipe, overrides: Sequence[str], options: Mapping[str,
         "options": dict(options),
     }
     say(f"Training in {ray_arguments.ray_num_workers} processes of a Ray cluster.")
-    stock = tuner.Worker, tuner.get_placement_group, tuner.get_ray_head_node_ip
+    stock = {name: getattr(tuner, name) for name in _REPLACED}
+    workers = int(ray_arguments.ray_num_workers)
+    cores: list[int] = []  # that each process gets; known when Ray has the cluster
+
+    def place_workers(_: int) -> tuple[Any, dict[str, int]]:
+        # LLaMA-Factory asks for a place on every device of the cluster, also for those that it does not use.
+        device = tuner.get_device_name().upper()
+        cores.append(choose_cores([node["Resources"] for node in tuner.ray.nodes() if node["Alive"]], workers, device))
+        bundle = {"CPU": cores[-1], **({} if device == "CPU" else {device: 1})}
+        return tuner.ray.util.placement_group([bundle] * workers, strategy="PACK"), bundle
+
+    def describe_worker(**details: Any) -> dict[str, Any]:
+        return {**stock["get_ray_remote_config_for_worker"](**details), "num_cpus": cores[-1]}
+
     tuner.Worker = _build_worker(tuner.Worker)
     tuner.get_ray_head_node_ip = _find_head_address  # theirs asks Ray's dashboard, which few have installed
-    # LLaMA-Factory asks for a place on every device of the cluster, also for those that it does not use.
-    tuner.get_placement_group = lambda _: stock[1](ray_arguments.ray_num_workers)
+    tuner.get_placement_group, tuner.get_ray_remote_config_for_worker = place_workers, describe_worker
     try:
         with divert_stdout(sys.stderr):
             tuner._ray_training_function(ray_arguments, config=job)
@@ -70,12 +85,47 @@ def train_on_ray(recipe: Recipe, overrides: Sequence[str], options: Mapping[str,
             raise cause from error
         raise
     finally:
-        tuner.Worker, tuner.get_placement_group, tuner.get_ray_head_node_ip = stock
+        for name, value in stock.items():
+            setattr(tuner, name, value)
         tuner.ray.shutdown()
     folder = Path(str(recipe.settings["output_dir"])).expanduser()
     if (card := read_card(folder)) is None:
         raise ConfigError("The run has ended, and its output is not on this machine", where=str(folder))
     return card
+
+
+def choose_cores(machines: Sequence[Mapping[str, float]], workers: int, device: str) -> int:
+    """Return how many cores each process gets: LLaMA-Factory's ten, or as many as the cluster has for each.
+
+    Ray waits without end for what no machine of the cluster has.
+
+    Args:
+        machines: the resources of each.
+        workers: number of processes.
+        device: Ray's name of the kind of device that each process gets one of; "CPU" for none.
+
+    Raises:
+        ConfigError: when there is no core for each process on the machines of the devices.
+
+    Example:
+        >>> choose_cores([{"CPU": 8.0}, {"CPU": 4.0}], 3, "CPU")
+        4
+    """
+
+    def count_places(machine: Mapping[str, float], cores: int) -> int:
+        places = int(machine.get("CPU", 0) // cores)
+        return places if device == "CPU" else min(places, int(machine.get(device, 0)))
+
+    for cores in range(_MOST_CORES, 0, -1):
+        if sum(count_places(machine, cores) for machine in machines) >= workers:
+            return cores
+    raise ConfigError(
+        f"The Ray cluster has no core for each of {workers} processes"
+        + ("" if device == "CPU" else f" on the machines that have a {device} for it"),
+        where="ray_num_workers",
+        next_step="lower it, or start Ray with more cores (num_cpus)",
+        code="ray-cores",
+    )
 
 
 def _find_head_address() -> str:

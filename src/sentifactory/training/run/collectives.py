@@ -107,26 +107,48 @@ def compare_machines(read_facts: Callable[[], dict[str, Any]]) -> None:
         read_facts: called once on each machine, because its processes share the files.
 
     Raises:
-        ConfigError: naming the machine and the facts that differ from those of the main process.
+        ConfigError: naming the machines, and the facts in which each differs from the one of the main process.
     """
     if not has_group():
         return
     import torch.distributed as dist
 
-    mine = {"machine": socket.gethostname(), "facts": read_facts()} if read_local_rank() == 0 else None
+    mine = {"machine": _name_machine(), "facts": read_facts()} if read_local_rank() == 0 else None
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, mine)
-    first, *others = [one for one in found if one is not None]
+    if unlike := describe_unlike([one for one in found if one is not None]):
+        raise ConfigError(
+            unlike,
+            where=f"MASTER_ADDR {os.environ.get('MASTER_ADDR', '')}",
+            expected="the same recipe, model, data, code and packages on all machines",
+            next_step="copy them from one machine to the others, or use a shared disk",
+            code="unlike-machines",
+        )
+
+
+def _name_machine() -> str:
+    """Return the number of this machine, which torch's launcher knows too, and its name, which others may share."""
+    number = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK")
+    return f"NODE_RANK {number} ({socket.gethostname()})" if number else socket.gethostname()
+
+
+def describe_unlike(found: list[dict[str, Any]]) -> str:
+    """Return in what the machines differ from the first one, as a clause; "" where they are alike.
+
+    Args:
+        found: of each machine, its name as `machine` and its `facts`.
+    """
+    first, *others = found
+    machines: dict[tuple[str, ...], list[str]] = {}
     for one in others:
-        unlike = [name for name, value in first["facts"].items() if one["facts"].get(name) != value]
-        if unlike:
-            raise ConfigError(
-                f"{one['machine']} and {first['machine']} differ in: {', '.join(unlike)}",
-                where=f"MASTER_ADDR {os.environ.get('MASTER_ADDR', '')}",
-                expected="the same recipe, model, data, code and packages on all machines",
-                next_step="copy them from one machine to the others, or use a shared disk",
-                code="unlike-machines",
-            )
+        if unlike := tuple(name for name, value in first["facts"].items() if one["facts"].get(name) != value):
+            machines.setdefault(unlike, []).append(one["machine"])
+    clauses = [
+        f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'} from {first['machine']} in: "
+        + ", ".join(unlike)
+        for unlike, names in machines.items()
+    ]
+    return "; ".join(clauses)
 
 
 def is_lost_connection(error: BaseException) -> bool:

@@ -74,6 +74,28 @@ def compute_fingerprint(
 
     The base model is identified by its content, because another one may be in the same folder now.
     """
+    return _hash_values(_list_essence(settings, data, loss))
+
+
+def identify_inputs(
+    settings: Mapping[str, Any], data: Sequence[Mapping[str, Any]], loss: str = WHOLE_ANSWER
+) -> dict[str, str]:
+    """Return a hash each of the recipe, the model and the data that `compute_fingerprint` covers."""
+    essence = _list_essence(settings, data, loss)
+    parts = {"model": ("models",), "data": ("data", CLASS_WEIGHTS)}
+    others = tuple(key for key in essence if not any(key in keys for keys in parts.values()))
+    return {
+        name: _hash_values({key: essence[key] for key in keys if key in essence})
+        for name, keys in {"recipe": others, **parts}.items()
+    }
+
+
+def _hash_values(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _list_essence(settings: Mapping[str, Any], data: Sequence[Mapping[str, Any]], loss: str) -> dict[str, Any]:
+    """Return everything that a run learns from, as JSON values."""
     bases = [settings[key] for key in MODEL_KEYS if isinstance(settings.get(key), str)]
     essence: dict[str, Any] = {
         "models": [identify_checkpoint(base) for base in bases],
@@ -88,7 +110,7 @@ def compute_fingerprint(
         essence[CLASS_WEIGHTS] = weights
     if loss != WHOLE_ANSWER:
         essence["loss"] = loss
-    return hashlib.sha256(json.dumps(essence, sort_keys=True, default=str).encode()).hexdigest()
+    return essence
 
 
 def read_card(folder: str | Path) -> dict[str, Any] | None:
@@ -142,13 +164,13 @@ def read_git_state() -> dict[str, Any] | None:
     return {"commit": commit, "has_changes": bool(changes.strip())}
 
 
-def identify_code() -> str:
-    """Return a hash of this package's source files and of the versions of all packages that affect a run."""
-    digest = hashlib.sha256(json.dumps(read_versions(), sort_keys=True).encode())
+def identify_code() -> dict[str, str]:
+    """Return a hash each of this package's source files and of the versions of all packages that affect a run."""
+    digest = hashlib.sha256()
     root = Path(sentifactory.__file__).parent
     for file in sorted(root.rglob("*.py")):
         digest.update(f"{file.relative_to(root)} {hash_file(file)}".encode())
-    return digest.hexdigest()
+    return {"code": digest.hexdigest(), "packages": _hash_values(read_versions())}
 
 
 def read_now() -> str:
