@@ -178,3 +178,18 @@ def test_a_server_that_loads_its_model_is_waited_for(servers: tuple[list[Behavio
     first.is_loading = True
     assert len(ask(replicas).predict(REVIEWS)) == len(REVIEWS)
     assert second.bodies
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        (
+            ["KeyError: 'a'", "sentifactory.errors.EngineError: http://a: No key.", "To change retries, …"],
+            "http://a: No key.",
+        ),
+        (["The actor died.", "Its process was killed.", ""], "Its process was killed."),
+        ([], "RuntimeError"),
+    ],
+)
+def test_the_error_of_a_replica_is_found_among_those_of_ray(lines: list[str], cause: str) -> None:
+    assert ray_labelling._find_cause(RuntimeError("\n".join(lines))) == cause

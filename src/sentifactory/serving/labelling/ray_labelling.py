@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,8 @@ GIVE_UP_S = 300.0
 _PAUSE_S = 2.0
 # Codes of errors that pass, as opposed to a wrong key, model or address.
 _PASSING = ("server-unreachable", "server-answer", "server-loading")
+
+_OWN_ERROR = re.compile(r"^sentifactory\.[\w.]+: (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +316,6 @@ def join_answers(rows: Iterator[Row], answers: Iterator[tuple[int, Prediction]],
 
 
 def _find_cause(error: BaseException) -> str:
-    """Return the last line of a replica's error."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    """Return what a replica's error says: our own error where there is one, as Ray adds hints, else the last line."""
+    lines = _OWN_ERROR.findall(str(error)) or [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip()[:300] if lines else type(error).__name__
