@@ -139,8 +139,8 @@ def train(
                 ("--trunk_cache_gib", None if trunk_cache_gib is None else f"{trunk_cache_gib:g}"),
                 ("--task", task),
                 ("--loss", loss if loss != "answer" else None),
-                ("--processes", processes),
-                *(("--test", file) for file in test or ()),
+                ("--processes", None if processes is None else str(processes)),
+                *(("--test", str(file)) for file in test or ()),
                 "--allow_leaks" if allow_leaks else None,
                 "--verbose" if verbose else None,
             )
