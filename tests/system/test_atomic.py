@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,6 +224,23 @@ def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path
         (mine / "file").write_text("mine", encoding="utf-8")
     assert (tmp_path / "data" / "file").read_text(encoding="utf-8") == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.abc.part", "data"]
+
+
+def test_a_leftover_of_another_user_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = tmp_path / ".data.sentifactory-abc.part"
+    foreign.mkdir()
+    stock = os.open
+
+    def refuse(path: object, *arguments: Any, **named: Any) -> int:
+        if path == foreign:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stock(path, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(atomic.os, "open", refuse)
+    with atomic.open_scratch_folder(tmp_path / "data") as mine:
+        assert mine.is_dir()
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == [foreign]
 
 
 def test_folders_above_a_failed_output_go_unless_somebody_uses_them(tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ def test_machines_that_do_not_meet(
         launch_ranks.launch_ranks(LaunchPlan(1, (2, 2), machine, port=free_port), ["--help"])
     assert refused.value.code == "machines-apart"
     assert f"127.0.0.1:{free_port}" in refused.value.next_step
-    assert time.monotonic() - began_s < 20  # most of it to import torch
+    assert time.monotonic() - began_s < 30  # most of it to import torch
     assert len(capfd.readouterr().err.splitlines()) == 1  # and no trace of torch
 
 
@@ -330,7 +330,7 @@ def test_a_signal_ends_the_wait_for_other_machines(
     machine: int, run_id: str, number: int, free_port: int, temporary_folder: Path
 ) -> None:
     launcher = start_launcher(machine, free_port, run_id)
-    time.sleep(8 if run_id else 3)  # until torch itself waits
+    time.sleep(4 if run_id else 1)  # until torch itself waits
     asked_s = time.monotonic()
     launcher.send_signal(number)
     _, said = launcher.communicate(timeout=20)

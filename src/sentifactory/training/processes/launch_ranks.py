@@ -57,7 +57,6 @@ def launch_ranks(plan: LaunchPlan, words: Sequence[str]) -> None:
     # that a later one removes what a killed one has left.
     with open_scratch_folder(Path(tempfile.gettempdir()) / f"sentifactory-ranks-{os.getuid()}") as folder:
         folder.chmod(0o700)
-        say(_describe(plan))
         _launch_in(folder, plan, words)
 
 
@@ -86,6 +85,7 @@ def _launch_in(folder: Path, plan: LaunchPlan, words: Sequence[str]) -> None:
         local_addr="127.0.0.1" if plan.machines == (1, 1) else None,
     )
     python = os.environ.get("PYTHON_EXEC", sys.executable)  # as torchrun has it
+    say(_describe(plan))
     try:
         with (
             meet_machines(plan, MEETING_S),  # before signals are forwarded: one ends this process at once
