@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -230,16 +231,16 @@ def test_a_leftover_of_another_user_stays(tmp_path: Path, monkeypatch: pytest.Mo
     foreign.mkdir()
     stock = os.open
 
-    def refuse(path: object, *arguments: int) -> int:
+    def refuse(path: object, *arguments: Any, **named: Any) -> int:
         if path == foreign:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return stock(path, *arguments)  # type: ignore[arg-type]
+        return stock(path, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(atomic.os, "open", refuse)
     with atomic.open_scratch_folder(tmp_path / "data") as mine:
         assert mine.is_dir()
     monkeypatch.undo()
-    assert list_names(tmp_path) == [foreign.name]
+    assert list(tmp_path.iterdir()) == [foreign]
 
 
 def test_folders_above_a_failed_output_go_unless_somebody_uses_them(tmp_path: Path) -> None:

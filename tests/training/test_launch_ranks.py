@@ -23,6 +23,7 @@ from sentifactory.system.ranks import LAUNCHER_VARIABLE
 from sentifactory.system.stop_signals import ReportedExit, StoppedError, note_kept, note_kept_places
 from sentifactory.training.processes import launch_plan, launch_ranks, rank_report
 from sentifactory.training.processes.launch_plan import LaunchPlan, plan_launch
+from sentifactory.training.processes.meet_machines import wait_for_address
 from sentifactory.training.processes.rank_report import (
     RankDefectError,
     describe_end,
@@ -277,12 +278,27 @@ def test_a_port_that_nobody_may_listen_on(monkeypatch: pytest.MonkeyPatch, tempo
 
 @pytest.mark.parametrize("machine", [0, 1])
 @pytest.mark.parametrize("address", ["nowhere.invalid", "a" * 70 + ".x", ""])
-def test_an_address_that_names_no_machine(address: str, machine: int, capfd: pytest.CaptureFixture) -> None:
+def test_an_address_that_names_no_machine(
+    address: str, machine: int, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch_ranks, "MEETING_S", 0)
     with pytest.raises(ConfigError) as refused:
         launch_ranks.launch_ranks(LaunchPlan(1, (2, 2), machine, address, 29500), ["--help"])
     assert refused.value.code == "unknown-address"
     assert repr(address) in refused.value.what
     assert not capfd.readouterr().err
+
+
+def test_a_name_that_comes_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([socket.gaierror(socket.EAI_NONAME, "Name or service not known"), None])
+
+    def resolve(host: str, port: int) -> None:
+        if error := next(answers):
+            raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    wait_for_address(LaunchPlan(1, (2, 2), 1, "pod-0.started-later", 29500), within_s=30)
+    assert next(answers, "asked twice") == "asked twice"
 
 
 @pytest.mark.slow

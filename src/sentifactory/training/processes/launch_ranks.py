@@ -32,7 +32,7 @@ from sentifactory.training.processes.meet_machines import (
     describe_place,
     explain_busy_port,
     meet_machines,
-    refuse_unknown_address,
+    wait_for_address,
 )
 from sentifactory.training.processes.rank_report import is_stopped, raise_cause
 
@@ -52,7 +52,7 @@ def launch_ranks(plan: LaunchPlan, words: Sequence[str]) -> None:
         ConfigError: when the machines do not find each other, or the port is in use.
         Exception: the cause that ended the run, as `rank_report.raise_cause` has it.
     """
-    refuse_unknown_address(plan)
+    wait_for_address(plan, MEETING_S if plan.machines[1] > 1 else 0)
     # The name is the user's own: the folders of others are none of ours. The launcher holds a lock on its folder, so
     # that a later one removes what a killed one has left.
     with open_scratch_folder(Path(tempfile.gettempdir()) / f"sentifactory-ranks-{os.getuid()}") as folder:

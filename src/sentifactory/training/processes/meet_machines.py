@@ -17,27 +17,38 @@ from datetime import timedelta
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.system.progress import say
 from sentifactory.training.processes.launch_plan import LaunchPlan
 
 _POLL_S = 0.2
 _CONNECT_S = 2.0  # a firewall may drop packets without an answer
 
 
-def refuse_unknown_address(plan: LaunchPlan) -> None:
-    """Refuse a MASTER_ADDR that names no machine.
+def wait_for_address(plan: LaunchPlan, within_s: float) -> None:
+    """Wait until MASTER_ADDR can be resolved: the name of a machine that is just being started may come later.
 
     Raises:
-        ConfigError: naming it.
+        ConfigError: naming it, when it still cannot be after so many seconds.
     """
-    try:
-        socket.getaddrinfo(plan.address, plan.port)
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(
-            f"MASTER_ADDR is {plan.address!r}, which this machine cannot resolve",
-            expected="the name or IP address of the first machine",
-            next_step="correct it, or use the IP address",
-            code="unknown-address",
-        ) from error
+    deadline_s = time.monotonic() + within_s
+    has_told = False
+    while True:
+        try:
+            socket.getaddrinfo(plan.address, plan.port)
+            return
+        except (OSError, UnicodeError) as error:
+            what = f"MASTER_ADDR is {plan.address!r}, which this machine cannot resolve"
+            if time.monotonic() >= deadline_s or isinstance(error, UnicodeError):
+                raise ConfigError(
+                    what,
+                    expected="the name or IP address of the first machine",
+                    next_step="correct it, or use the IP address",
+                    code="unknown-address",
+                ) from error
+        if not has_told:
+            say(f"{what}: waiting for the name, at most {within_s:.0f} s.")
+            has_told = True
+        time.sleep(_POLL_S)
 
 
 @contextmanager
