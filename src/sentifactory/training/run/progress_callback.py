@@ -157,10 +157,10 @@ class ProgressCallback(BaseCallback):
             self._card_written_s = time.monotonic()
         shown = ("loss", "eval_loss", "eval_macro_f1")
         notes = [f"{key.replace('_', ' ')} {logs[key]:.4f}" for key in shown if key in logs]
-        if notes and "speed" in self._card:
+        if notes and (speed := self._card.get("speed")):  # None until a step has been trained
             notes += [
-                f"{self._card['speed']['tokens_per_s']:.0f} tokens/s",
-                f"{self._card['speed']['samples_per_s']:.1f} samples/s",
+                f"{speed['tokens_per_s']:.0f} tokens/s",
+                f"{speed['samples_per_s']:.1f} samples/s",
                 f"peak {read_device_peak(measure_peak_memory()) / 2**30:.1f} GiB",
             ]
             self._progress.note(", ".join(notes))
