@@ -267,6 +267,11 @@ ERROR_WORDS: dict[str, ErrorWords] = {
     "checkpoint-other-run": ErrorWords(
         "文件夹中的检查点属于另一次训练", "Start a training with another name.", "请换一个模型名称重新训练。"
     ),
+    "checkpoint-other-processes": ErrorWords(
+        "中断的训练用的进程数与现在不同，无法继续",
+        "Start a training with another name, or use as many GPUs as before.",
+        "请换一个模型名称重新训练，或使用与之前相同数量的 GPU。",
+    ),
     "training-runs": ErrorWords(
         "已有训练在写入该文件夹", "Wait until it has finished, or stop it.", "请等待其结束，或先停止它。"
     ),
