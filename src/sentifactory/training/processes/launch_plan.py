@@ -59,21 +59,18 @@ def plan_launch(settings: Mapping[str, Any], wanted: int | None) -> LaunchPlan |
         return None
     devices = _count_devices(settings)
     processes = wanted or _read_number("NPROC_PER_NODE", 1, devices or 1)
-    if devices and processes > devices:
+    if devices:
+        places, name, reason = devices, "GPU", "each process trains on one of its own"
+        at_most = "GPUs, or use more machines (NNODES)"
+    else:
+        places, name, reason = len(list_usable_cores()), "usable core", "on a CPU each process needs one of its own"
+        at_most = "cores"
+    if processes > places:
         raise ConfigError(
-            f"{processes} processes were asked for, and there {'is' if devices == 1 else 'are'} {devices} GPU"
-            f"{'' if devices == 1 else 's'}: each process trains on one of its own",
+            f"{processes} processes were asked for, and there {'is' if places == 1 else 'are'} {places} {name}"
+            f"{'' if places == 1 else 's'}: {reason}",
             where="--processes" if wanted else "NPROC_PER_NODE",
-            next_step="lower it to the number of GPUs, or use more machines (NNODES)",
-            code="too-many-processes",
-        )
-    cores = len(list_usable_cores())
-    if not devices and processes > cores:
-        raise ConfigError(
-            f"{processes} processes were asked for, and there {'is' if cores == 1 else 'are'} {cores} usable core"
-            f"{'' if cores == 1 else 's'}: on a CPU each process needs one of its own",
-            where="--processes" if wanted else "NPROC_PER_NODE",
-            next_step="lower it to the number of cores",
+            next_step=f"lower it to the number of {at_most}",
             code="too-many-processes",
         )
     machines = _read_number("NNODES", 1, 1)
