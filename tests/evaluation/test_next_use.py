@@ -44,7 +44,13 @@ def test_where_nothing_is_shown_the_number_of_reviews_is_the_question(options: C
 def test_a_model_that_does_not_beat_tfidf_is_combined_with_it(options: CompareOptions) -> None:
     words = shlex.split(suggest_after_comparison(make_report("tfidf", is_shown=True), options))
     assert words[1:4] == ["model", "stack", options.finetuned_model]
-    assert words[words.index("--output_dir") + 1] == f"{options.finetuned_model}_stack"
+    stack = Path(words[words.index("--output_dir") + 1])
+    assert str(stack) == f"{options.finetuned_model}_stack"
+    stack.mkdir()
+    (stack / "stack.json").write_text("{}")
+    words = shlex.split(suggest_after_comparison(make_report("tfidf", is_shown=True), options))
+    assert words[1:3] == ["eval", "ladder"]
+    assert words[words.index("--stack_model") + 1] == str(stack)
 
 
 def test_the_best_entry_of_a_ladder_is_served() -> None:

@@ -36,7 +36,9 @@ from sentifactory.evaluation.compare_options import CompareOptions
 from sentifactory.evaluation.ladder import ladder as ladder_module
 from sentifactory.evaluation.ladder.ladder import LadderOptions, run_entry, run_ladder
 from sentifactory.evaluation.next_use import suggest_after_comparison
+from sentifactory.evaluation.scoring.adapted_scores import adapt_scores
 from sentifactory.evaluation.stack.fit_stack import StackOptions, make_stack
+from sentifactory.metrics.calibration import find_calibration
 from sentifactory.records import Review
 from sentifactory.serving.backends.model_loading import ModelChoice
 from sentifactory.system.fingerprint import hash_file
@@ -140,6 +142,7 @@ def test_the_answers_are_the_combination_of_both_parts_also_from_another_place(
         assert answer.label == wanted.index(max(wanted))
 
 
+@pytest.mark.slow
 def test_a_comparison_on_its_validation_reviews_leaves_its_calibration_alone(workplace: Path, tmp_path: Path) -> None:
     stack = shutil.copytree(workplace / "stack", tmp_path / "stack")
     before = (stack / "calibration.json").read_text(encoding="utf-8")
@@ -155,6 +158,45 @@ def test_a_comparison_on_its_validation_reviews_leaves_its_calibration_alone(wor
     others = write_reviews(tmp_path / "others.csv", make_rows(60, 7))
     run_comparison(replace(options, val_path=str(others)))
     assert json.loads((stack / "calibration.json").read_text(encoding="utf-8")) != json.loads(before)
+
+
+@pytest.mark.slow
+def test_a_calibration_of_other_reviews_is_not_taken_for_its_own(workplace: Path, tmp_path: Path) -> None:
+    stack = shutil.copytree(workplace / "stack", tmp_path / "stack")
+    others, third = (write_reviews(tmp_path / f"{seed}.csv", make_rows(60, seed)) for seed in (7, 8))
+    options = CompareOptions(
+        csv_path=str(workplace / "test.csv"), base_model=str(stack), finetuned_model=str(stack),
+        output_file=str(tmp_path / "out" / "report.json"), engine="auto", mode="score",
+        val_path=str(workplace / "val.csv"),
+    )  # fmt: skip
+    own = run_comparison(options)["models"]["tuned"]
+    assert own["decided"]["source"] == "validation"
+    at_another_accuracy = run_comparison(replace(options, target_accuracy=0.8))["models"]["tuned"]
+    assert (at_another_accuracy["decided"], at_another_accuracy["calibration"]) == (None, own["calibration"])
+    run_comparison(replace(options, val_path=str(others)))  # leaves its calibration in the folder
+    replaced = run_comparison(options)["models"]["tuned"]
+    assert (replaced["decided"], replaced["calibration"]) == (None, None)
+    for csv_path in (others, shutil.copyfile(others, tmp_path / "copy.csv")):
+        with pytest.raises(LeakError):
+            run_comparison(replace(options, csv_path=str(csv_path), val_path=None))
+        with pytest.raises(LeakError):
+            run_ladder(LadderOptions(str(csv_path), str(workplace / "train.csv"), stack_model=str(stack)))
+    run_comparison(replace(options, csv_path=str(third), val_path=None))
+
+
+def test_a_folder_that_cannot_be_written_costs_no_other_calibration(workplace: Path, tmp_path: Path) -> None:
+    base, tuned = (shutil.copytree(workplace / "encoder", tmp_path / name) for name in ("base", "tuned"))
+    for folder in (base, tuned):
+        (folder / "calibration.json").unlink(missing_ok=True)
+    (base / "calibration.json").mkdir()
+    options = CompareOptions(
+        csv_path=str(workplace / "test.csv"), base_model=str(base), finetuned_model=str(tuned),
+        output_file=str(tmp_path / "out" / "report.json"), engine="auto", mode="score",
+        val_path=str(workplace / "val.csv"),
+    )  # fmt: skip
+    run_comparison(options)
+    assert (tuned / "calibration.json").is_file()
+    assert [file.suffix for file in (tmp_path / "out").glob("report.json.*")] == []
 
 
 def test_the_registry_knows_a_stack_by_its_folder(workplace: Path) -> None:
@@ -301,6 +343,17 @@ def test_a_test_review_that_the_stack_was_fitted_on_is_a_leak(workplace: Path) -
         run_ladder(options)
 
 
+def test_a_file_that_the_stack_was_fitted_on_is_known_wherever_it_lies(workplace: Path, tmp_path: Path) -> None:
+    stack = shutil.copytree(workplace / "stack", tmp_path / "stack")
+    facts = json.loads((stack / "stack.json").read_text(encoding="utf-8"))
+    moved = {part: {**facts[part], "file": f"/elsewhere/{part}.csv"} for part in ("fitted_on", "trained_on")}
+    spoil_json(**moved)(stack)
+    (stack / "calibration.json").unlink()
+    copy = shutil.copyfile(workplace / "val.csv", tmp_path / "copy.csv")
+    with pytest.raises(LeakError):
+        run_ladder(LadderOptions(str(copy), str(workplace / "train.csv"), stack_model=str(stack)))
+
+
 @pytest.mark.parametrize("place", ["file", "folder"])
 def test_nothing_is_replaced(workplace: Path, tmp_path: Path, place: str) -> None:
     (tmp_path / "folder").mkdir()
@@ -310,6 +363,17 @@ def test_nothing_is_replaced(workplace: Path, tmp_path: Path, place: str) -> Non
         make_stack(make_options(workplace, output_dir=tmp_path / place))
     assert caught.value.code == "output-foreign"
     assert (tmp_path / "folder" / "mine.txt").read_text() == (tmp_path / "file").read_text() == "mine"
+
+
+def test_validation_reviews_without_a_label(workplace: Path, tmp_path: Path, three_file: str) -> None:
+    labels = load_task(three_file).labels
+    for name, n, known in (("train", 150, labels), ("val", 90, labels[:2])):
+        write_reviews(tmp_path / f"{name}.csv", make_rows(n, n, known))
+    save_classifier(tmp_path / "encoder", labels)
+    with pytest.raises(ConfigError) as caught:
+        make_stack(make_options(tmp_path, task=three_file))
+    assert caught.value.code == "calibration-too-few"
+    assert labels[2] in caught.value.what
 
 
 def test_too_few_validation_reviews(workplace: Path, tmp_path: Path) -> None:
@@ -345,6 +409,17 @@ def test_an_entry_of_the_ladder(workplace: Path, monkeypatch: pytest.MonkeyPatch
     assert entry["metrics"]["accuracy"] > 0.8
     assert entry["calibration"]["method"] == "temperature"
     assert entry["size_bytes"] > (workplace / "encoder" / "model.safetensors").stat().st_size
+    engine_free = build_engine("auto", str(workplace / "stack"), BINARY_SENTIMENT, mode="score", is_calibrated=False)
+    reviews, _ = read_labelled(workplace / "test.csv", BINARY_SENTIMENT)
+    with engine_free as engine:
+        uncorrected = engine.predict(reviews)
+    monkeypatch.setattr("sentifactory.metrics.prior_shift.MIN_REVIEWS", 1)
+    wanted = adapt_scores(uncorrected, reviews, find_calibration(str(workplace / "stack"), BINARY_SENTIMENT),
+                          BINARY_SENTIMENT)  # fmt: skip
+    adapted = run_ladder(replace(options, val_path=str(workplace / "val.csv"), adapt_prior=True))["adapted"]
+    shift = adapted["models"]["stack"]["shift"]
+    assert wanted.shift is not None
+    assert shift["shares"] == pytest.approx(wanted.shift.shares, abs=1e-9)
     missing = run_ladder(LadderOptions(options.csv_path, options.train_csv, stack_model=str(workplace / "encoder")))
     assert "missing" in missing["rungs"]["stack"]
 

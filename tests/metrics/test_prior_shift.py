@@ -97,6 +97,13 @@ def test_nothing_is_fitted_without_a_label_or_without_information() -> None:
     assert fit_bias_correction((1 - truth).tolist(), shares) is None, "surer answers are wrong more often"
 
 
+@pytest.mark.parametrize(("n_rare", "is_fitted"), [(1, False), (9, False), (10, True)])
+def test_a_label_of_a_few_validation_reviews_has_no_correction(n_rare: int, is_fitted: bool) -> None:
+    truth, shares = draw(600, (0.4, 0.3, 0.3), 4)
+    kept = np.concatenate([np.flatnonzero(truth < 2), np.flatnonzero(truth == 2)[:n_rare]])
+    assert (fit_bias_correction(truth[kept].tolist(), shares[kept]) is not None) == is_fitted
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("source", "target"), SHIFTS)
 def test_the_interval_holds_the_true_share_in_nineteen_of_twenty_samples(

@@ -63,3 +63,10 @@ def test_the_threshold_is_the_lowest_that_reaches_the_accuracy() -> None:
     assert ranking.choose_threshold(confidence, is_right, 0.5, 30) == 0.7
     assert ranking.choose_threshold(confidence, ~is_right, 0.95, 30) is None
     assert ranking.choose_threshold(confidence, is_right, 0.96, 41) is None
+
+
+def test_a_threshold_reaches_an_accuracy_in_whole_reviews() -> None:
+    """1 - 0.07 is below 0.93 in floating point."""
+    is_right = np.array([True] * 93 + [False] * 7)
+    assert ranking.choose_threshold(np.full(100, 0.9), is_right, 0.93, 30) == 0.9
+    assert ranking.choose_threshold(np.full(100, 0.9), is_right, 0.931, 30) is None

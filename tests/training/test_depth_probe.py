@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sentifactory.cli import build_app
 from sentifactory.errors import SentiFactoryError
 from sentifactory.training.depth.depth_advice import advise_depth, summarise_layers
 from sentifactory.training.depth.depth_probe import ProbeOptions, probe_depth
+from sentifactory.training.depth.depth_report import suggest_cut
 from sentifactory.training.depth.linear_probe import FOLDS, probe_layer_states
 
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -111,6 +113,23 @@ def test_the_command_prints_a_table_or_json_and_draws(model: Path, reviews: Path
         assert done.exit_code == 0, done.output
         assert (tmp_path / "probe.svg").read_text().startswith("<?xml")
     assert f"Keep {result['keep_layers']} of 3 layers" in done.stdout
+
+
+def suggest(model: str, reviews: Path, *, keep: int | None, max_samples: int) -> list[str]:
+    result = {"keep_layers": keep, "layers": [{}] * 3, "reviews": {"asked": 50, "available": 60}}
+    return [shlex.split(one) for one in suggest_cut(result, model, str(reviews), None, max_samples, 7)][-1]
+
+
+def test_the_command_after_a_probe_can_be_followed(model: Path, reviews: Path, tmp_path: Path) -> None:
+    assert suggest(str(model), reviews, keep=2, max_samples=50)[1:3] == ["model", "cut"]
+    more = suggest(str(model), reviews, keep=None, max_samples=50)
+    assert (more[1:3], more[-4:]) == (["model", "probe"], ["--max_samples", "100", "--seed", "7"])
+    other = shutil.copytree(model, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(json.dumps({**config, "model_type": "mistral"}), encoding="utf-8")
+    for cases in ((str(model), 3, 50), (str(model), None, 60), (str(other), 2, 50)):
+        place, keep, most = cases
+        assert suggest(place, reviews, keep=keep, max_samples=most)[1] == "data"
 
 
 def catch(options: ProbeOptions) -> SentiFactoryError:

@@ -181,6 +181,24 @@ def test_a_system_prompt_in_the_data_is_reported(
     assert "3 of 8 training samples have a system prompt" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("names", "strategy", "is_warned"), [
+    ("a,b", "sequential", True), ("a,b", "random", False), ("a", "sequential", False),
+])  # fmt: skip
+def test_data_sets_that_are_trained_on_one_after_another_are_reported(
+    run_recipe: Run, small_qwen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], names: str, strategy: str,
+    is_warned: bool,
+) -> None:  # fmt: skip
+    register = {}
+    for name in "ab":
+        rows = [{"q": f"好{name}{number}", "a": "1"} for number in range(4)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+        register[name] = {"file_name": f"{name}.json", "columns": {"prompt": "q", "response": "a"}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(register), encoding="utf-8")
+    settings = (f"dataset_dir={tmp_path}", f"dataset={names}", f"train_sampling_strategy={strategy}")
+    train(run_recipe, small_qwen, *settings)
+    assert ("a is trained on first and b last" in capsys.readouterr().err) == is_warned
+
+
 def test_texts_truncated_by_an_encoder_are_counted(tmp_path: Path) -> None:
     from tiny_models import build_tiny_bert
 

@@ -185,6 +185,7 @@ def name_reviews(options: CompareOptions) -> ReviewOptions:
         train_files=options.train_files,
         models=(options.finetuned_model, options.base_model),
         allow_leaks=options.allow_leaks,
+        uses_saved_calibrations=options.val_path is None and options.mode != "generate",
     )
 
 

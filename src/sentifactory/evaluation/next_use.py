@@ -8,7 +8,7 @@ from typing import Any
 
 from sentifactory.engines.local.stack_folder import is_stack
 from sentifactory.engines.model_identity import TFIDF
-from sentifactory.engines.registry import is_address
+from sentifactory.engines.registry import is_address, is_scoring_kind
 from sentifactory.evaluation.compare_options import CompareOptions
 from sentifactory.evaluation.ladder.ladder_entries import LadderOptions
 from sentifactory.metrics.power import PowerAnswer
@@ -36,14 +36,26 @@ def suggest_after_comparison(report: Mapping[str, Any], options: CompareOptions)
         )
     is_best = report["verdict"]["winner"] == "tuned" and report["verdict"]["is_shown"]
     tuned = Path(options.finetuned_model)
+    stack = tuned.with_name(f"{tuned.name}_stack")
     if not is_best and tuned.is_dir() and not is_stack(tuned) and options.train_csv and options.val_path:
+        if is_stack(stack):
+            return write_command(
+                "eval",
+                "ladder",
+                ("--csv_path", options.csv_path),
+                ("--train_csv", options.train_csv),
+                ("--encoder_model" if is_scoring_kind(engine) else "--freeze_model", tuned),
+                ("--stack_model", stack),
+                ("--engine", None if is_scoring_kind(engine) else engine),
+                ("--task", options.task),
+            )
         return write_command(
             "model",
             "stack",
             tuned,
             ("--train_csv", options.train_csv),
             ("--val_path", options.val_path),
-            ("--output_dir", tuned.with_name(f"{tuned.name}_stack")),
+            ("--output_dir", stack),
             ("--engine", None if is_address(engine) else engine),
             ("--task", options.task),
         )

@@ -19,23 +19,25 @@ if TYPE_CHECKING:
 # Penalty on the slope in standard deviations of the log-odds: it matters only where the labels are perfectly separated
 # and the likelihood has no maximum.
 _SLOPE_SCALE = 10.0
+# Fewer reviews of a label tell too little of how much its offset would differ with others; a single one says nothing.
+MIN_REVIEWS_OF_A_LABEL = 10
 
 
 def fit_bias_correction(truth: Sequence[int], probabilities: NDArray) -> BiasCorrection | None:
-    """Return the correction with the highest likelihood; None where a label is absent or confidence tells nothing.
+    """Return the correction with the highest likelihood; None where confidence tells nothing or a label is rare.
 
     The covariance is that of the sandwich estimator (White 1982) for reviews drawn label by label: a change of shares
     leaves the reviews of each label as they are, so that how many of each were drawn does not matter (Prentice and
-    Pyke 1979).
+    Pyke 1979). The spread of each label's reviews is that of a sample, with its number less one as the divisor.
 
     Args:
-        truth: (n,) true labels of validation reviews.
+        truth: (n,) true labels of validation reviews; of each label at least `MIN_REVIEWS_OF_A_LABEL`.
         probabilities: (n, n_labels) of these reviews, uncorrected.
 
     Example:
         >>> import numpy as np
-        >>> likely = np.array([0.9, 0.9, 0.9, 0.9, 0.5, 0.5, 0.5, 0.5])
-        >>> fitted = fit_bias_correction([1, 1, 1, 0, 0, 0, 0, 1], np.column_stack([1 - likely, likely]))
+        >>> likely = np.array([0.9, 0.9, 0.9, 0.9, 0.5, 0.5, 0.5, 0.5] * 3)
+        >>> fitted = fit_bias_correction([1, 1, 1, 0, 0, 0, 0, 1] * 3, np.column_stack([1 - likely, likely]))
         >>> fitted.shares, [round(share, 2) for share in fitted.apply((0.1, 0.9))]
         ((0.5, 0.5), [0.25, 0.75])
     """
@@ -45,7 +47,7 @@ def fit_bias_correction(truth: Sequence[int], probabilities: NDArray) -> BiasCor
     true = np.asarray(truth, dtype=int)
     n, n_labels = probabilities.shape
     counts = np.bincount(true, minlength=n_labels)
-    if n == 0 or not counts.all():
+    if counts.min() < MIN_REVIEWS_OF_A_LABEL:
         return None
     logs = np.log(np.clip(probabilities, MIN_PROBABILITY, 1))
     logs -= logs.mean(axis=1, keepdims=True)
@@ -93,6 +95,7 @@ def fit_bias_correction(truth: Sequence[int], probabilities: NDArray) -> BiasCor
         return None
     slopes = find_slopes(found)
     within = slopes - np.stack([slopes[true == label].mean(axis=0) for label in range(n_labels)])[true]
+    within *= np.sqrt(counts / (counts - 1))[true, None]
     inverse = np.linalg.inv(compute_curvature(found))
     covariance = inverse @ (within.T @ within) @ inverse
     # From offsets relative to the first label to ones that sum to 0.

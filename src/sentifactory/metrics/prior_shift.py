@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sentifactory.bilingual import Sentence
+from sentifactory.metrics.bias_correction import MIN_REVIEWS_OF_A_LABEL
 from sentifactory.metrics.calibration import MIN_PROBABILITY, BiasCorrection, Calibration
 from sentifactory.metrics.calibration_fit import apply_temperature
 from sentifactory.metrics.significance import CONFIDENCE, SIGNIFICANCE_LEVEL, Interval
@@ -41,8 +42,9 @@ _MAX_STEPS = 2000
 _TOLERANCE = 1e-9
 
 NO_CORRECTION = Sentence(
-    "the model has no bias-corrected calibration: none was fitted on validation reviews, or these lack a label",
-    "该模型没有偏差校正的校准：未在验证评论上拟合，或验证评论缺少某个标签",
+    "the model has no bias-corrected calibration: none was fitted on validation reviews, or these have fewer than "
+    f"{MIN_REVIEWS_OF_A_LABEL} reviews of some label",
+    f"该模型没有偏差校正的校准：未在验证评论上拟合，或验证评论中某个标签不足 {MIN_REVIEWS_OF_A_LABEL} 条",
 )
 
 

@@ -19,7 +19,15 @@ from typing import Any
 
 from sentifactory.bilingual import Sentence
 from sentifactory.engines.local.stack_folder import is_stack
-from sentifactory.engines.registry import AUTO, check_mode, check_model, choose_kind, is_address, is_scoring_kind
+from sentifactory.engines.registry import (
+    AUTO,
+    CalibratedEngine,
+    check_mode,
+    check_model,
+    choose_kind,
+    is_address,
+    is_scoring_kind,
+)
 from sentifactory.errors import ConfigError, EngineError, SentiFactoryError
 from sentifactory.evaluation.ladder.ladder_adaptation import (
     adapt_entry,
@@ -94,6 +102,7 @@ def run_ladder(options: LadderOptions, keep_in: Path | None = None) -> dict[str,
             seed=options.seed,
             allow_leaks=options.allow_leaks,
             val_path=options.val_path,
+            uses_saved_calibrations=options.mode != "generate" or options.stack_model is not None,
         ),
         task,
     )
@@ -116,7 +125,7 @@ def run_ladder(options: LadderOptions, keep_in: Path | None = None) -> dict[str,
         answered[key] = outcome.predictions
         if options.adapt_prior and key != "majority":
             adapted[key] = adapt_entry(
-                outcome.predictions,
+                outcome.uncorrected,
                 outcome.val_predictions,
                 inputs,
                 sets.facts["val"]["sha256"],
@@ -198,15 +207,27 @@ def run_entry(key: str, inputs: LadderInputs) -> EntryAnswers | Sentence:
         started = time.monotonic()
         with plan.open_engine() as engine:
             ready = time.monotonic()
-            predictions = engine.predict(inputs.test)
+            calibration, asked = None, engine
+            if isinstance(engine, CalibratedEngine):
+                calibration, asked = engine.calibration, engine.engine
+            uncorrected = asked.predict(inputs.test)
+            predictions = [calibration.correct(one) for one in uncorrected] if calibration else uncorrected
             done = time.monotonic()
-            val_predictions = engine.predict(inputs.val) if inputs.val else []
+            val_predictions = asked.predict(inputs.val) if inputs.val else []
             facts = plan.facts | (plan.measure(engine) if plan.measure else {})
     except EntryMissingError as missing:
         return missing.why
     except SentiFactoryError as error:
         return Sentence.write(f"It failed: {error.describe()}", f"运行失败：{error.what}。")
-    return EntryAnswers(predictions, ready - started, done - ready, facts, plan.note, val_predictions)
+    return EntryAnswers(
+        predictions,
+        ready - started,
+        done - ready,
+        facts,
+        plan.note,
+        uncorrected if inputs.val else [],
+        val_predictions,
+    )
 
 
 def _run_stoppable_entry(key: str, inputs: LadderInputs) -> EntryAnswers | Sentence:

@@ -16,7 +16,8 @@ from sentifactory.evaluation.compare_options import refuse_without_probabilities
 from sentifactory.evaluation.ladder.ladder_entries import LadderInputs, LadderOptions
 from sentifactory.evaluation.report import adaptation_words
 from sentifactory.evaluation.scoring.adapted_scores import AdaptedScores, adapt_scores
-from sentifactory.metrics.calibration import Calibration, find_calibration
+from sentifactory.evaluation.scoring.scored_predictions import find_cross_fitted
+from sentifactory.metrics.calibration import Calibration
 from sentifactory.metrics.calibration_fit import MIN_VALIDATION_REVIEWS, fit_calibration, refuse_few
 from sentifactory.metrics.probability_metrics import find_known, stack_probabilities
 from sentifactory.records import Prediction, Review
@@ -60,15 +61,15 @@ def adapt_entry(
     """Return what adapting does for an entry.
 
     Args:
-        predictions: (n_test,) of the entry.
-        val_predictions: (n_val,) of the same engine.
+        predictions: (n_test,) of the entry, uncorrected.
+        val_predictions: (n_val,) of the same engine, likewise.
         inputs: of the ladder.
         val_sha256: of the file of validation reviews.
         target_accuracy: of the threshold, which is of no effect here.
         model: folder of a stack; one that was fitted on the same validation reviews keeps its own calibration.
     """
     if model is not None and is_fitted_on(model, val_sha256):
-        calibration = find_calibration(model, inputs.task)
+        calibration = find_cross_fitted(model, inputs.task, val_sha256)
     else:
         calibration = _fit(val_predictions, inputs, val_sha256, target_accuracy)
     return adapt_scores(predictions, inputs.test, calibration, inputs.task, inputs.options.seed)

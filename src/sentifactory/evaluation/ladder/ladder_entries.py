@@ -128,7 +128,8 @@ class EntryAnswers:
         predict_s: seconds for all answers.
         facts: see `EntryPlan`.
         note: likewise.
-        val_predictions: (n_val,) in the order of the validation reviews.
+        uncorrected: (n_reviews,) before the model's calibration; empty where nothing is adapted.
+        val_predictions: (n_val,) of the validation reviews, likewise uncorrected.
     """
 
     predictions: list[Prediction]
@@ -136,6 +137,7 @@ class EntryAnswers:
     predict_s: float
     facts: dict[str, Any]
     note: Sentence | None
+    uncorrected: list[Prediction] = field(default_factory=list)
     val_predictions: list[Prediction] = field(default_factory=list)
 
 

@@ -61,7 +61,7 @@ class FinishedEntries:
             return None
         try:
             answers = dict(kept["answers"])
-            for part in ("predictions", "val_predictions"):
+            for part in ("predictions", "uncorrected", "val_predictions"):
                 answers[part] = [read_prediction(row) for row in answers[part]]
             answers["note"] = None if answers["note"] is None else Sentence(**answers["note"])
             found = EntryAnswers(**answers), kept["peak_bytes"]

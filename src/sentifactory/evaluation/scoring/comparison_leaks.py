@@ -14,6 +14,10 @@ from sentifactory.bilingual import PARTS, Sentence
 from sentifactory.corpus.leakage.leak_guard import LEAKS, LeakFinding, TrainFile, find_known_leaks, find_leaks_by_file
 from sentifactory.corpus.leakage.overlap import EXACT, NEAR
 from sentifactory.engines.local.stack_folder import find_member
+from sentifactory.metrics.calibration import CALIBRATION_NAME
+from sentifactory.models.weights import hash_weights
+from sentifactory.system.fingerprint import hash_file
+from sentifactory.system.json_text import read_json_object
 from sentifactory.system.progress import say
 from sentifactory.training.recipe.known_training import read_training
 
@@ -49,13 +53,18 @@ def check_test_files(
 
 
 def compare_with_training(test_files: Sequence[str], models: Sequence[str], named: Sequence[str]) -> list[LeakFinding]:
-    """Return for each file what training has seen of it; arguments and errors are those of `check_test_files`."""
+    """Return for each file what training has seen of it; arguments and errors are those of `check_test_files`.
+
+    A test file that is one of the training files is known by its hash, wherever that lay then.
+    """
     known = [read_training(model) for model in models]
     # Of a base model from a hub nothing is known, and nothing is missed; of a tuned one there should be something.
     missing = "" if named or (known and (known[0].files or known[0].problem)) else NO_TRAINING_FILE
     missing = next((one.problem for one in known if one.problem), missing)
     files = [file for one in known for file in one.files]
-    train = list(dict.fromkeys([*files, *(TrainFile(Path(name)) for name in named)]))
+    hashes = frozenset[str]().union(*(one.hashes for one in known))
+    trained_on = [name for name in test_files if Path(name).is_file() and hash_file(Path(name)) in hashes]
+    train = list(dict.fromkeys([*files, *(TrainFile(Path(name)) for name in (*named, *trained_on))]))
     found = [LeakFinding(test_files=(file,), problem=missing) for file in test_files]
     if train:
         tests = [*map(Path, test_files)]
@@ -64,17 +73,42 @@ def compare_with_training(test_files: Sequence[str], models: Sequence[str], name
     return found
 
 
-def check_validation_file(
-    test_files: Sequence[str], val_file: str, *, allow_leaks: bool
+def check_validation_files(
+    test_files: Sequence[str], val_files: Sequence[Path], *, allow_leaks: bool
 ) -> tuple[list[LeakFinding], list[Sentence]]:
-    """Do the same as `check_test_files` for the reviews on which calibrations are fitted.
+    """Do the same as `check_test_files` for the reviews on which calibrations are or were fitted.
 
     Raises:
         LeakError: when there is a leak.
         DataError: when one of the files cannot be read as reviews.
     """
-    found = find_leaks_by_file([TrainFile(Path(val_file))], [*map(Path, test_files)])
-    return _warn_or_refuse(found, "val", allow_leaks)
+    found = find_leaks_by_file([*map(TrainFile, val_files)], [*map(Path, test_files)])
+    return _warn_or_refuse([one.call(seen_as="validation") for one in found], "val", allow_leaks)
+
+
+def list_calibration_files(models: Sequence[str], test_files: Sequence[str]) -> list[Path]:
+    """Return the files of validation reviews that the calibrations saved with models were fitted on.
+
+    A test file that is one of them stands for it, wherever it lay then. Files that are not here any more, or were
+    changed, are left out.
+
+    Args:
+        models: folders; other names of models have no calibration.
+        test_files: files of test reviews.
+    """
+    tests = {hash_file(Path(name)): Path(name) for name in test_files}
+    found: dict[Path, None] = {}
+    for folder in (Path(model).expanduser() for model in models):
+        content = read_json_object(folder / CALIBRATION_NAME) or {}
+        fitted_on = content.get("fitted_on")
+        if not isinstance(fitted_on, dict) or content.get("weights") != hash_weights(folder):
+            continue
+        sha256, place = fitted_on.get("sha256"), Path(str(fitted_on.get("file")))
+        if sha256 in tests:
+            found[tests[sha256]] = None
+        elif place.is_file() and hash_file(place) == sha256:
+            found[place] = None
+    return list(found)
 
 
 def check_validation_unseen(

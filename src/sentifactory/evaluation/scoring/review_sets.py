@@ -14,9 +14,10 @@ from sentifactory.corpus.splitting.sampling import take_sample
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.scoring.comparison_leaks import (
     check_test_files,
-    check_validation_file,
+    check_validation_files,
     check_validation_unseen,
     describe_finding,
+    list_calibration_files,
 )
 from sentifactory.records import Review
 from sentifactory.system.fingerprint import hash_file
@@ -41,6 +42,8 @@ class ReviewOptions:
         max_samples: most reviews to ask of each test file.
         seed: of the sample.
         allow_leaks: continue although test reviews are among the training or validation reviews.
+        uses_saved_calibrations: whether the calibrations in the models' folders are used: then test reviews may not be
+            among those that these were fitted on either.
     """
 
     csv_paths: tuple[str, ...]
@@ -52,6 +55,7 @@ class ReviewOptions:
     max_samples: int | None = None
     seed: int = 42
     allow_leaks: bool = False
+    uses_saved_calibrations: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +200,13 @@ def check_leaks(sets: ReviewSets, options: ReviewOptions) -> None:
     for test, finding in zip(sets.tests, found, strict=True):
         test.facts["leak_check"] = {**finding.to_json(), "sentence": asdict(describe_finding(finding))}
     sets.warnings.extend(warnings)
+    val_files = list_calibration_files(options.models, names) if options.uses_saved_calibrations else []
     if options.val_path is not None:
         trained = check_validation_unseen(options.val_path, options.models, named, allow_leaks=options.allow_leaks)
         sets.warnings.extend(trained)
-        found, warnings = check_validation_file(names, options.val_path, allow_leaks=options.allow_leaks)
+        val_files.append(Path(options.val_path))
+    if val_files:
+        found, warnings = check_validation_files(names, val_files, allow_leaks=options.allow_leaks)
         for test, finding in zip(sets.tests, found, strict=True):
             test.facts["leaked_from_val"] = finding.n_leaked
         sets.warnings.extend(warnings)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sentifactory.engines.ask import Answers
 from sentifactory.engines.base import Mode
 from sentifactory.engines.local.stack_folder import is_fitted_on
+from sentifactory.errors import ConfigError
 from sentifactory.evaluation.scoring.adapted_scores import AdaptedScores, adapt_scores
 from sentifactory.evaluation.scoring.asked_models import AskedModels, ComparedModel, Questions
 from sentifactory.evaluation.scoring.breakdown import GroupScores, score_groups
@@ -235,6 +236,8 @@ def add_decided_share(
     calibration = scored.calibration
     if scored.probability is None or (has_validation and calibration is None):
         return scored
+    if has_validation and calibration is not None and calibration.target_accuracy != target_accuracy:
+        return scored  # a stack's own threshold, chosen for another accuracy: see `choose_calibration`
     predictions = [calibration.correct(one) for one in scored.predictions] if calibration else scored.predictions
     if not has_validation:
         return replace(scored, decided=cross_fit_decided(predictions, reviews, target_accuracy, seed))
@@ -289,20 +292,54 @@ def find_saved_calibration(model: ComparedModel, task: Task) -> Calibration | No
     return find_calibration(model.name_or_path, task, model.facts.get("weights", {}))
 
 
+def find_cross_fitted(
+    model: str, task: Task, sha256: str, weights: dict[str, str] | None = None
+) -> Calibration | None:
+    """Return the cross-fitted calibration that a stack was made with; None, with the reason on stderr, if it is gone.
+
+    Its answers to the validation reviews that it was fitted on are too good to fit another one on them.
+
+    Args:
+        model: folder of a stack that was fitted on the file with this hash.
+        task: what is asked.
+        sha256: of the file of validation reviews.
+        weights: as `find_calibration` takes them.
+
+    Raises:
+        ConfigError: when the file is there and cannot be used.
+    """
+    calibration = find_calibration(model, task, weights)
+    if calibration is not None and calibration.fitted_on.get("sha256") == sha256:
+        say(f"{model}: it was fitted on these validation reviews, and keeps its cross-fitted calibration")
+        return calibration
+    say(
+        f"{model}: it was fitted on these validation reviews, and its cross-fitted calibration is gone or was "
+        "replaced; make the stack again, or take other validation reviews"
+    )
+    return None
+
+
 def choose_calibration(
     model: ComparedModel, asked: AskedModels, task: Task, val_path: str | None, target_accuracy: float
 ) -> Calibration | None:
     """Return a calibration fitted on the validation reviews if there are any, else the one saved with the model.
 
-    A stack that was fitted on the same validation reviews keeps its own. An untuned model may prefer one label: for
-    `base`, with any prompt, the methods that fit a bias are tried as well. Where nothing can be fitted, the reason
-    goes to stderr.
+    A stack that was fitted on the same validation reviews keeps its own; its threshold decides nothing where another
+    accuracy is wanted. An untuned model may prefer one label: for `base`, with any prompt, the methods that fit a bias
+    are tried as well. Where nothing can be fitted, the reason goes to stderr.
     """
     if val_path is None or model.name == "majority":
         return find_saved_calibration(model, task)
-    if is_fitted_on(model.name_or_path, hash_file(Path(val_path))):
-        say(f"{model.name}: it was fitted on these validation reviews, and keeps its cross-fitted calibration")
-        return find_saved_calibration(model, task)
+    sha256 = hash_file(Path(val_path))
+    if is_fitted_on(model.name_or_path, sha256):
+        own = find_cross_fitted(model.name_or_path, task, sha256, model.facts.get("weights", {}))
+        if own is not None and own.target_accuracy != target_accuracy:
+            say(
+                f"{model.name}: its threshold was chosen for an accuracy of {own.target_accuracy:g}, so that no share "
+                f"decided at {target_accuracy:g} is given; pass --target_accuracy {own.target_accuracy:g}, or make "
+                f"the stack with --target_accuracy {target_accuracy:g}"
+            )
+        return own
     questions, answers = asked.questions, asked.answers[model.name]
     predictions = answers.predictions[questions.val_rows]
     shares, known = stack_probabilities(predictions), find_known(predictions)
@@ -326,7 +363,7 @@ def choose_calibration(
         task,
         content_free=content_free if model.name == "base" or model.has_own_prompt else None,
         target_accuracy=target_accuracy,
-        fitted_on={"file": val_path, "sha256": hash_file(Path(val_path)), "missing": n_missing},
+        fitted_on={"file": val_path, "sha256": sha256, "missing": n_missing},
         weights=model.facts.get("weights", {}),
     )
 
@@ -334,10 +371,13 @@ def choose_calibration(
 def save_calibrations(models: Sequence[ComparedModel], calibrations: Mapping[str, Calibration | None]) -> None:
     """Write calibration.json into the folder of each local model, for engines and serving.
 
-    Raises:
-        ConfigError: when a folder cannot be written.
+    A folder that cannot be written, such as that of a shared base model, keeps no other model from its calibration.
     """
     for model in models:
         calibration = calibrations[model.name]
-        if calibration is not None and not model.has_own_prompt and Path(model.name_or_path).is_dir():
+        if calibration is None or model.has_own_prompt or not Path(model.name_or_path).is_dir():
+            continue
+        try:
             say(f"{model.name}: calibration in {save_calibration(calibration, model.name_or_path)}")
+        except ConfigError as error:
+            say(f"WARNING: {model.name}: its calibration is not saved. {error.describe()}")

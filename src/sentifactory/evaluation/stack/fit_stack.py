@@ -42,6 +42,7 @@ from sentifactory.system.atomic import refuse_overwriting_inputs, replace_direct
 from sentifactory.system.fingerprint import hash_file
 from sentifactory.system.progress import say, show_progress
 from sentifactory.task.model_folder import TASK_NAME, write_model_task
+from sentifactory.task.task import Task
 from sentifactory.task.task_choice import ChosenTask, choose_task
 from sentifactory.training.run.run_card import CARD_NAME
 
@@ -94,6 +95,7 @@ def make_stack(options: StackOptions) -> dict[str, Any]:
         say(f"Leak check: {finding.summarise()}")
     train, val = (read_labelled(path, task)[0] for path in (options.train_csv, options.val_path))
     refuse_few([review.label for review in val], options.val_path)
+    refuse_absent_labels(val, task, options.val_path)
     tfidf = TfidfEngine(task, seed=options.seed).fit(train)
     with build_engine(kind, options.model, task, name="the model", mode="score", is_calibrated=False) as engine:
         truth, shares = ask_parts(val, [tfidf, engine], options)
@@ -161,6 +163,24 @@ def check_options(options: StackOptions) -> tuple[str, ChosenTask]:
     asking, heads = split_by_prompt([(kind, options.model)])
     data = [options.train_csv, options.val_path]
     return kind, choose_task(options.task, models=asking, classifiers=heads, data=data)
+
+
+def refuse_absent_labels(val: Sequence[Review], task: Task, where: str) -> None:
+    """Refuse validation reviews without some label: the combination would learn that nothing ever has it.
+
+    Raises:
+        ConfigError: naming the labels.
+    """
+    seen = {review.label for review in val}
+    absent = [name for label, name in enumerate(task.labels) if label not in seen]
+    if absent:
+        raise ConfigError(
+            f"No validation review is {' or '.join(absent)}, and the stack would hardly ever give that answer",
+            where=where,
+            expected="reviews of every label of the task",
+            next_step="take other validation reviews, or name a task without this label with --task",
+            code="calibration-too-few",
+        )
 
 
 def refuse_former(folder: Path) -> None:

@@ -28,7 +28,7 @@ def probe_model(
 ) -> None:
     """Say how many layers of a model a task needs, and how many of them to train.
 
-    One forward pass reads the hidden states of every layer where the answer begins; for each layer a logistic
+    One forward pass reads the hidden states of every layer at the token before the label; for each layer a logistic
     regression is cross-validated on them. `sentifactory model cut` then makes a model of the recommended layers.
     """
     from sentifactory.system.command_line import describe_next
@@ -40,4 +40,4 @@ def probe_model(
         typer.echo(json.dumps(result, ensure_ascii=False, indent=2))
         return
     print_depth(result)
-    typer.echo(describe_next(suggest_cut(result, model, csv_path, task, max_samples)))
+    typer.echo(describe_next(*suggest_cut(result, model, csv_path, task, max_samples, seed)))

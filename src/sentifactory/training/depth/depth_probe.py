@@ -81,7 +81,12 @@ def probe_depth(options: ProbeOptions) -> dict[str, Any]:
         "model": options.model,
         "checkpoint": identify_checkpoint(options.model),
         "task": chosen.to_json(),
-        "reviews": {"file": options.csv_path, "sha256": hash_file(Path(options.csv_path)), "asked": len(kept)},
+        "reviews": {
+            "file": options.csv_path,
+            "sha256": hash_file(Path(options.csv_path)),
+            "asked": len(kept),
+            "available": len(everything),
+        },
         "seed": options.seed,
         "folds": FOLDS,
         **_probe_layers(states, kept, options.seed),

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sentifactory.corpus.dataset.next_training import suggest_for_reviews
+from sentifactory.errors import ConfigError
 from sentifactory.metrics.number_formats import format_percent
+from sentifactory.models.decoder_folder import read_decoder
 from sentifactory.pages.base_page import read_palette
 from sentifactory.pages.panel_figure import label_panel, save_figure, start_figure
 from sentifactory.system.command_line import write_command
@@ -39,15 +42,33 @@ def describe_advice(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def suggest_cut(result: Mapping[str, Any], model: str, csv_path: str, task: str | None, max_samples: int) -> str:
-    """Return the command that cuts the model to the recommended layers; or, where none is, probes more reviews."""
-    if result["keep_layers"] is None:
-        reviews = (("--csv_path", csv_path), ("--task", task), ("--max_samples", str(2 * max_samples)))
-        return write_command("model", "probe", model, *reviews)
-    keep, path = str(result["keep_layers"]), Path(model)
+def suggest_cut(
+    result: Mapping[str, Any], model: str, csv_path: str, task: str | None, max_samples: int, seed: int
+) -> list[str]:
+    """Return the commands after a probe: cut the model to the recommended layers, where that can be done.
+
+    Where no layer is shown to tell the labels apart and the file has more reviews, more of them are probed. Otherwise
+    all layers are kept, and training is next.
+    """
+    keep = result["keep_layers"]
+    if keep is None and max_samples < result["reviews"]["available"]:
+        more = (("--csv_path", csv_path), ("--task", task), ("--max_samples", str(2 * max_samples)))
+        return [write_command("model", "probe", model, *more, ("--seed", str(seed)))]
+    if keep is None or keep == len(result["layers"]) or not _can_be_cut(model):
+        return suggest_for_reviews(csv_path, task)
+    path = Path(model)
     folder = path.parent if path.is_dir() else Path("saves", "pretrained")
-    named = (("--layers", keep), ("--output_dir", folder / f"{path.name}-{keep}"))
-    return write_command("model", "cut", model, *named)
+    named = (("--layers", str(keep)), ("--output_dir", folder / f"{path.name}-{keep}"))
+    return [write_command("model", "cut", model, *named)]
+
+
+def _can_be_cut(model: str) -> bool:
+    """Return whether `model cut` takes a model; one that is not in a folder counts as one that it takes."""
+    folder = Path(model).expanduser()
+    try:
+        return not folder.is_dir() or read_decoder(folder).layers > 1
+    except ConfigError:
+        return False
 
 
 def print_depth(result: Mapping[str, Any]) -> None:

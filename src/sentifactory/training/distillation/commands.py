@@ -52,4 +52,4 @@ def distill(
     answered = ", ".join(f"{count} {label}" for label, count in facts["answered"].items())
     typer.echo(f"Soft labels of {facts['reviews']} reviews ({answered}): {output_file}")
     typer.echo(f"Set soft_label_path: {output_file} in an encoder recipe")
-    typer.echo(describe_next(*suggest_student(facts, output_file)))
+    typer.echo(describe_next(*suggest_student(facts, output_file, task)))

@@ -15,7 +15,7 @@ _RECIPE = Path("examples/train_encoder/e5_small_distilled.yaml")
 _STUDENT = Path("saves/pretrained/multilingual-e5-small")
 
 
-def suggest_student(facts: Mapping[str, Any], soft_labels: Path) -> list[str]:
+def suggest_student(facts: Mapping[str, Any], soft_labels: Path, task: str | None) -> list[str]:
     """Return the commands that train the embedded encoder on the soft labels and the labels of the same data set.
 
     Reviews outside of a data set have no true labels that are known to fit: then the teacher's answer to a review.
@@ -23,6 +23,7 @@ def suggest_student(facts: Mapping[str, Any], soft_labels: Path) -> list[str]:
     Args:
         facts: of the soft labels.
         soft_labels: their file.
+        task: as the user named it.
     """
     for item in facts["input"]:
         for folder, name, manifest in iter_manifests(Path(item["file"])):
@@ -37,4 +38,4 @@ def suggest_student(facts: Mapping[str, Any], soft_labels: Path) -> list[str]:
                 return [*fetch, write_command("train", _RECIPE, *settings, output)]
     teacher, engine = facts["teacher"]["model"], facts["teacher"]["engine"]
     address = engine if is_address(engine) else None  # without it, the model's name would be taken for a folder
-    return [write_command("predict", SAMPLE_REVIEW, ("--model", teacher), ("--engine", address))]
+    return [write_command("predict", SAMPLE_REVIEW, ("--model", teacher), ("--engine", address), ("--task", task))]

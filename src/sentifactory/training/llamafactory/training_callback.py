@@ -92,7 +92,7 @@ class TrainingCallback(ProgressCallback):
     def _fill_card(self, args: Any, state: Any) -> None:
         super()._fill_card(args, state)
         self.accelerations.record_use(self._total_use or self.accelerations.count_use())
-        if self._card.get("estimate") and "speed" in self._card:
+        if self._card.get("estimate"):
             self._card["estimate"]["compared"] = compare_with_run(self._card["estimate"], self._card)
 
 

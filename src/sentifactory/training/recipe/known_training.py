@@ -8,7 +8,7 @@ the model it was cut from.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,12 @@ class KnownTraining:
     Attributes:
         files: those that are unchanged since training.
         problem: why others cannot be compared, as a sentence; "" if there are none.
+        hashes: SHA-256 of all of them, by which a file that has moved since is known.
     """
 
     files: list[TrainFile]
     problem: str = ""
+    hashes: frozenset[str] = frozenset()
 
 
 def list_train_files(recipe: Recipe) -> list[TrainFile]:
@@ -134,13 +136,15 @@ def _read_own_files(card: Mapping[str, Any], model: str) -> KnownTraining:
         same = [one for one in now if stated.get(str(one.path)) == hash_file(one.path)]
     except (OSError, ValueError):  # dataset_info.json is broken by now
         now, same = [], []
-    return KnownTraining(same, "" if now and len(same) == len(now) else _explain_missing(model))
+    problem = "" if now and len(same) == len(now) else _explain_missing(model)
+    return KnownTraining(same, problem, _keep_hashes(stated.values()))
 
 
 def _read_listed(earlier: Mapping[str, Any], model: str) -> KnownTraining:
-    same, problem = [], str(earlier.get("problem") or "")
+    same, problem, hashes = [], str(earlier.get("problem") or ""), []
     for item in earlier.get("files") or ():
         try:
+            hashes.append(item["sha256"])
             file = TrainFile(Path(item["file"]), item.get("max_rows"))
             is_same = hash_file(file.path) == item["sha256"]
         except (OSError, KeyError, TypeError, AttributeError, ValueError):  # not here, or an edited card
@@ -149,22 +153,28 @@ def _read_listed(earlier: Mapping[str, Any], model: str) -> KnownTraining:
             same.append(file)
         else:
             problem = problem or _explain_missing(model)
-    return KnownTraining(same, problem)
+    return KnownTraining(same, problem, _keep_hashes(hashes))
 
 
 def _read_stack_files(model: str) -> KnownTraining:
     facts = read_facts(model)
     stated = [facts["fitted_on"], facts.get("trained_on")]
-    same = []
+    same, hashes = [], []
     for item in stated:
         try:
+            hashes.append(item["sha256"])
             place = Path(item["file"])
             if hash_file(place) == item["sha256"]:
                 same.append(TrainFile(place))
         except (OSError, KeyError, TypeError, ValueError):  # not on this machine, or stack.json was edited
             continue
     problem = "" if len(same) == len(stated) else f"Not everything was compared: files that {model} was fitted on are "
-    return KnownTraining(same, problem and f"{problem}missing or have changed since.")
+    return KnownTraining(same, problem and f"{problem}missing or have changed since.", _keep_hashes(hashes))
+
+
+def _keep_hashes(stated: Iterable[Any]) -> frozenset[str]:
+    """Return the hashes among what files state, which may have been edited."""
+    return frozenset(one for one in stated if isinstance(one, str))
 
 
 def _explain_missing(model: str) -> str:
@@ -173,4 +183,5 @@ def _explain_missing(model: str) -> str:
 
 def _join(known: Sequence[KnownTraining]) -> KnownTraining:
     files = dict.fromkeys(file for one in known for file in one.files)
-    return KnownTraining([*files], next((one.problem for one in known if one.problem), ""))
+    hashes = frozenset[str]().union(*(one.hashes for one in known))
+    return KnownTraining([*files], next((one.problem for one in known if one.problem), ""), hashes)

@@ -204,6 +204,7 @@ def load_samples(
         return found
 
     data = load()
+    _warn_of_unmixed(recipe, data_args, training_args)
     card[CUT] = None
     if not data_args.streaming and data_args.tokenized_path is None:
         card[CUT] = _count_cut(data, data_args, load)
@@ -286,6 +287,17 @@ def check_cut_samples(recipe: Recipe, part: str, counts: Mapping[str, int], limi
         next_step=f"set cutoff_len{needed}, or prepare the data with --max_tokens",
         code="samples-cut",
     )
+
+
+def _warn_of_unmixed(recipe: Recipe, data_args: Any, training_args: Any) -> None:
+    """Warn of several data sets that are trained on one after another: a model forgets what it no longer sees."""
+    is_kept_order = training_args.train_sampling_strategy == "sequential" or recipe.settings.get("disable_shuffling")
+    names = list(data_args.dataset or ())
+    if len(names) > 1 and is_kept_order and data_args.mix_strategy == "concat":
+        say(
+            f"WARNING: the order of the rows is kept, so that {names[0]} is trained on first and {names[-1]} last; "
+            "train_sampling_strategy=random mixes them."
+        )
 
 
 def _warn_of_system_prompts(rows: Any) -> None:
