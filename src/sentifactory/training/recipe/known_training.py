@@ -37,7 +37,7 @@ class KnownTraining:
     Attributes:
         files: those that are unchanged since training.
         problem: why others cannot be compared, as a sentence; "" if there are none.
-        hashes: SHA-256 of all of them, by which a file that has moved since is known.
+        hashes: SHA-256 of all that are known, by which a file that lies elsewhere now is recognised.
     """
 
     files: list[TrainFile]
@@ -137,7 +137,7 @@ def _read_own_files(card: Mapping[str, Any], model: str) -> KnownTraining:
     except (OSError, ValueError):  # dataset_info.json is broken by now
         now, same = [], []
     problem = "" if now and len(same) == len(now) else _explain_missing(model)
-    return KnownTraining(same, problem, _keep_hashes(stated.values()))
+    return KnownTraining(same, problem, _keep_hashes(stated.get(str(one.path)) for one in now))
 
 
 def _read_listed(earlier: Mapping[str, Any], model: str) -> KnownTraining:
