@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sentifactory.evaluation.report.adaptation_words import describe_adapted
 from sentifactory.evaluation.scoring.adapted_scores import adapt_scores, compare_adapted
 from sentifactory.metrics.bias_correction import fit_bias_correction
 from sentifactory.metrics.calibration import Calibration
@@ -59,6 +60,21 @@ def test_nothing_changes_where_nothing_can_be_or_needs_to_be_adapted() -> None:
     assert alike.refused is None
     assert not alike.is_adapted
     assert list(alike.predictions) == predictions
+
+
+def test_no_model_is_praised_for_an_adaptation_that_there_was_not() -> None:
+    reviews, predictions = draw(600, 0.85, 2)
+    told = {}
+    for name, calibration in (("tuned", calibrate()), ("base", None)):
+        adapted = adapt_scores(predictions, reviews, calibration, BINARY_SENTIMENT)
+        told[name] = describe_adapted(
+            {
+                "models": {name: {"metrics": adapted.metrics.to_dict()}},
+                "adapted": {"models": {name: adapted.to_dict()}, "paired_tests": {}},
+            }
+        )
+    assert f"{adapted.metrics.accuracy:.1%}" not in told["base"].en
+    assert "%" in told["tuned"].en
 
 
 def test_every_two_models_are_compared_after_adaptation() -> None:

@@ -65,6 +65,9 @@ def test_the_best_entry_of_a_ladder_is_served() -> None:
     rungs = {key: {"metrics": {"accuracy": share}, "note": None} for key, share in entries.items()}
     ladder = {"rungs": {**rungs, "lora": {"missing": {}}}}
     assert suggest_after_ladder(ladder, options) == "sentifactory serve f --vllm_url http://h:1/v1"
+    engine = LadderOptions("t.csv", "tr.csv", stack_model="s", engine="transformers")
+    best = {"stack": {"metrics": {"accuracy": 0.95}, "note": None}}
+    assert suggest_after_ladder({"rungs": best}, engine) == "sentifactory serve s --engine transformers"
     del rungs["freeze"]
     assert suggest_after_ladder({"rungs": rungs}, options) == "sentifactory serve b"
     del rungs["encoder_2"]

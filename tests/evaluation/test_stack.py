@@ -37,6 +37,7 @@ from sentifactory.evaluation.ladder import ladder as ladder_module
 from sentifactory.evaluation.ladder.ladder import LadderOptions, run_entry, run_ladder
 from sentifactory.evaluation.next_use import suggest_after_comparison
 from sentifactory.evaluation.scoring.adapted_scores import adapt_scores
+from sentifactory.evaluation.scoring.comparison_leaks import check_saved_calibrations
 from sentifactory.evaluation.stack.fit_stack import StackOptions, make_stack
 from sentifactory.metrics.calibration import find_calibration
 from sentifactory.records import Review
@@ -156,8 +157,23 @@ def test_a_comparison_on_its_validation_reviews_leaves_its_calibration_alone(wor
     (workplace / "encoder" / "calibration.json").unlink()  # that of base was fitted
     assert "model stack" not in suggest_after_comparison(report, options)
     others = write_reviews(tmp_path / "others.csv", make_rows(60, 7))
-    run_comparison(replace(options, val_path=str(others)))
-    assert json.loads((stack / "calibration.json").read_text(encoding="utf-8")) != json.loads(before)
+    report = run_comparison(replace(options, val_path=str(others)))
+    assert report["models"]["tuned"]["calibration"]["fitted_on"]["sha256"] == hash_file(others)
+    assert json.loads((stack / "calibration.json").read_text(encoding="utf-8")) == json.loads(before)
+    part = write_reviews(tmp_path / "part.csv", make_rows(60, 2)[:40])
+    with pytest.raises(LeakError):
+        run_comparison(replace(options, val_path=str(part)))
+
+
+def test_a_saved_calibration_counts_for_its_own_task_only(workplace: Path, three_file: str, tmp_path: Path) -> None:
+    folder, val = str(workplace / "stack"), str(workplace / "val.csv")
+    with pytest.raises(LeakError):
+        check_saved_calibrations([val], [folder], BINARY_SENTIMENT, allow_leaks=False)
+    (warning,) = check_saved_calibrations([val], [folder], BINARY_SENTIMENT, allow_leaks=True)
+    assert "60" in warning.en
+    assert check_saved_calibrations([val], [folder], load_task(three_file), allow_leaks=False) == []
+    others = write_reviews(tmp_path / "others.csv", make_rows(60, 7))
+    assert check_saved_calibrations([str(others)], [folder], BINARY_SENTIMENT, allow_leaks=False) == []
 
 
 @pytest.mark.slow
@@ -173,7 +189,9 @@ def test_a_calibration_of_other_reviews_is_not_taken_for_its_own(workplace: Path
     assert own["decided"]["source"] == "validation"
     at_another_accuracy = run_comparison(replace(options, target_accuracy=0.8))["models"]["tuned"]
     assert (at_another_accuracy["decided"], at_another_accuracy["calibration"]) == (None, own["calibration"])
-    run_comparison(replace(options, val_path=str(others)))  # leaves its calibration in the folder
+    former = json.loads((stack / "calibration.json").read_text(encoding="utf-8"))
+    fitted_on = {**former["fitted_on"], "file": str(others), "sha256": hash_file(others)}
+    (stack / "calibration.json").write_text(json.dumps({**former, "fitted_on": fitted_on}), encoding="utf-8")
     replaced = run_comparison(options)["models"]["tuned"]
     assert (replaced["decided"], replaced["calibration"]) == (None, None)
     for csv_path in (others, shutil.copyfile(others, tmp_path / "copy.csv")):
@@ -184,7 +202,10 @@ def test_a_calibration_of_other_reviews_is_not_taken_for_its_own(workplace: Path
     run_comparison(replace(options, csv_path=str(third), val_path=None))
 
 
-def test_a_folder_that_cannot_be_written_costs_no_other_calibration(workplace: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_costs_no_other_calibration(
+    workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     base, tuned = (shutil.copytree(workplace / "encoder", tmp_path / name) for name in ("base", "tuned"))
     for folder in (base, tuned):
         (folder / "calibration.json").unlink(missing_ok=True)
@@ -196,6 +217,10 @@ def test_a_folder_that_cannot_be_written_costs_no_other_calibration(workplace: P
     )  # fmt: skip
     run_comparison(options)
     assert (tuned / "calibration.json").is_file()
+    capsys.readouterr()
+    others = write_reviews(tmp_path / "others.csv", make_rows(60, 7))
+    run_comparison(replace(options, val_path=str(others)))
+    assert f"fitted on 60 reviews of {workplace / 'val.csv'}" in capsys.readouterr().err, "what is replaced is named"
     assert [file.suffix for file in (tmp_path / "out").glob("report.json.*")] == []
 
 

@@ -132,6 +132,19 @@ def test_the_command_after_a_probe_can_be_followed(model: Path, reviews: Path, t
         assert suggest(place, reviews, keep=keep, max_samples=most)[1] == "data"
 
 
+def test_a_stack_has_no_layers_of_its_own(model: Path, reviews: Path, tmp_path: Path) -> None:
+    stack = tmp_path / "stack"
+    shutil.copytree(model, stack / "model")
+    facts = {
+        "format_version": 1, "labels": ["negative", "positive"], "prompt_sha256": "", "tfidf_labels": [0, 1],
+        "files": {}, "model": {}, "fitted_on": {},
+    }  # fmt: skip
+    (stack / "stack.json").write_text(json.dumps(facts), encoding="utf-8")
+    found = catch(ProbeOptions(str(stack), str(reviews), None, 60, 42, None))
+    assert found.code == "model-engine"
+    assert str(stack / "model") in found.next_step
+
+
 def catch(options: ProbeOptions) -> SentiFactoryError:
     with pytest.raises(SentiFactoryError) as caught:
         probe_depth(options)

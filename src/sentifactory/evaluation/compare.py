@@ -21,6 +21,7 @@ from sentifactory.engines.model_identity import KNOWN_BY_NAME, identify_engine, 
 from sentifactory.engines.registry import build_engine, split_by_prompt
 from sentifactory.evaluation.compare_options import SIDES, CompareOptions, check_options, describe_settings
 from sentifactory.evaluation.report.report import Comparison, build_report, write_report
+from sentifactory.evaluation.scoring.adapted_scores import warn_of_unadapted
 from sentifactory.evaluation.scoring.asked_models import AskedModels, ComparedModel, Questions, ask_models
 from sentifactory.evaluation.scoring.base_doubt import HAS_RANDOM_HEAD
 from sentifactory.evaluation.scoring.model_costs import read_costs
@@ -82,6 +83,8 @@ def compare_on_reviews(reviews: ReviewSets, chosen: ChosenTask, options: Compare
     Raises:
         EngineError: when a model cannot be run. No report is written then.
     """
+    if options.adapt_prior:
+        warn_of_unadapted(reviews.tests)
     with HeldEngine() as held:
         models, questions = list_models(reviews, options, chosen.task, held), Questions(reviews)
         check_calibrations(models, questions, chosen.task, options.val_path, options.mode)

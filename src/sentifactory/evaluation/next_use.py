@@ -80,7 +80,7 @@ def suggest_after_ladder(ladder: Mapping[str, Any], options: LadderOptions) -> s
         if "metrics" in entry and not entry["note"] and models.get(key) is not None
     }
     best = max(answered, key=answered.__getitem__, default="tfidf")
-    is_asked = best in ("zero_shot", "freeze", "lora")
+    is_asked = best in ("zero_shot", "freeze", "lora") or (best == "stack" and options.engine == "transformers")
     engine = TFIDF if best == "tfidf" else options.engine if is_asked else None
     return suggest_service(str(models[best]), engine, options.task)
 

@@ -219,8 +219,12 @@ def find_calibration(model: str, task: Task, weights: dict[str, str] | None = No
         ConfigError: when the file is there and cannot be used.
     """
     folder = Path(model).expanduser()
-    calibration = load_calibration(folder, task) if model and folder.is_dir() else None
+    if not model or not folder.is_dir():
+        return None
+    calibration = load_calibration(folder, task)
     if calibration is None:
+        if (folder / CALIBRATION_NAME).is_file():
+            say(f"{folder / CALIBRATION_NAME} was fitted for another task or prompt and is not used")
         return None
     if calibration.weights != (hash_weights(folder) if weights is None else weights):
         say(f"{folder / CALIBRATION_NAME} was fitted on other weights and is not used")

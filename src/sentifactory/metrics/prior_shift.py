@@ -42,9 +42,10 @@ _MAX_STEPS = 2000
 _TOLERANCE = 1e-9
 
 NO_CORRECTION = Sentence(
-    "the model has no bias-corrected calibration: none was fitted on validation reviews, or these have fewer than "
-    f"{MIN_REVIEWS_OF_A_LABEL} reviews of some label",
-    f"该模型没有偏差校正的校准：未在验证评论上拟合，或验证评论中某个标签不足 {MIN_REVIEWS_OF_A_LABEL} 条",
+    "the model has no bias-corrected calibration: none was fitted on validation reviews, these have fewer than "
+    f"{MIN_REVIEWS_OF_A_LABEL} reviews of some label, or its probabilities do not tell their labels apart",
+    f"该模型没有偏差校正的校准：未在验证评论上拟合，验证评论中某个标签不足 {MIN_REVIEWS_OF_A_LABEL} 条，"
+    "或其概率不能区分这些评论的标签",
 )
 
 

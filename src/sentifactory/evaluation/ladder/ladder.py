@@ -45,7 +45,7 @@ from sentifactory.evaluation.ladder.ladder_entries import (
 )
 from sentifactory.evaluation.ladder.ladder_resume import FinishedEntries
 from sentifactory.evaluation.report.shown_paths import hide_folders
-from sentifactory.evaluation.scoring.adapted_scores import AdaptedScores
+from sentifactory.evaluation.scoring.adapted_scores import AdaptedScores, warn_of_unadapted
 from sentifactory.evaluation.scoring.review_sets import ReviewOptions, ReviewSets, read_review_sets
 from sentifactory.evaluation.scoring.scored_predictions import cross_fit_decided
 from sentifactory.evaluation.scoring.small_test import warn_of_small_test
@@ -107,6 +107,8 @@ def run_ladder(options: LadderOptions, keep_in: Path | None = None) -> dict[str,
         task,
     )
     check_adaptation(options, sets.val)
+    if options.adapt_prior:
+        warn_of_unadapted(sets.tests)
     inputs = LadderInputs(options, task, sets.train, sets.tests[0].reviews, sets.val)
     kept = FinishedEntries(keep_in, inputs)
     entries: dict[str, dict[str, Any]] = {}

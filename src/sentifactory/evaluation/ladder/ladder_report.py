@@ -22,6 +22,7 @@ from sentifactory.metrics.number_formats import (
 )
 from sentifactory.pages.charts import build_bars, build_cost_plane
 from sentifactory.system.atomic import write_json, write_text
+from sentifactory.system.command_line import describe_command
 from sentifactory.system.formats import DASH, build_table, escape, format_bytes, name_seconds
 
 TITLE = Sentence("Ladder of models", "模型阶梯")
@@ -296,7 +297,8 @@ def print_ladder(ladder: Mapping[str, Any]) -> None:
     console.print(table)
     for title, words in list_remarks(ladder):
         console.print(f"{title.en}: {words.en}")
-    if (addable := describe_addable(ladder)) is not None:
+    # The ladder's own command is without the folders of this machine, and could not be run again.
+    if (addable := describe_addable({**ladder, "command": describe_command()})) is not None:
         console.print(*(addable[0].en, addable[1]))
     console.print(describe_best(ladder).en, style="bold")
     print_adapted(console, build_adapted(ladder))

@@ -120,10 +120,16 @@ def list_refusals(result: Mapping[str, Any], names: Mapping[str, ModelNames] = M
 def describe_adapted(result: Mapping[str, Any], names: Mapping[str, ModelNames] = MODEL_NAMES) -> Sentence:
     """Return which model has the highest accuracy after adaptation, and over which tested ones its lead is shown.
 
+    Where no model's answers are adapted, that is said instead: the figures above hold for all.
     Models with a note (of a ladder: they have seen test reviews) are left out, and those that could not be adapted: a
     lead over these may come from the adaptation alone. Where nothing is left, all are compared.
     """
     every = result["adapted"]["models"]
+    if not any(one["is_adapted"] for one in every.values()):
+        return Sentence(
+            "No model's answers are adapted: the shares could not be estimated well enough, or no shift is shown.",
+            "没有任何模型的回答得到调整：标签占比无法足够准确地估计，或未显示占比变化。",
+        )
     models = {
         name: one
         for name, one in every.items()

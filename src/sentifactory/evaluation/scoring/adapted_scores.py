@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sentifactory.bilingual import Sentence
+from sentifactory.evaluation.scoring.review_sets import TestSet
 from sentifactory.metrics.calibration import Calibration
 from sentifactory.metrics.label_metrics import Metrics, compute_metrics
 from sentifactory.metrics.prior_shift import (
@@ -24,6 +25,7 @@ from sentifactory.metrics.prior_shift import (
 from sentifactory.metrics.probability_metrics import stack_probabilities
 from sentifactory.metrics.significance import PairedTest, compare_paired, correct_family
 from sentifactory.records import Prediction, Review
+from sentifactory.system.progress import say
 from sentifactory.task.task import Task
 
 NO_PROBABILITIES = Sentence("the model gave no probabilities", "该模型没有给出概率")
@@ -64,6 +66,13 @@ class AdaptedScores:
             "metrics": self.metrics.to_dict(),
             "against_unadapted": self.test.to_dict(),
         }
+
+
+def warn_of_unadapted(tests: Sequence[TestSet]) -> None:
+    """Say, before any model is asked, which test files have too few reviews for an adaptation."""
+    for test in tests:
+        if (few := explain_few(len(test.reviews))) is not None:
+            say(f"WARNING: {test.name}: no answer will be adapted: {few.en}")
 
 
 def adapt_scores(

@@ -13,12 +13,12 @@ from pathlib import Path
 from sentifactory.bilingual import PARTS, Sentence
 from sentifactory.corpus.leakage.leak_guard import LEAKS, LeakFinding, TrainFile, find_known_leaks, find_leaks_by_file
 from sentifactory.corpus.leakage.overlap import EXACT, NEAR
-from sentifactory.engines.local.stack_folder import find_member
-from sentifactory.metrics.calibration import CALIBRATION_NAME
-from sentifactory.models.weights import hash_weights
+from sentifactory.engines.local.stack_folder import find_member, is_fitted_on
+from sentifactory.errors import ConfigError, LeakError
+from sentifactory.metrics.calibration import find_calibration
 from sentifactory.system.fingerprint import hash_file
-from sentifactory.system.json_text import read_json_object
 from sentifactory.system.progress import say
+from sentifactory.task.task import Task
 from sentifactory.training.recipe.known_training import read_training
 
 NO_TRAINING_FILE = (
@@ -73,42 +73,71 @@ def compare_with_training(test_files: Sequence[str], models: Sequence[str], name
     return found
 
 
-def check_validation_files(
-    test_files: Sequence[str], val_files: Sequence[Path], *, allow_leaks: bool
+def check_validation_file(
+    test_files: Sequence[str], val_file: str, *, allow_leaks: bool
 ) -> tuple[list[LeakFinding], list[Sentence]]:
-    """Do the same as `check_test_files` for the reviews on which calibrations are or were fitted.
+    """Do the same as `check_test_files` for the reviews on which calibrations are fitted.
 
     Raises:
         LeakError: when there is a leak.
         DataError: when one of the files cannot be read as reviews.
     """
-    found = find_leaks_by_file([*map(TrainFile, val_files)], [*map(Path, test_files)])
+    found = find_leaks_by_file([TrainFile(Path(val_file))], [*map(Path, test_files)])
     return _warn_or_refuse([one.call(seen_as="validation") for one in found], "val", allow_leaks)
 
 
-def list_calibration_files(models: Sequence[str], test_files: Sequence[str]) -> list[Path]:
-    """Return the files of validation reviews that the calibrations saved with models were fitted on.
+def check_saved_calibrations(
+    test_files: Sequence[str], models: Sequence[str], task: Task, *, allow_leaks: bool
+) -> list[Sentence]:
+    """Refuse test files with reviews that the calibrations saved with models were fitted on.
 
-    A test file that is one of them stands for it, wherever it lay then. Files that are not here any more, or were
-    changed, are left out.
+    A test file that is one of the fitted files is known by its hash. Fitted files that are not here any more, or were
+    changed, cannot be compared.
 
     Args:
-        models: folders; other names of models have no calibration.
         test_files: files of test reviews.
+        models: folders; other names of models have no calibration.
+        task: what is asked; calibrations of another prompt are not used.
+        allow_leaks: warn and continue.
+
+    Returns:
+        The warnings with which the report begins.
+
+    Raises:
+        LeakError: when there is a leak.
     """
-    tests = {hash_file(Path(name)): Path(name) for name in test_files}
-    found: dict[Path, None] = {}
-    for folder in (Path(model).expanduser() for model in models):
-        content = read_json_object(folder / CALIBRATION_NAME) or {}
-        fitted_on = content.get("fitted_on")
-        if not isinstance(fitted_on, dict) or content.get("weights") != hash_weights(folder):
+    tests = {hash_file(Path(name)): name for name in test_files}
+    warnings = []
+    for model in models:
+        try:
+            calibration = find_calibration(model, task)
+        except ConfigError:  # whoever uses it says what is wrong with it
             continue
+        fitted_on = calibration.fitted_on if calibration is not None else {}
         sha256, place = fitted_on.get("sha256"), Path(str(fitted_on.get("file")))
-        if sha256 in tests:
-            found[tests[sha256]] = None
-        elif place.is_file() and hash_file(place) == sha256:
-            found[place] = None
-    return list(found)
+        place = Path(tests[sha256]) if sha256 in tests else place
+        if not place.is_file() or hash_file(place) != sha256:
+            continue
+        for finding in find_leaks_by_file([TrainFile(place)], [*map(Path, test_files)]):
+            if finding.status != LEAKS or finding.report is None:
+                continue
+            (file,), n, total = finding.test_files, finding.n_leaked, finding.report.n_test
+            if not allow_leaks:
+                raise LeakError(
+                    f"{n} of the {total} test reviews are among those that the calibration of {model} was fitted on",
+                    where=file,
+                    expected="test reviews that nothing was fitted on",
+                    next_step="take other test reviews, or give --val_path, so that a calibration is fitted anew; "
+                    "with --allow_leaks the report begins with a warning",
+                )
+            warnings.append(
+                Sentence.write(
+                    f"{n} of the {total} test reviews are among those that the calibration of {model} was fitted on "
+                    f"({file}): its probabilities and thresholds look better than they are.",
+                    f"{total} 条测试评论中有 {n} 条曾用于拟合 {model} 的校准（{file}），其概率和阈值因此偏好。",
+                )
+            )
+    return warnings
 
 
 def check_validation_unseen(
@@ -116,8 +145,8 @@ def check_validation_unseen(
 ) -> list[Sentence]:
     """Refuse validation reviews that training has seen: what is fitted on them would hold for no other review.
 
-    Arguments are those of `check_test_files`. Of a stack, the model within counts: what was fitted on the validation
-    reviews keeps its own calibration (`choose_calibration`).
+    Arguments are those of `check_test_files`. Of a stack that was fitted on this very file, only the model within
+    counts: the stack keeps its own calibration (`choose_calibration`).
 
     Returns:
         A warning where there are such reviews and that is allowed; else [].
@@ -126,7 +155,9 @@ def check_validation_unseen(
         LeakError: when there are any.
         DataError: when a file that the user names cannot be read as reviews.
     """
-    (finding,) = compare_with_training([val_file], [*map(find_member, models)], named)
+    sha256 = hash_file(Path(val_file))
+    counted = [find_member(model) if is_fitted_on(model, sha256) else model for model in models]
+    (finding,) = compare_with_training([val_file], counted, named)
     if finding.status != LEAKS or finding.report is None:
         return []
     if not allow_leaks:

@@ -13,11 +13,11 @@ from sentifactory.corpus.dataset.manifest import count_labels
 from sentifactory.corpus.splitting.sampling import take_sample
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.scoring.comparison_leaks import (
+    check_saved_calibrations,
     check_test_files,
-    check_validation_files,
+    check_validation_file,
     check_validation_unseen,
     describe_finding,
-    list_calibration_files,
 )
 from sentifactory.records import Review
 from sentifactory.system.fingerprint import hash_file
@@ -111,7 +111,7 @@ def read_review_sets(options: ReviewOptions, task: Task) -> ReviewSets:
         )
     tests = [read_test_set(name, options, task) for name in names]
     sets = ReviewSets(tests)
-    check_leaks(sets, options)
+    check_leaks(sets, options, task)
     for test in tests:
         sets.warnings.extend(warn_of_repeats(test))
         sets.warnings.extend(warn_of_absent_labels(test))
@@ -188,7 +188,7 @@ def describe_file(name: str, reviews: list[Review]) -> dict[str, Any]:
     return facts
 
 
-def check_leaks(sets: ReviewSets, options: ReviewOptions) -> None:
+def check_leaks(sets: ReviewSets, options: ReviewOptions, task: Task) -> None:
     """Refuse test reviews that are among the training or validation reviews; where that is allowed, record them.
 
     Raises:
@@ -200,13 +200,13 @@ def check_leaks(sets: ReviewSets, options: ReviewOptions) -> None:
     for test, finding in zip(sets.tests, found, strict=True):
         test.facts["leak_check"] = {**finding.to_json(), "sentence": asdict(describe_finding(finding))}
     sets.warnings.extend(warnings)
-    val_files = list_calibration_files(options.models, names) if options.uses_saved_calibrations else []
+    if options.uses_saved_calibrations:
+        fitted = check_saved_calibrations(names, options.models, task, allow_leaks=options.allow_leaks)
+        sets.warnings.extend(fitted)
     if options.val_path is not None:
         trained = check_validation_unseen(options.val_path, options.models, named, allow_leaks=options.allow_leaks)
         sets.warnings.extend(trained)
-        val_files.append(Path(options.val_path))
-    if val_files:
-        found, warnings = check_validation_files(names, val_files, allow_leaks=options.allow_leaks)
+        found, warnings = check_validation_file(names, options.val_path, allow_leaks=options.allow_leaks)
         for test, finding in zip(sets.tests, found, strict=True):
             test.facts["leaked_from_val"] = finding.n_leaked
         sets.warnings.extend(warnings)

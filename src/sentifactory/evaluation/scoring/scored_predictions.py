@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sentifactory.engines.ask import Answers
 from sentifactory.engines.base import Mode
-from sentifactory.engines.local.stack_folder import is_fitted_on
+from sentifactory.engines.local.stack_folder import is_fitted_on, is_stack
 from sentifactory.errors import ConfigError
 from sentifactory.evaluation.scoring.adapted_scores import AdaptedScores, adapt_scores
 from sentifactory.evaluation.scoring.asked_models import AskedModels, ComparedModel, Questions
 from sentifactory.evaluation.scoring.breakdown import GroupScores, score_groups
 from sentifactory.evaluation.scoring.review_sets import TestSet
-from sentifactory.metrics.calibration import Calibration, find_calibration, save_calibration
+from sentifactory.metrics.calibration import CALIBRATION_NAME, Calibration, find_calibration, save_calibration
 from sentifactory.metrics.calibration_fit import MIN_VALIDATION_REVIEWS, fit_calibration, refuse_few
 from sentifactory.metrics.decided_share import DecidedShare, decide_by_cross_fit, decide_by_threshold
 from sentifactory.metrics.label_metrics import Metrics, compute_metrics
@@ -30,6 +30,7 @@ from sentifactory.metrics.probability_metrics import (
 from sentifactory.metrics.reliability import find_confidence
 from sentifactory.records import Prediction, Review
 from sentifactory.system.fingerprint import hash_file
+from sentifactory.system.json_text import read_json_object
 from sentifactory.system.progress import say
 from sentifactory.task.task import Task
 
@@ -371,13 +372,32 @@ def choose_calibration(
 def save_calibrations(models: Sequence[ComparedModel], calibrations: Mapping[str, Calibration | None]) -> None:
     """Write calibration.json into the folder of each local model, for engines and serving.
 
-    A folder that cannot be written, such as that of a shared base model, keeps no other model from its calibration.
+    A stack keeps the one that it was made with, which is of a cross-fit. A folder that cannot be written, such as that
+    of a shared base model, keeps no other model from its calibration.
     """
     for model in models:
-        calibration = calibrations[model.name]
-        if calibration is None or model.has_own_prompt or not Path(model.name_or_path).is_dir():
+        calibration, folder = calibrations[model.name], Path(model.name_or_path)
+        if calibration is None or model.has_own_prompt or not folder.is_dir():
             continue
+        if is_stack(folder):
+            say(f"{model.name}: {folder} keeps the calibration that it was made with")
+            continue
+        former = read_json_object(folder / CALIBRATION_NAME)
         try:
-            say(f"{model.name}: calibration in {save_calibration(calibration, model.name_or_path)}")
+            path = save_calibration(calibration, folder)
         except ConfigError as error:
-            say(f"WARNING: {model.name}: its calibration is not saved. {error.describe()}")
+            say(f"WARNING: {model.name}: its calibration is not saved in {folder} ({error.what})")
+            continue
+        replaced = f", in place of the one {_describe_former(former)}" if former else ""
+        say(f"{model.name}: calibration fitted on {calibration.fitted_on['reviews']} reviews in {path}{replaced}")
+
+
+def _describe_former(content: Mapping[str, Any]) -> str:
+    """Return what a calibration.json that is replaced was fitted on."""
+    fitted_on = content.get("fitted_on")
+    known = fitted_on if isinstance(fitted_on, dict) else {}
+    threshold = content.get("threshold")
+    return (
+        f"for the task {content.get('task')}, fitted on {known.get('reviews')} reviews of {known.get('file')}"
+        f" ({'no threshold' if threshold is None else f'threshold {threshold}'})"
+    )

@@ -18,6 +18,7 @@ from typing import Any
 
 from sentifactory.corpus.dataset.dataset_files import read_labelled
 from sentifactory.corpus.splitting.sampling import take_sample
+from sentifactory.engines.local.stack_folder import find_member, is_stack
 from sentifactory.engines.local.transformers_engine import TransformersEngine
 from sentifactory.engines.registry import check_model, split_by_prompt
 from sentifactory.errors import ConfigError, DataError
@@ -66,6 +67,14 @@ def probe_depth(options: ProbeOptions) -> dict[str, Any]:
         EngineError: when the model cannot be loaded.
     """
     check_model(options.model)
+    if is_stack(options.model):
+        raise ConfigError(
+            "This is a stack, and has no layers of its own",
+            where=options.model,
+            expected="a language model",
+            next_step=f"probe its model, {find_member(options.model)}",
+            code="model-engine",
+        )
     split_by_prompt([("transformers", options.model)])
     _check_picture(options)
     chosen = choose_task(options.task, models=[options.model], data=[options.csv_path]).announce()
