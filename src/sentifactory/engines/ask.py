@@ -123,11 +123,11 @@ class PredictionJournal:
         self._write({"fingerprint": self._fingerprint, "start_s": start_s})
 
     def keep(self, position: int, prediction: Prediction) -> None:
-        """Record an answer."""
-        self.answers[position] = prediction
-        self._note_answers()
+        """Record an answer; whoever is stopped in between is told of no answer that is not in the file."""
         at_s = time.monotonic() - self._predict_start
         self._write({"position": position, "at_s": at_s, "prediction": asdict(prediction)})
+        self.answers[position] = prediction
+        self._note_answers()
 
     def _write(self, row: dict[str, Any]) -> None:
         assert self._stream is not None  # noqa: S101 - held by the `with` block
