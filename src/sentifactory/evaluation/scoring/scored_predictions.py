@@ -235,10 +235,10 @@ def add_decided_share(
         seed: of the folds of a cross-fit.
     """
     calibration = scored.calibration
-    if scored.probability is None or (has_validation and calibration is None):
+    # The threshold of a stack's own calibration may have been chosen for another accuracy: see `choose_calibration`.
+    is_without = calibration is None or calibration.target_accuracy != target_accuracy
+    if scored.probability is None or (has_validation and is_without):
         return scored
-    if has_validation and calibration is not None and calibration.target_accuracy != target_accuracy:
-        return scored  # a stack's own threshold, chosen for another accuracy: see `choose_calibration`
     predictions = [calibration.correct(one) for one in scored.predictions] if calibration else scored.predictions
     if not has_validation:
         return replace(scored, decided=cross_fit_decided(predictions, reviews, target_accuracy, seed))
