@@ -79,8 +79,8 @@ coverage: setup  ## line and branch coverage of the whole suite: saves/bench/cov
 	$(BIN)/coverage report > saves/bench/coverage.txt; status=$$?; grep ^TOTAL saves/bench/coverage.txt; exit $$status
 
 # A hundred steps per run, so that it takes three hours. For a larger run: METHODS="--reviews 1600 --seeds 5".
-METHODS ?= --reviews 800 per_device_train_batch_size=8 model_name_or_path=saves/pretrained/gemma-3-270m
-bench-methods: setup  ## freezing, LoRA, full: accuracy against time and memory (three hours): saves/bench/methods.md
+METHODS ?= --reviews 800 per_device_train_batch_size=8
+bench-methods: setup  ## freezing, LoRA, full, fewer layers: accuracy against time and memory (four hours): saves/bench/methods.md
 	$(BIN)/python -m tools.benches.tuning_methods model_name_or_path=saves/pretrained/gemma-3-270m $(METHODS)
 
 # Models of one recipe with other samples and orders, and test reviews: SEEDS="demo-0=folder demo-1=folder hour-0=folder"

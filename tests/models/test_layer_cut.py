@@ -244,6 +244,16 @@ def test_other_families_are_no_decoder_that_can_be_cut(model_type: str, architec
     assert caught.value.code == "model-not-decoder"
 
 
+def test_the_model_within_a_folder_is_named(tmp_path: Path) -> None:
+    """As in the folder of a stack, or of several runs."""
+    build_model(tmp_path / "stack" / "model")
+    (tmp_path / "stack" / "model" / "tokenizer.json").write_text("{}")
+    with pytest.raises(ConfigError) as caught:
+        cut_model(str(tmp_path / "stack"), 4, tmp_path / "cut")
+    assert caught.value.code == "model-incomplete"
+    assert str(tmp_path / "stack" / "model") in caught.value.next_step
+
+
 def test_an_output_projection_of_its_own_must_be_there(tmp_path: Path) -> None:
     build_model(tmp_path / "whole", "llama", is_tied=True)
     change_config(tmp_path / "whole", tie_word_embeddings=False)  # a loader would make one up

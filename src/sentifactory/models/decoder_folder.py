@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifactory.errors import ConfigError
+from sentifactory.models.complete_folder import refuse_incomplete
 from sentifactory.models.folder_checks import describe_load_error, find_unsafe_content
 from sentifactory.models.weights import ADAPTER_CONFIG, list_shards
 from sentifactory.system.json_text import read_json_object
@@ -66,6 +67,8 @@ def read_decoder(folder: Path) -> DecoderFolder:
             next_step="merge it into its base model with `sentifactory export merge`",
             code="model-adapter",
         )
+    if not (folder / "config.json").is_file():
+        refuse_incomplete(folder, str(folder))  # names the models in it: those of runs, that of a stack
     config = _read_config(folder)
     tensors = _read_tensor_names(folder)
     layers = config["num_hidden_layers"]
