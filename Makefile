@@ -78,7 +78,7 @@ coverage: setup  ## line and branch coverage of the whole suite: saves/bench/cov
 	@mkdir -p saves/bench
 	$(BIN)/coverage report > saves/bench/coverage.txt; status=$$?; grep ^TOTAL saves/bench/coverage.txt; exit $$status
 
-# A hundred steps per run, so that it takes three hours. For a larger run: METHODS="--reviews 1600 --seeds 5".
+# A hundred steps per run, so that it takes four hours. For a larger run: METHODS="--reviews 1600 --seeds 5".
 METHODS ?= --reviews 800 per_device_train_batch_size=8
 bench-methods: setup  ## freezing, LoRA, full, fewer layers: accuracy against time and memory (four hours): saves/bench/methods.md
 	$(BIN)/python -m tools.benches.tuning_methods model_name_or_path=saves/pretrained/gemma-3-270m $(METHODS)
